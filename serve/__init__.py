@@ -1,0 +1,1 @@
+"""serve: an artifact becomes an HTTP service. Never imports torch, nor any other folder of ours."""

@@ -1,0 +1,245 @@
+"""Bytes of an image file -> uint8 pixels: the only evaluation and serving transform there is.
+
+Training-time evaluation, FixRes, calibration, parity and the server all call `preprocess`, so the
+same bytes give the same pixels everywhere. Normalisation is not here: it is inside the ONNX graph.
+
+What the rules are, so that no pixel is silently wrong:
+
+* The format is sniffed from the content; only JPEG, PNG and WebP are opened.
+* Dimensions are read and limited before anything is decoded.
+* EXIF orientation is applied. ICC profiles are ignored.
+* Grey is repeated to RGB; palette and 1-bit images are expanded; CMYK is converted by Pillow.
+* Alpha is composited on the background colour of the spec.
+* 16-bit grey is rescaled by 257 (65535 -> 255), never clipped.
+* Animations are refused: which frame was meant is not ours to guess.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from serve.contract.digest import digest_of_json
+from serve.contract.errors import (
+    ArtifactError,
+    EmptyImage,
+    ImageError,
+    TooLargeImage,
+    TooManyPixels,
+    TruncatedImage,
+    UndecodableImage,
+    UnsupportedImage,
+)
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "DecodeLimits",
+    "PreprocessSpec",
+    "crop_and_resize",
+    "decode",
+    "preprocess",
+    "read_size",
+]
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a stranger's image may cost. Checked before the first pixel is decoded."""
+
+    max_bytes: int = 10 * 2**20
+    max_pixels: int = 40_000_000
+    max_side_px: int = 16_384
+
+
+DEFAULT_LIMITS = DecodeLimits()
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """How an image becomes the square the model sees.
+
+    Args:
+        size_px: side of the square.
+        crop_pct: in (0, 1]; the shorter side is resized to round(size_px / crop_pct), then the
+            centre is cropped. 1.0 keeps the whole shorter side.
+        interpolation: Pillow's antialiased filter.
+        background: RGB under transparent pixels.
+        resize: the implementation; "pillow" is the reference and the only one so far.
+    """
+
+    size_px: int
+    crop_pct: float = 0.875
+    interpolation: Interpolation = "bicubic"
+    background: tuple[int, int, int] = (255, 255, 255)
+    resize: Literal["pillow"] = "pillow"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size_px <= 4096:
+            raise ValueError(f"size_px = {self.size_px}: expected 1 to 4096.")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1.")
+        if self.interpolation not in FILTERS:
+            raise ValueError(
+                f"interpolation = {self.interpolation!r}: expected one of {', '.join(FILTERS)}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; `from_dict` reads it back."""
+        return {**asdict(self), "background": list(self.background)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> PreprocessSpec:
+        """Read the JSON form.
+
+        Raises:
+            ArtifactError: a key is missing or unknown, or a value is out of range.
+        """
+        try:
+            return cls(**{**value, "background": tuple(value["background"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"The preprocess spec {value!r} cannot be read ({error}).",
+                "Export the artifact again with this version of stillroom.",
+            ) from error
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of the JSON form: equal digests mean equal pixels."""
+        return digest_of_json(self.to_dict())
+
+
+def preprocess(
+    data: bytes, spec: PreprocessSpec, limits: DecodeLimits = DEFAULT_LIMITS
+) -> NDArray[np.uint8]:
+    """Turn the bytes of an image file into what the model sees.
+
+    Args:
+        data: the file, unchanged.
+        spec: size, crop and filter.
+        limits: refused above these.
+
+    Returns:
+        (size_px, size_px, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the bytes are no acceptable image; the subclass says why.
+    """
+    return np.asarray(crop_and_resize(decode(data, spec.background, limits), spec))
+
+
+def decode(
+    data: bytes,
+    background: tuple[int, int, int] = (255, 255, 255),
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> Image.Image:
+    """Decode an image file to an upright 8-bit RGB image.
+
+    Raises:
+        ImageError: as `preprocess`.
+    """
+    image = _open(data, limits)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; the pixels are checked
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise a dozen unrelated types
+        raise _as_image_error(error) from error
+    return _rgb_from(upright, background)
+
+
+def read_size(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """Width and height in pixels as stored, before EXIF, without decoding.
+
+    Raises:
+        ImageError: as `preprocess`, for all that the header shows.
+    """
+    return _open(data, limits).size
+
+
+def crop_and_resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
+    """Resize the shorter side to round(size_px / crop_pct), then crop the central square.
+
+    The crop is taken in source coordinates, so only pixels that end up in the square are computed;
+    resizing all and cropping would differ only by rounding the crop to whole pixels.
+
+    Returns:
+        RGB image of size_px x size_px.
+    """
+    width, height = image.size
+    scale = round(spec.size_px / spec.crop_pct) / min(width, height)
+    side = spec.size_px / scale
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((spec.size_px, spec.size_px), FILTERS[spec.interpolation], box=box)
+
+
+def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
+    if not data:
+        raise EmptyImage("The body holds no bytes.", "Send the bytes of an image file.")
+    if len(data) > limits.max_bytes:
+        raise TooLargeImage(f"{len(data)} bytes are more than the limit of {limits.max_bytes}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is tighter
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnsupportedImage("This is no JPEG, PNG or WebP image.") from error
+    except Exception as error:  # noqa: BLE001 - as in `decode`
+        raise _as_image_error(error) from error
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
+        raise TooManyPixels(
+            f"{width} x {height} pixels are more than the limit of {limits.max_pixels} pixels "
+            f"and {limits.max_side_px} a side."
+        )
+    # MPO is what phones write: a JPEG photograph first, then a depth map or preview.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise UnsupportedImage("Animated images are not accepted.", "Send a single frame.")
+    return image
+
+
+def _rgb_from(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.asarray(image).astype(np.float64)
+        grey = np.rint(levels.clip(0, 65535) / 257).astype(np.uint8)
+        return Image.fromarray(grey, "L").convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, (*background, 255))
+        return Image.alpha_composite(canvas, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _as_image_error(error: Exception) -> ImageError:
+    if isinstance(error, Image.DecompressionBombError):
+        return TooManyPixels("The image has too many pixels.")
+    if isinstance(error, OSError | EOFError | struct.error) and _says_truncated(error):
+        return TruncatedImage("The image file ends before the image does.", "Send the whole file.")
+    return UndecodableImage("The image data is damaged.", "Check that the file opens elsewhere.")
+
+
+def _says_truncated(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, EOFError) or any(
+        word in text for word in ("truncated", "end of", "unexpected eof", "premature")
+    )
