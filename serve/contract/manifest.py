@@ -69,7 +69,7 @@ def read_manifest(folder: Path, kind: str | None = None) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         data = path.read_bytes()
-        manifest = json.loads(data)
+        manifest: dict[str, Any] = json.loads(data)
         version = str(manifest["schema_version"])
     except FileNotFoundError:
         raise ArtifactError(

@@ -160,7 +160,7 @@ def decode(
             upright = ImageOps.exif_transpose(image)
     except ImageError:
         raise
-    except Exception as error:  # noqa: BLE001 - decoders raise a dozen unrelated types
+    except Exception as error:  # decoders raise a dozen unrelated types
         raise _as_image_error(error) from error
     return _rgb_from(upright, background)
 
@@ -202,7 +202,7 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise UnsupportedImage("This is no JPEG, PNG or WebP image.") from error
-    except Exception as error:  # noqa: BLE001 - as in `decode`
+    except Exception as error:  # as in `decode`
         raise _as_image_error(error) from error
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
