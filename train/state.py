@@ -1,0 +1,133 @@
+"""The state of an unfinished training: saved whole or not at all, and resumed exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from serve.contract.digest import canonical_json, sha256_of_file
+from serve.contract.manifest import fsync_folder
+
+__all__ = ["Progress", "load_state", "save_state"]
+
+PREFIX = ".state-"
+TENSORS = "state.safetensors"
+RECORD = "state.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Args:
+        step: optimiser steps done.
+        sums: running sums of the unfinished epoch's terms.
+        log_bytes: length of metrics.jsonl at this point; what follows is discarded on resume.
+    """
+
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    log_bytes: int = 0
+
+
+def save_state(
+    folder: Path,
+    progress: Progress,
+    *,
+    model: nn.Module,
+    ema: ModelEmaV3 | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write the state beside older ones, then remove those.
+
+    A state counts once its folder has its final name: it is written under another name, forced to
+    disk and renamed, so a crash at any point leaves the older state.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if ema is not None:
+        tensors |= {f"ema.{name}": tensor for name, tensor in ema.module.state_dict().items()}
+    moments, groups = _flatten(optimizer.state_dict())
+    tensors |= moments
+    final = folder / f"{PREFIX}{progress.step:09d}"
+    partial = folder / f".partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, partial / TENSORS)
+    record = {
+        "step": progress.step,
+        "sums": progress.sums,
+        "log_bytes": progress.log_bytes,
+        "optimizer": groups,
+        "sha256": sha256_of_file(partial / TENSORS),
+    }
+    (partial / RECORD).write_bytes(canonical_json(record))
+    fsync_folder(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    fsync_folder(folder)
+    for older in sorted(folder.glob(f"{PREFIX}*"))[:-1]:
+        shutil.rmtree(older)
+
+
+def load_state(
+    folder: Path, *, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Restore the newest state that is whole; the start of the training where there is none."""
+    for saved in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
+        try:
+            record: dict[str, Any] = json.loads((saved / RECORD).read_bytes())
+            if record["sha256"] != sha256_of_file(saved / TENSORS):
+                continue
+            tensors = load_file(saved / TENSORS)
+        except (OSError, ValueError, KeyError, SafetensorError):
+            continue
+        model.load_state_dict(_below("model.", tensors))
+        if ema is not None:
+            ema.module.load_state_dict(_below("ema.", tensors))
+        optimizer.load_state_dict(_unflatten(tensors, record["optimizer"]))
+        return Progress(record["step"], record["sums"], record["log_bytes"])
+    return Progress()
+
+
+def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    moments = {
+        f"optim.{index}.{name}": value
+        for index, values in state["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    groups = [
+        {name: value for name, value in group.items() if not isinstance(value, Tensor)}
+        for group in state["param_groups"]
+    ]
+    return moments, groups
+
+
+def _unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below("optim.", tensors).items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    groups = [
+        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
+        for group in groups
+    ]
+    return {"state": state, "param_groups": groups}
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
