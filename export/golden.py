@@ -1,0 +1,83 @@
+"""Golden images: a few files, unchanged, with their pixels' digest and their reference logits."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.contract.digest import canonical_json, sha256_of_bytes
+from train.evaluate import Predictions
+from train.seed import derive_seed
+
+__all__ = ["write_golden", "write_reference"]
+
+
+def write_golden(
+    folder: Path,
+    root: Path,
+    reference: Predictions,
+    pixels: NDArray[np.uint8],
+    *,
+    count: int,
+    min_margin: float,
+) -> None:
+    """Copy `count` images, spread over the classes, into `folder` and write golden.json.
+
+    Args:
+        folder: created here.
+        root: the dataset's folder.
+        reference: N images with reference logits.
+        pixels: (N, size_px, size_px, 3) uint8 of the same images.
+        count: how many, at most.
+        min_margin: images whose answer leads by less, in logits, are left out: their top-1 may
+            differ on another backend without anything being wrong.
+    """
+    folder.mkdir()
+    entries = []
+    for i in _spread(reference, count, min_margin):
+        photo = reference.photos[i]
+        name = f"{photo.sha256[:12]}{Path(photo.path).suffix.lower()}"
+        (folder / name).write_bytes((root / photo.path).read_bytes())
+        entries.append(
+            {
+                "file": name,
+                "label": photo.label,
+                "pixels_sha256": sha256_of_bytes(pixels[i].tobytes()),
+                "logits": [float(value) for value in reference.logits[i]],
+            }
+        )
+    (folder / "golden.json").write_bytes(canonical_json(entries))
+
+
+def write_reference(path: Path, reference: Predictions) -> None:
+    """Write reference.csv: sha256 of an image's bytes, then its reference logits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["sha256", *(f"logit:{label}" for label in reference.labels)])
+        rows = sorted(
+            (photo.sha256, *(np.format_float_scientific(value, trim="-") for value in row))
+            for photo, row in zip(reference.photos, reference.logits, strict=True)
+        )
+        writer.writerows(dict.fromkeys(rows))
+
+
+def _spread(reference: Predictions, count: int, min_margin: float) -> list[int]:
+    """Positions: one of each class in turn, each class in the order of a hash."""
+    ordered = np.sort(reference.logits, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > min_margin
+    seen: set[str] = set()
+    ranks: dict[str, int] = {}
+    ranked = []
+    for i in sorted(
+        np.flatnonzero(clear), key=lambda i: derive_seed("golden", reference.photos[i].sha256)
+    ):
+        photo = reference.photos[i]
+        if photo.sha256 in seen:
+            continue
+        seen.add(photo.sha256)
+        ranks[photo.label] = ranks.get(photo.label, 0) + 1
+        ranked.append((ranks[photo.label], photo.label, int(i)))
+    return [i for _, _, i in sorted(ranked)[:count]]

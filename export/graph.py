@@ -1,0 +1,138 @@
+"""The ONNX graph: written from a model, scrubbed of the machine that wrote it, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import re
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from timm.utils.model import reparameterize_model
+from torch.export import Dim
+
+from serve.contract.errors import GateError, StillroomError
+from train.checkpoint import ModelCard
+from train.models import PhotoClassifier
+
+__all__ = ["INPUT", "OUTPUT", "check_structure", "write_graph"]
+
+INPUT, OUTPUT = "image", "logits"
+ABSOLUTE_PATH = re.compile(rb"(?:/[\w.+-]+){2,}\.(?:py|so)\b|[A-Za-z]:\\\\")
+MAX_BYTES = 2**31 - 1  # of one protobuf
+
+
+def write_graph(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
+    """Export a model to one ONNX file: uint8 (N, H, W, 3) in, float32 (N, K) logits out.
+
+    Equal weights give equal bytes. The model is copied, so it stays as it is.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        card: its preprocess size fixes H and W; N stays dynamic.
+        path: of the file.
+        opset: asked for, and read back.
+
+    Raises:
+        StillroomError: torch cannot export this architecture.
+    """
+    size_px = card.preprocess.size_px
+    plain = copy.deepcopy(model).eval()
+    plain.backbone = reparameterize_model(plain.backbone)
+    example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
+    printed = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                plain,
+                (example,),
+                path,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: Dim("batch")},),
+                opset_version=opset,
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises types of torch.export, onnxscript and onnx
+        raise StillroomError(
+            f"torch cannot export {card.arch} to ONNX ({type(error).__name__}).",
+            "Choose another arch for the model that is exported.",
+        ) from error
+    _scrub(path, card)
+
+
+def check_structure(path: Path, card: ModelCard, *, opset: int) -> None:
+    """Parity stage P0: the file is what a server expects.
+
+    Raises:
+        GateError: invalid graph, other opset, inputs or outputs, external data, custom operators,
+            or an absolute path in it.
+    """
+    model = onnx.load(path, load_external_data=False)
+    size_px = card.preprocess.size_px
+    problems = []
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        problems.append(f"onnx.checker: {str(error).splitlines()[0]}")
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    if versions.get("") != opset:
+        problems.append(f"opset {versions.get('')}, asked for {opset}")
+    if custom := sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"}):
+        problems.append(f"custom operators of {', '.join(custom)}")
+    if any(tensor.data_location for tensor in model.graph.initializer):
+        problems.append("external data")
+    expected = [(INPUT, onnx.TensorProto.UINT8, [size_px, size_px, 3])]
+    if _signature(model.graph.input) != expected:
+        problems.append(f"inputs {_signature(model.graph.input)}, expected {expected}")
+    expected = [(OUTPUT, onnx.TensorProto.FLOAT, [len(card.labels)])]
+    if _signature(model.graph.output) != expected:
+        problems.append(f"outputs {_signature(model.graph.output)}, expected {expected}")
+    if found := ABSOLUTE_PATH.search(path.read_bytes()):
+        problems.append(f"an absolute path of the machine that wrote it: {found.group()[:60]!r}")
+    if problems:
+        raise GateError(f"PARITY FAIL structure: {'; '.join(problems)}. Nothing was published.")
+
+
+def _scrub(path: Path, card: ModelCard) -> None:
+    """Remove source paths and generated comments; write what the file is instead."""
+    model = onnx.load(path)
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for initializer in graph.initializer:
+        del initializer.metadata_props[:]
+        initializer.doc_string = ""
+    graph.name = "stillroom"
+    model.producer_name, model.producer_version = "stillroom", ""
+    onnx.helper.set_model_props(
+        model,
+        {
+            "labels": "\n".join(card.labels),
+            "arch": card.arch,
+            "input": "uint8 NHWC RGB, resized and cropped; normalisation is inside",
+            "preprocess_digest": card.preprocess.digest,
+        },
+    )
+    data = model.SerializeToString(deterministic=True)
+    if len(data) > MAX_BYTES:
+        raise StillroomError(f"{card.arch} is larger than 2 GB; one ONNX file cannot hold it.")
+    path.write_bytes(data)
+
+
+def _signature(values: object) -> list[tuple[str, int, list[int]]]:
+    return [
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]],
+        )
+        for value in values  # type: ignore[attr-defined]
+    ]
