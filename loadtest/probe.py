@@ -1,0 +1,82 @@
+"""One request before the load, so that a wrong address fails at once and in words."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
+
+from loadtest.corpus import Photo
+from loadtest.errors import ServiceError
+from loadtest.plan import CLASSIFY_ROUTE
+from loadtest.reply import Answer, answer_from_body
+
+__all__ = ["ProbeReply", "probe_service"]
+
+WRONG_ADDRESS_STATUSES = frozenset({301, 302, 303, 307, 308, 404, 405})
+NO_ACCESS_STATUSES = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReply:
+    """The reply to the probe.
+
+    Attributes:
+        status: of the HTTP response.
+        elapsed_ms: from connecting to the last byte.
+        answer: None if the status is not 200.
+    """
+
+    status: int
+    elapsed_ms: float
+    answer: Answer | None
+
+
+def probe_service(url: str, photo: Photo, *, timeout_s: float) -> ProbeReply:
+    """Classify one photo.
+
+    A status such as 500 or 503 is no reason to stop here: a load test counts those.
+
+    Raises:
+        ServiceError: unreachable, no such route, no access, or status 200 and no classification.
+    """
+    begun = time.perf_counter()
+    try:
+        status, body = _post(url, photo, timeout_s)
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ServiceError(
+            f"no service at {url} ({reason})", "start one with: stillroom serve RUN"
+        ) from error
+    elapsed_ms = (time.perf_counter() - begun) * 1000
+    if status in WRONG_ADDRESS_STATUSES:
+        raise ServiceError(
+            f"{url}{CLASSIFY_ROUTE} answers {status}",
+            "give the base address of a stillroom service, such as http://127.0.0.1:3000",
+        )
+    if status in NO_ACCESS_STATUSES:
+        raise ServiceError(
+            f"{url}{CLASSIFY_ROUTE} answers {status}",
+            "the load test sends no credentials; give an address behind the gate",
+        )
+    answer = answer_from_body(body) if status == 200 else None
+    if status == 200 and answer is None:
+        raise ServiceError(
+            f"{url}{CLASSIFY_ROUTE} answers 200 with {body[:40]!r}, not with a classification",
+            "give the base address of a stillroom service",
+        )
+    return ProbeReply(status=status, elapsed_ms=elapsed_ms, answer=answer)
+
+
+def _post(url: str, photo: Photo, timeout_s: float) -> tuple[int, bytes]:
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+    try:
+        headers = {"Content-Type": photo.content_type}
+        connection.request("POST", parts.path + CLASSIFY_ROUTE, photo.body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()

@@ -1,0 +1,80 @@
+"""A service level objective: a percentile of the latency, and its limit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from loadtest.errors import UsageError
+from loadtest.outcome import Sample
+from loadtest.percentiles import rank_of_percentile
+
+__all__ = ["Slo", "slo_from_text"]
+
+_FORM = re.compile(r"p(?P<percentile>\d+(?:\.\d+)?)=(?P<limit>\d+(?:\.\d+)?)(?P<unit>[a-zµ]*)")
+_MS_PER_UNIT = {"ms": 1.0, "s": 1000.0}
+_EXAMPLE = "write it as --slo p99=50ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """`percentile` % of all requests are answered within `target_ms`.
+
+    Attributes:
+        percentile: in (0, 100).
+        target_ms: > 0, on the intended latency.
+    """
+
+    percentile: float
+    target_ms: float
+
+    @property
+    def name(self) -> str:
+        """The percentile as people write it: p99, p99.9."""
+        return f"p{self.percentile:g}"
+
+    def observed_ms(self, samples: Iterable[Sample]) -> float | None:
+        """The percentile of the intended latency over *all* requests.
+
+        A request without an answer (HTTP error, timeout, lost connection, missed) counts as one
+        that takes for ever. So a server cannot meet its objective by refusing quickly.
+
+        Returns:
+            Milliseconds; None when the percentile falls on a request without an answer.
+
+        Raises:
+            ValueError: there are no samples.
+        """
+        population = list(samples)
+        answered = sorted(
+            sample.intended_ms
+            for sample in population
+            if sample.outcome.answered and sample.intended_ms is not None
+        )
+        rank = rank_of_percentile(self.percentile, len(population))
+        return answered[rank - 1] if rank <= len(answered) else None
+
+
+def slo_from_text(text: str) -> Slo:
+    """Read `p99=50ms` or `p99.9=1.5s`.
+
+    Raises:
+        UsageError: another form, no unit, an unknown unit, or figures out of range.
+    """
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--slo {text!r} is not PERCENTILE=LIMIT", _EXAMPLE)
+    unit = match["unit"]
+    if not unit:
+        raise UsageError(
+            f"--slo {text!r} has no unit", f"write {text.strip()}ms or {text.strip()}s"
+        )
+    if unit not in _MS_PER_UNIT:
+        raise UsageError(f"--slo {text!r}: the unit {unit!r} is not ms or s", _EXAMPLE)
+    percentile, target_ms = float(match["percentile"]), float(match["limit"]) * _MS_PER_UNIT[unit]
+    if not 0 < percentile < 100:
+        raise UsageError(f"--slo {text!r}: p{percentile:g} is not between 0 and 100", _EXAMPLE)
+    if target_ms <= 0:
+        raise UsageError(f"--slo {text!r}: the limit must be above 0", _EXAMPLE)
+    return Slo(percentile=percentile, target_ms=target_ms)

@@ -1,0 +1,175 @@
+"""`summary.json`: the figures of a load, and the sentences that limit what they prove.
+
+Schema version 1. A reader refuses a higher version; keys may be added within one. Latencies are in
+milliseconds; `intended` runs from the planned sending, which is the figure to quote; `service` from
+the actual one. In a closed loop nothing is planned, and both are the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from loadtest.corpus import Photo, corpus_sha256
+from loadtest.outcome import Outcome, Sample
+from loadtest.percentiles import describe_ms
+from loadtest.plan import LoadPlan
+from loadtest.reply import Stages
+from loadtest.result import LoadResult
+from loadtest.warning import warnings_of
+
+__all__ = ["SCHEMA_VERSION", "build_summary", "exit_code_from_summary"]
+
+SCHEMA_VERSION = 1
+MAX_EXAMPLES = 5
+POPULATION = (
+    "requests of the measured window that got an HTTP reply (ok, wrong_answer, http_error), and "
+    "timeouts with at least the timeout; connection_error and missed are counted only"
+)
+SLO_POPULATION = (
+    "intended latency of all planned requests; one that was not answered (http_error, timeout, "
+    "connection_error, missed) counts as one that takes for ever"
+)
+
+
+def build_summary(
+    plan: LoadPlan, photos: Sequence[Photo], result: LoadResult, fingerprint: dict[str, Any]
+) -> dict[str, Any]:
+    """All figures of one load, ready for JSON.
+
+    Args:
+        plan: what was to be done.
+        photos: what was sent.
+        result: what became of it.
+        fingerprint: of the machine, as `environment.fingerprint` gives it.
+    """
+    samples = result.samples
+    counts = Counter(sample.outcome for sample in samples)
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "mode": plan.mode,
+        "url": plan.url,
+        "users": plan.users,
+        "target_rps": plan.rate,
+        "seed": plan.seed,
+        "warmup_s": plan.warmup_s,
+        "duration_s": round(result.duration_s, 3),
+        "timeout_s": plan.timeout_s,
+        "stopped_by": result.stopped_by,
+        "abandoned": result.abandoned,
+        "planned": len(samples),
+        "counts": {outcome.value: counts[outcome] for outcome in Outcome},
+        **_rates(samples, result.duration_s),
+        **_latencies(samples),
+        "stage_means_ms": _stage_means(samples),
+        "answers": _answers(samples),
+        **_models(samples),
+        "corpus": _describe_corpus(photos),
+        "generator_cpu_share": round(result.cpu_share, 4),
+        "environment": {
+            **fingerprint,
+            "load_average_before": list(result.load_average_before),
+            "load_average_after": list(result.load_average_after),
+        },
+    }
+    if plan.slo is not None:
+        summary["slo"] = _judge_slo(plan, samples)
+    summary["warnings"] = warnings_of(summary)
+    return summary
+
+
+def exit_code_from_summary(summary: dict[str, Any]) -> int:
+    """0 good; 1 objective missed, wrong answers, or no right answer at all; 75 stopped."""
+    if summary["stopped_by"]:
+        return 75
+    missed_slo = not summary.get("slo", {"met": True})["met"]
+    counts = summary["counts"]
+    return int(missed_slo or counts["wrong_answer"] > 0 or counts["ok"] == 0)
+
+
+def _rates(samples: Sequence[Sample], duration_s: float) -> dict[str, float]:
+    """Requests per second of the measured window.
+
+    Replies count if they came in a window of the same length that begins later by the fastest
+    reply. So a steady service achieves what was planned, though its last replies come after the end
+    of the sending, and one that falls behind does not get the time to catch up.
+    """
+    replied = [sample for sample in samples if sample.outcome.replied and sample.done_s is not None]
+    fastest_s = min((sample.service_ms or 0.0 for sample in replied), default=0.0) / 1000
+    end_s = duration_s + fastest_s + 1e-9
+    in_time = Counter(sample.outcome for sample in replied if (sample.done_s or 0.0) <= end_s)
+
+    def per_second(number: int) -> float:
+        return round(number / duration_s, 3) if duration_s > 0 else 0.0
+
+    return {
+        "planned_rps": per_second(len(samples)),
+        "achieved_rps": per_second(in_time.total()),
+        "good_rps": per_second(in_time[Outcome.OK]),
+    }
+
+
+def _latencies(samples: Sequence[Sample]) -> dict[str, Any]:
+    timed = [s for s in samples if s.outcome.replied or s.outcome is Outcome.TIMEOUT]
+    lateness = describe_ms([s.lateness_ms for s in samples if s.lateness_ms is not None])
+    return {
+        "latency_population": POPULATION,
+        "intended": describe_ms([s.intended_ms for s in timed if s.intended_ms is not None]),
+        "service": describe_ms([s.service_ms for s in timed if s.service_ms is not None]),
+        "dispatch_lateness": {key: lateness[key] for key in ("p50_ms", "p99_ms", "max_ms")},
+    }
+
+
+def _stage_means(samples: Sequence[Sample]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for field in Stages._fields:
+        values = [v for s in samples if (v := getattr(s.stages, field)) is not None]
+        means[field] = round(sum(values) / len(values), 3) if values else None
+    return means
+
+
+def _answers(samples: Sequence[Sample]) -> dict[str, Any]:
+    wrong = [s for s in samples if s.outcome is Outcome.WRONG_ANSWER]
+    return {
+        "checked": sum(1 for s in samples if s.outcome.answered and s.expected),
+        "wrong": len(wrong),
+        "examples": [
+            {
+                "path": s.path,
+                "expected": s.expected,
+                "answer": s.answer,
+                "request_id": s.request_id,
+            }
+            for s in wrong[:MAX_EXAMPLES]
+        ],
+    }
+
+
+def _models(samples: Sequence[Sample]) -> dict[str, Any]:
+    seen = sorted({s.model for s in samples if s.model is not None})
+    return {
+        "models": [model._asdict() for model in seen],
+        "model_digests": sorted({model.digest for model in seen}),
+    }
+
+
+def _describe_corpus(photos: Sequence[Photo]) -> dict[str, Any]:
+    return {
+        "images": len(photos),
+        "bytes": sum(len(photo.body) for photo in photos),
+        "with_expected": sum(1 for photo in photos if photo.expected),
+        "sha256": corpus_sha256(photos),
+    }
+
+
+def _judge_slo(plan: LoadPlan, samples: Sequence[Sample]) -> dict[str, Any]:
+    assert plan.slo is not None
+    observed_ms = plan.slo.observed_ms(samples) if samples else None
+    return {
+        "percentile": plan.slo.percentile,
+        "target_ms": plan.slo.target_ms,
+        "observed_ms": None if observed_ms is None else round(observed_ms, 3),
+        "met": observed_ms is not None and observed_ms <= plan.slo.target_ms,
+        "population": SLO_POPULATION,
+    }
