@@ -61,7 +61,7 @@ def write_graph(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: i
             )
     except Exception as error:  # the exporter raises types of torch.export, onnxscript and onnx
         raise StillroomError(
-            f"torch cannot export {card.arch} to ONNX ({type(error).__name__}).",
+            f"torch cannot export {card.arch} to ONNX ({type(error).__name__}: {_first_line(error)}).",
             "Choose another arch for the model that is exported.",
         ) from error
     _scrub(path, card)
@@ -125,6 +125,10 @@ def _scrub(path: Path, card: ModelCard) -> None:
     if len(data) > MAX_BYTES:
         raise StillroomError(f"{card.arch} is larger than 2 GB; one ONNX file cannot hold it.")
     path.write_bytes(data)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def _signature(values: object) -> list[tuple[str, int, list[int]]]:

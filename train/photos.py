@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from serve.contract.digest import digest_of_json
+from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import DatasetError
 
-__all__ = ["Photo", "dataset_digest", "find_photos", "labels_of", "read_index", "write_index"]
+__all__ = [
+    "Photo",
+    "dataset_digest",
+    "find_photos",
+    "fingerprint",
+    "labels_of",
+    "read_index",
+    "write_index",
+]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp"})
 SPLIT_FOLDERS = {
@@ -83,6 +93,13 @@ def labels_of(photos: Iterable[Photo]) -> tuple[str, ...]:
 def dataset_digest(photos: Iterable[Photo]) -> str:
     """Hex sha256 over every (path, sha256): names the dataset, wherever it lies."""
     return digest_of_json(sorted([photo.path, photo.sha256] for photo in photos))
+
+
+def fingerprint(root: Path, photos: list[Photo]) -> str:
+    """Hex sha256 over the path and bytes of every file, read now: changes when any of them does."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(lambda photo: sha256_of_file(root / photo.path), photos)
+        return digest_of_json([[p.path, d] for p, d in zip(photos, digests, strict=True)])
 
 
 def write_index(path: Path, photos: Iterable[Photo]) -> None:

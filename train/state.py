@@ -16,7 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from serve.contract.digest import canonical_json, sha256_of_file
-from serve.contract.manifest import fsync_folder
+from serve.contract.manifest import fsync_folder, fsync_path
 
 __all__ = ["Progress", "load_state", "save_state"]
 
@@ -74,7 +74,7 @@ def save_state(
     fsync_folder(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    fsync_folder(folder)
+    fsync_path(folder)
     for older in sorted(folder.glob(f"{PREFIX}*"))[:-1]:
         shutil.rmtree(older)
 

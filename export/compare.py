@@ -1,0 +1,56 @@
+"""Latency of the models of a run, measured in one go by the runtime that serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from export.graph import write_graph
+from serve.contract.digest import canonical_json
+from serve.contract.errors import MeasurementError
+from train.checkpoint import load_checkpoint
+
+__all__ = ["compare_latency"]
+
+
+def compare_latency(folders: dict[str, Path], *, opset: int, out: Path) -> dict[str, float]:
+    """Export each checkpoint and time all of them side by side; write latency.json.
+
+    Args:
+        folders: checkpoint folder by name.
+        opset: of the ONNX files, which are thrown away.
+        out: gets latency.json: ONNX Runtime, CPU, one thread, batch 1, pixels in memory.
+
+    Returns:
+        Median milliseconds by "<name>_ms".
+
+    Raises:
+        MeasurementError: the measuring process failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
+        paths = []
+        for name, folder in folders.items():
+            model, card = load_checkpoint(folder)
+            paths.append(Path(scratch) / f"{name}.onnx")
+            write_graph(model, card, paths[-1], opset=opset)
+        results = _measure_elsewhere(paths)
+    latency = dict(zip(folders, results, strict=True))
+    (out / "latency.json").write_bytes(canonical_json(latency))
+    return {f"{name}_ms": result["median_ms"] for name, result in latency.items()}
+
+
+def _measure_elsewhere(paths: list[Path]) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "export.latency", *map(str, paths)]
+    source = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=source, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise MeasurementError(
+            f"The latency measurement ended with code {done.returncode}: {' '.join(last)}."
+        )
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results

@@ -1,0 +1,254 @@
+"""The one console script. Each command is a few lines; what it does lives in the packages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from serve.contract.errors import StillroomError
+
+__all__ = ["app", "main"]
+
+STOPPED = 75
+
+app = typer.Typer(
+    name="stillroom",
+    help="From a folder of labelled photographs to a small, load-tested classifier behind HTTP.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Photos = Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")]
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Target = Annotated[str, typer.Argument(help="Run folder, artifact folder or URL of a service.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value of the recipe.")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder [runs/<photos>].")]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="A .toml file or a shipped recipe.")
+]
+UntilOption = Annotated[str, typer.Option(help="Last stage to build.")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", help="Build this stage and all after it again.")
+]
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+) -> None:
+    """The whole pipeline on 1 797 handwritten digits, on a CPU, in minutes.
+
+    Example: stillroom demo
+    """
+    from stillroom.demo import write_digits
+
+    photos = run.parent / f"{run.name}-photos"
+    photos.parent.mkdir(parents=True, exist_ok=True)
+    write_digits(photos)
+    _run(photos, run, "digits", overrides, "report", None)
+
+
+@app.command("run")
+def run_command(
+    photos: Photos,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    recipe: RecipeOption = None,
+    until: UntilOption = "report",
+    rebuild_from: FromOption = None,
+) -> None:
+    """Everything: audit, train, compress, export, prove, load-test, report. Resumes where it was.
+
+    Example: stillroom run photos/ --recipe flowers-cpu teacher.epochs=8
+    """
+    _run(photos, run, recipe, overrides, until, rebuild_from)
+
+
+@app.command()
+def audit(photos: Photos, overrides: Overrides = None, run: RunOption = None) -> None:
+    """What is in the folder, and what is wrong with it.
+
+    Example: stillroom audit photos/
+    """
+    folder = _run(photos, run, None, overrides, "audit", None)
+    from stillroom.show import audit_table
+
+    audit_table(folder)
+
+
+@app.command()
+def train(
+    photos: Photos,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    recipe: RecipeOption = None,
+) -> None:
+    """Audit the photographs and train the teacher.
+
+    Example: stillroom train photos/ --run runs/mine teacher.epochs=20
+    """
+    _run(photos, run, recipe, overrides, "teacher", None)
+
+
+@app.command()
+def compress(run: Run, overrides: Overrides = None) -> None:
+    """Distil the student, fit it to its test size, and train its rival without a teacher.
+
+    Example: stillroom compress runs/mine distil.temperature=4
+    """
+    for stage in ("fixres", "baseline"):
+        _run(None, run, None, overrides, stage, None)
+
+
+@app.command()
+def export(run: Run, overrides: Overrides = None) -> None:
+    """Export to ONNX; the artifact appears only if its answers are the checkpoint's.
+
+    Example: stillroom export runs/mine
+    """
+    _run(None, run, None, overrides, "export", None)
+
+
+@app.command()
+def report(run: Run, overrides: Overrides = None) -> None:
+    """Build whatever the report needs, then the report.
+
+    Example: stillroom report runs/mine
+    """
+    _run(None, run, None, overrides, "report", None)
+
+
+@app.command()
+def serve(
+    target: Run,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port.")] = 3000,
+) -> None:
+    """Serve an artifact over HTTP until Ctrl-C. Settings: STILLROOM_* variables (docs/serving.md).
+
+    Example: stillroom serve runs/mine --port 3000
+    """
+    from serve.launch import serve_forever
+
+    raise typer.Exit(serve_forever(target, host=host, port=port))
+
+
+@app.command()
+def predict(
+    target: Target,
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    top_k: Annotated[int, typer.Option(min=1, help="Answers per image.")] = 3,
+) -> None:
+    """Classify image files with an artifact, here, or through a running service.
+
+    Example: stillroom predict runs/mine photo.jpg
+    """
+    from stillroom.predict import predict_images
+
+    predict_images(target, images, top_k)
+
+
+@app.command()
+def verify(target: Target) -> None:
+    """Re-hash the chain from dataset to artifact and replay the golden images.
+
+    Example: stillroom verify runs/mine
+    """
+    from stillroom.verify import verify_target
+
+    verify_target(target)
+
+
+@app.command()
+def parity(
+    run: Run,
+    photos: Annotated[
+        Path | None, typer.Option(help="Other images; labels are not needed.")
+    ] = None,
+) -> None:
+    """Answer images again with the artifact and compare with its stored reference answers.
+
+    Example: stillroom parity runs/mine --photos photos/
+    """
+    from stillroom.local_parity import check_local_parity
+
+    check_local_parity(run, photos)
+
+
+@app.command()
+def loadtest(
+    target: Target,
+    photos: Annotated[Path | None, typer.Option(help="Corpus, where the target is a URL.")] = None,
+    slo: Annotated[str, typer.Option(help="Objective, such as p99=50ms.")] = "p99=100ms",
+    rate: Annotated[float, typer.Option(min=0, help="Requests a second, open loop.")] = 20.0,
+    duration_s: Annotated[float, typer.Option(min=1, help="Seconds measured.")] = 30.0,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("loadtest-results"),
+) -> None:
+    """Send photographs at a fixed rate and report the latency from the intended send time.
+
+    Example: stillroom loadtest runs/mine --rate 50 --slo p99=50ms
+    """
+    from stillroom.loadtest_command import loadtest_target
+
+    options = {"slo": slo, "rate": rate, "duration_s": duration_s}
+    raise typer.Exit(loadtest_target(target, photos, out, **options))  # type: ignore[arg-type]
+
+
+@app.command()
+def status(run: Run) -> None:
+    """Which stages of a run are done, and why the others are not.
+
+    Example: stillroom status runs/mine
+    """
+    from stillroom.show import status_table
+
+    status_table(run)
+
+
+def main() -> None:
+    """Entry point: one-line errors with the next step, and the exit codes of DESIGN."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except StillroomError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        sys.stderr.write(f"error: {error.format_message()} See stillroom --help.\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped. Run the same command again to go on.\n")
+        sys.exit(STOPPED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(
+    photos: Path | None,
+    run: Path | None,
+    recipe: str | None,
+    overrides: list[str] | None,
+    until: str,
+    rebuild_from: str | None,
+) -> Path:
+    from stillroom.pipeline import PIPELINE
+    from stillroom.run import Request, run_stages
+    from stillroom.show import summary_table
+
+    if run is None:
+        run = Path("runs") / (photos.resolve().name if photos else "run")
+    request = Request(run, photos, recipe, tuple(overrides or ()), until, rebuild_from)
+    folder = run_stages(PIPELINE, request)
+    summary_table(folder)
+    return folder.path
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

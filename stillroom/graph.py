@@ -1,0 +1,238 @@
+"""The stage graph: what depends on what, what is done, and what must be built again.
+
+A stage is done when its folder's manifest verifies and names the key that its inputs and options
+give today. So nothing is rebuilt without a reason, and nothing stale is taken for new.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from serve.contract.digest import digest_of_json
+from serve.contract.errors import GateError, RunError, UsageError
+from stillroom.recipe import Recipe
+from stillroom.run_folder import RunFolder
+
+__all__ = ["Built", "Context", "Graph", "Stage"]
+
+LIBRARIES = (
+    "bentoml",
+    "locust",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "pillow",
+    "scikit-learn",
+    "stillroom",
+    "timm",
+    "torch",
+    "torchvision",
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given.
+
+    Args:
+        photos: the dataset's folder.
+        run: where the parents' folders are.
+        recipe: all options; a stage reads those that its key covers.
+        name: of the model.
+        out: the folder to write into; what is there comes from an interrupted build.
+    """
+
+    photos: Path
+    run: RunFolder
+    recipe: Recipe
+    name: str
+    out: Path = Path()
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a stage returns besides its files: numbers, and further fields of the manifest."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Args:
+        name: as the command line says it.
+        folder: in the run folder.
+        parents: stages whose files it reads.
+        options: what of the recipe its result depends on.
+        build: writes files into `Context.out`.
+        resumable: whether an interrupted build can go on from the files it left.
+        version: raised when the code's meaning changes, which makes older results stale.
+    """
+
+    name: str
+    folder: str
+    parents: tuple[str, ...]
+    options: Callable[[Recipe], Any]
+    build: Callable[[Context], Built]
+    resumable: bool = False
+    version: int = 1
+
+
+class Graph:
+    """Stages in an order in which parents come first.
+
+    Args:
+        stages: of one pipeline.
+        aliases: other names of stages, for the command line.
+    """
+
+    def __init__(self, stages: tuple[Stage, ...], aliases: Mapping[str, str]) -> None:
+        self._stages = {stage.name: stage for stage in stages}
+        self._aliases = dict(aliases)
+
+    def __iter__(self) -> Any:
+        return iter(self._stages.values())
+
+    def __getitem__(self, name: str) -> Stage:
+        """A stage by name or alias.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        try:
+            return self._stages[self._aliases.get(name, name)]
+        except KeyError:
+            raise UsageError(f"No stage {name!r}.", f"Stages: {', '.join(self._stages)}.") from None
+
+    def up_to(self, name: str) -> list[Stage]:
+        """A stage and all that it needs, parents first."""
+        wanted = self._ancestors(self[name]) | {self[name].name}
+        return [stage for stage in self._stages.values() if stage.name in wanted]
+
+    def from_on(self, name: str) -> set[str]:
+        """Names of a stage and all that depends on it."""
+        start = self[name].name
+        return {
+            stage.name
+            for stage in self._stages.values()
+            if stage.name == start or start in self._ancestors(stage)
+        }
+
+    def key(self, stage: Stage, recipe: Recipe, run: RunFolder, inputs: str) -> str:
+        """What the stage's manifest must say to be up to date.
+
+        Args:
+            stage: whose parents are done.
+            recipe: today's.
+            run: with the parents' manifests.
+            inputs: fingerprint of the photographs; only stages without parents depend on it.
+
+        Raises:
+            RunError: a parent is not built.
+        """
+        return digest_of_json(
+            {
+                "stage": stage.name,
+                "version": stage.version,
+                "options": stage.options(recipe),
+                "seed": recipe.seed,
+                "parents": self.parent_digests(stage, run),
+                "inputs": "" if stage.parents else inputs,
+            }
+        )
+
+    def parent_digests(self, stage: Stage, run: RunFolder) -> dict[str, str]:
+        """Digest of each parent's manifest."""
+        digests = {}
+        for name in stage.parents:
+            manifest = run.manifest(self[name].folder)
+            if manifest is None:
+                raise RunError(
+                    f"{stage.name} needs {name}, which is not built in {run.path}.",
+                    f"stillroom run PHOTOS --run {run.path} --until {stage.name}",
+                )
+            digests[name] = manifest["digest"]
+        return digests
+
+    def lineage(self, stage: Stage, run: RunFolder) -> list[dict[str, str]]:
+        """Name and digest of every ancestor, the oldest first."""
+        names = self._ancestors(stage)
+        chain = [ancestor for ancestor in self._stages.values() if ancestor.name in names]
+        lineage = []
+        for ancestor in chain:
+            manifest = run.manifest(ancestor.folder)
+            if manifest is not None:
+                lineage.append({"stage": ancestor.name, "digest": manifest["digest"]})
+        return lineage
+
+    def build(self, stage: Stage, context: Context, key: str) -> float:
+        """Build and publish one stage; return the seconds it took.
+
+        Args:
+            stage: whose parents are done.
+            context: its `out` is replaced by the stage's hidden work folder.
+            key: goes into the manifest.
+
+        Raises:
+            GateError: the stage judged its result as not fit; it is kept as failed-<folder>.
+        """
+        run = context.run
+        work = run.open_work(stage.folder, key, resumable=stage.resumable)
+        start = time.perf_counter()
+        try:
+            built = stage.build(replace(context, out=work))
+        except GateError as error:
+            kept = run.keep_failed(stage.folder)
+            raise GateError(error.message, f"{error.next_step} Evidence: {kept}".strip()) from error
+        wall_s = time.perf_counter() - start
+        fields = {
+            "kind": stage.folder,
+            "key": key,
+            "parents": self.parent_digests(stage, run),
+            "lineage": self.lineage(stage, run),
+            "options": stage.options(context.recipe),
+            "seed": context.recipe.seed,
+            "versions": versions(),
+            "metrics": dict(built.metrics),
+            **built.fields,
+        }
+        run.publish(stage.folder, fields, runtime(wall_s))
+        return wall_s
+
+    def _ancestors(self, stage: Stage) -> set[str]:
+        found: set[str] = set()
+        for parent in stage.parents:
+            found |= {parent} | self._ancestors(self._stages[parent])
+        return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a result depends on, where installed."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def runtime(wall_s: float) -> dict[str, Any]:
+    """What may differ between equal builds."""
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "wall_s": round(wall_s, 3),
+        "peak_rss_mib": round(peak_kib / 1024),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+    }

@@ -1,0 +1,110 @@
+"""The load stage: a corpus with expected answers, a server, and Locust in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from serve.contract.digest import canonical_json
+from serve.contract.errors import GateError, MeasurementError
+from serve.launch import running_server
+from stillroom.graph import Context
+from stillroom.http_parity import settings_of
+from train.evaluate import Predictions, read_predictions
+from train.progress import say
+
+__all__ = ["run_load_tests", "run_loadtest", "write_corpus"]
+
+OBJECTIVE_MISSED = 1
+
+
+def run_load_tests(context: Context) -> dict[str, Any]:
+    """Load the service: a closed loop for the rate reached, then an open loop at a share of it.
+
+    Writes closed/ and open/, each with summary.json and samples.csv, and summary.json over both.
+
+    Returns:
+        Headline metrics.
+
+    Raises:
+        GateError: an answer under load was wrong.
+        MeasurementError: a load test did not run.
+    """
+    options = context.recipe.loadtest
+    source = context.recipe.export.source
+    reference = read_predictions(context.run.stage(source) / "predictions.csv").of_split("test")
+    corpus = context.out / "corpus.csv"
+    write_corpus(corpus, context.photos, reference)
+    common = ["--corpus", str(corpus), "--duration-s", f"{options.duration_s:g}"]
+    log_path = context.out / "server.log"
+    artifact = context.run.stage("artifact")
+    with running_server(artifact, log_path=log_path, settings=settings_of(context)) as url:
+        closed = run_loadtest(
+            [url, *common, "--mode", "closed", "--users", str(options.users)],
+            out=context.out / "closed",
+        )
+        rate = max(1.0, options.rate_share * float(closed["achieved_rps"]))
+        opened = run_loadtest(
+            [url, *common, "--mode", "open", "--rate", f"{rate:.1f}", "--slo", options.slo],
+            out=context.out / "open",
+        )
+    log_path.unlink()
+    corpus.unlink()  # it names this machine's paths
+    (context.out / "summary.json").write_bytes(canonical_json({"closed": closed, "open": opened}))
+    wrong = {
+        name: load["answers"]["wrong"] for name, load in (("closed", closed), ("open", opened))
+    }
+    if any(wrong.values()):
+        raise GateError(
+            f"Under load {sum(wrong.values())} answers were not those of the artifact.",
+            "Nothing was published.",
+        )
+    return {
+        "closed_rps": closed["achieved_rps"],
+        "open_rps": opened["achieved_rps"],
+        "open_p50_ms": opened["intended"]["p50_ms"],
+        "open_p99_ms": opened["intended"]["p99_ms"],
+        "slo_met": opened["slo"]["met"],
+    }
+
+
+def write_corpus(path: Path, photos: Path, reference: Predictions) -> None:
+    """Write the corpus file of the load test: path, label, and the answer that must come back."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "expected"])
+        for photo, answer in zip(reference.photos, reference.answers, strict=True):
+            writer.writerow([photos / photo.path, photo.label, reference.labels[int(answer)]])
+
+
+def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:
+    """Run `python -m loadtest` and read its summary.
+
+    Args:
+        arguments: of the command, without --out.
+        out: for its files.
+
+    Returns:
+        summary.json; a missed objective is in it and is no error here.
+
+    Raises:
+        MeasurementError: it ended without a summary.
+    """
+    command = [sys.executable, "-m", "loadtest", *arguments, "--out", str(out.resolve())]
+    source = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    summary = out / "summary.json"
+    if done.returncode not in (0, OBJECTIVE_MISSED) or not summary.exists():
+        last = " ".join(done.stderr.strip().splitlines()[-1:])
+        raise MeasurementError(
+            f"The load test ended with code {done.returncode}: {last}", "Run the command again."
+        )
+    for line in done.stdout.splitlines():
+        if not line.startswith(("written", " " * 13)):
+            say(f"  {line}")
+    value: dict[str, Any] = json.loads(summary.read_bytes())
+    return value

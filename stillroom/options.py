@@ -1,0 +1,28 @@
+"""What a recipe may say about serving and load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LoadOptions", "ServeOptions"]
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The service that parity over HTTP and the load test speak to."""
+
+    backend: str = "auto"  # auto | onnxruntime-cpu | onnxruntime-cuda
+    threads: int = 1  # CPU threads inside one inference
+    decode_threads: int = 1  # threads that decode and resize images
+    max_batch: int = 8  # largest batch of one inference
+    concurrency: int = 8  # clients of the parity check, so that batches mix
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The load test of a run: a closed loop for the rate reached, an open loop for the latency."""
+
+    duration_s: float = 15.0  # of each loop
+    users: int = 8  # clients of the closed loop
+    rate_share: float = 0.5  # rate of the open loop, as a share of what the closed loop reached
+    slo: str = "p99=100ms"  # objective on the latency from the intended send time

@@ -1,0 +1,210 @@
+"""The pipeline: every stage of a run, wired from options and folders to the packages that do it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from stillroom.graph import Built, Context, Graph, Stage
+from stillroom.recipe import Recipe
+
+__all__ = ["PIPELINE"]
+
+# Each builder imports what it needs when it runs: commands that only look stay fast, and a server
+# installation without torch can use them.
+
+
+def _dataset(context: Context) -> Any:
+    from train.stage import Dataset
+
+    index = context.run.stage("data") / "index.csv"
+    return Dataset.open(context.photos, index, context.recipe.data.cache_mib)
+
+
+def _build_audit(context: Context) -> Built:
+    from train.audit import audit_photos
+
+    recipe = context.recipe
+    audit = audit_photos(context.photos, recipe.data, seed=recipe.seed, out=context.out)
+    metrics = {key: audit[key] for key in ("photos", "imbalance", "dataset_digest")}
+    return Built({**metrics, "classes": len(audit["labels"]), "findings": len(audit["findings"])})
+
+
+def _build_teacher(context: Context) -> Built:
+    from train.stage import train_teacher
+
+    recipe = context.recipe
+    return Built(
+        train_teacher(_dataset(context), recipe.teacher, seed=recipe.seed, out=context.out)
+    )
+
+
+def _build_student(context: Context) -> Built:
+    from compress.stage import distil_student
+
+    recipe = context.recipe
+    return Built(
+        distil_student(
+            _dataset(context),
+            context.run.stage("teacher"),
+            recipe.student,
+            recipe.distil,
+            seed=recipe.seed,
+            out=context.out,
+        )
+    )
+
+
+def _build_fixres(context: Context) -> Built:
+    from compress.stage import fine_tune_fixres
+
+    recipe = context.recipe
+    student = context.run.stage("student")
+    metrics = fine_tune_fixres(
+        _dataset(context), student, recipe.fixres, seed=recipe.seed, out=context.out
+    )
+    return Built(metrics)
+
+
+def _build_baseline(context: Context) -> Built:
+    from train.stage import train_teacher
+
+    recipe = context.recipe
+    return Built(
+        train_teacher(_dataset(context), recipe.student, seed=recipe.seed, out=context.out)
+    )
+
+
+def _build_export(context: Context) -> Built:
+    from export.stage import export_artifact
+
+    options = context.recipe.export
+    metrics, fields = export_artifact(
+        _dataset(context),
+        context.run.stage(options.source),
+        options,
+        name=context.name,
+        out=context.out,
+    )
+    return Built(metrics, fields)
+
+
+def _build_latency(context: Context) -> Built:
+    from export.compare import compare_latency
+
+    folders = {name: context.run.stage(name) for name in ("teacher", "student", "fixres")}
+    return Built(compare_latency(folders, opset=context.recipe.export.opset, out=context.out))
+
+
+def _build_http(context: Context) -> Built:
+    from stillroom.http_parity import check_http_parity
+
+    return Built(check_http_parity(context))
+
+
+def _build_loadtest(context: Context) -> Built:
+    from stillroom.load import run_load_tests
+
+    return Built(run_load_tests(context))
+
+
+def _build_report(context: Context) -> Built:
+    from stillroom.report.page import write_report
+
+    return Built(write_report(context))
+
+
+def _training_options(section: str) -> Any:
+    """Options of a training stage without those that cannot change its result."""
+
+    def options(recipe: Recipe) -> dict[str, Any]:
+        values = asdict(getattr(recipe, section))
+        del values["workers"]
+        return values
+
+    return options
+
+
+def _student_options(recipe: Recipe) -> dict[str, Any]:
+    return {"student": _training_options("student")(recipe), "distil": asdict(recipe.distil)}
+
+
+def _audit_options(recipe: Recipe) -> dict[str, Any]:
+    values = asdict(recipe.data)
+    del values["cache_mib"]
+    return values
+
+
+PIPELINE = Graph(
+    (
+        Stage("audit", "data", (), _audit_options, _build_audit),
+        Stage(
+            "teacher",
+            "teacher",
+            ("audit",),
+            _training_options("teacher"),
+            _build_teacher,
+            resumable=True,
+        ),
+        Stage(
+            "student",
+            "student",
+            ("audit", "teacher"),
+            _student_options,
+            _build_student,
+            resumable=True,
+        ),
+        Stage(
+            "fixres",
+            "fixres",
+            ("audit", "student"),
+            lambda recipe: asdict(recipe.fixres),
+            _build_fixres,
+            resumable=True,
+        ),
+        Stage(
+            "baseline",
+            "baseline",
+            ("audit",),
+            _training_options("student"),
+            _build_baseline,
+            resumable=True,
+        ),
+        Stage(
+            "export",
+            "artifact",
+            ("audit", "teacher", "student", "fixres"),
+            lambda recipe: {**asdict(recipe.export), "name": recipe.name},
+            _build_export,
+        ),
+        Stage(
+            "latency",
+            "latency",
+            ("teacher", "student", "fixres"),
+            lambda recipe: {"opset": recipe.export.opset},
+            _build_latency,
+        ),
+        Stage(
+            "http",
+            "http",
+            ("audit", "export"),
+            lambda recipe: asdict(recipe.serve),
+            _build_http,
+        ),
+        Stage(
+            "loadtest",
+            "loadtest",
+            ("audit", "export", "http"),
+            lambda recipe: {"serve": asdict(recipe.serve), "load": asdict(recipe.loadtest)},
+            _build_loadtest,
+        ),
+        Stage(
+            "report",
+            "report",
+            ("audit", "baseline", "latency", "http", "loadtest"),
+            lambda recipe: {"name": recipe.name},
+            _build_report,
+        ),
+    ),
+    aliases={"train": "teacher", "compress": "baseline", "serve": "http"},
+)

@@ -1,0 +1,158 @@
+"""The recipe: TOML and key=value overrides become one frozen value, or a clear error."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from compress.options import DistilOptions, FixResOptions
+from export.options import ExportOptions
+from serve.contract.errors import RecipeError
+from stillroom.options import LoadOptions, ServeOptions
+from train.options import DataOptions, TrainOptions
+
+__all__ = ["Recipe", "load_recipe", "recipe_text", "shipped_recipes"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run is told. Every field has a default; a recipe names what differs."""
+
+    name: str = ""  # of the served model; empty: the name of the photographs' folder
+    seed: int = 0
+    data: DataOptions = field(default_factory=DataOptions)
+    teacher: TrainOptions = field(default_factory=TrainOptions)
+    student: TrainOptions = field(default_factory=TrainOptions)
+    distil: DistilOptions = field(default_factory=DistilOptions)
+    fixres: FixResOptions = field(default_factory=FixResOptions)
+    export: ExportOptions = field(default_factory=ExportOptions)
+    serve: ServeOptions = field(default_factory=ServeOptions)
+    loadtest: LoadOptions = field(default_factory=LoadOptions)
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        source: a .toml file, or the name of a shipped recipe.
+        overrides: "section.key=value" each; the value is TOML, or plain text where it is none.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, an unknown key (names the nearest valid one), or a
+            value of the wrong type.
+    """
+    values = _read(source)
+    for override in overrides:
+        _override(values, override)
+    recipe: Recipe = _build(Recipe, values, "")
+    return recipe
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The resolved recipe as TOML: every key, no comment."""
+    return tomli_w.dumps(asdict(recipe))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with stillroom, by name."""
+    folder = Path(str(resources.files("stillroom") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    shipped = shipped_recipes()
+    path = shipped.get(str(source), Path(source))
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(
+            f"No recipe {str(source)!r}: neither a file nor one of {', '.join(shipped)}.",
+            "Give a .toml file with --recipe.",
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is no readable TOML: {error}.") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"{override!r} is no override.", "Write section.key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"{section!r} in {override!r} is a value, not a section.")
+    values[last] = value
+
+
+def _build(cls: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    known = {entry.name for entry in fields(cls)}
+    arguments = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise _unknown(name)
+        hint = hints[key]
+        if is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise RecipeError(f"{name} = {value!r}: expected a section [{name}].")
+            arguments[key] = _build(typing.cast(type, hint), value, f"{name}.")
+        else:
+            arguments[key] = _checked(name, value, hint)
+    return cls(**arguments)
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise RecipeError(f"{name} = {value!r}: expected one of {', '.join(choices)}.")
+        return value
+    if isinstance(hint, types.UnionType):  # no recipe key has one; a new one must say how
+        raise TypeError(f"{name}: union types are not read from recipes.")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise RecipeError(f"{name} = {value!r}: expected {_word_for(hint)}.")
+    if hint in (int, float) and value < 0:
+        raise RecipeError(f"{name} = {value!r}: expected 0 or more.")
+    return value
+
+
+def _unknown(name: str) -> RecipeError:
+    valid = list(_all_keys(Recipe, ""))
+    near = difflib.get_close_matches(name, valid, 1, 0.5)
+    last = name.rsplit(".", 1)[-1]
+    near = near or [key for key in valid if key.rsplit(".", 1)[-1] == last][:1]
+    hint = f"Did you mean {near[0]!r}?" if near else f"Sections: {', '.join(_sections())}."
+    return RecipeError(f"Unknown recipe key {name!r}.", hint)
+
+
+def _all_keys(cls: type[Any], prefix: str) -> typing.Iterator[str]:
+    hints = typing.get_type_hints(cls)
+    for entry in fields(cls):
+        yield f"{prefix}{entry.name}"
+        if is_dataclass(hints[entry.name]):
+            yield from _all_keys(hints[entry.name], f"{prefix}{entry.name}.")
+
+
+def _sections() -> list[str]:
+    return [entry.name for entry in fields(Recipe)]
+
+
+def _word_for(hint: Any) -> str:
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]

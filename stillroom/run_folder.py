@@ -1,0 +1,158 @@
+"""The run folder: stage folders, published whole, under a lock, and run.json over all of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from serve.contract.digest import canonical_json
+from serve.contract.errors import ArtifactError, RunError
+from serve.contract.manifest import RUNTIME, damaged_files, fsync_folder, fsync_path, read_manifest
+from serve.contract.manifest import write_manifest as _write_manifest
+
+__all__ = ["RunFolder"]
+
+RECORD = "run.json"
+RECIPE = "recipe.toml"
+KEY = ".key"
+
+
+class RunFolder:
+    """Where one run lives.
+
+    Args:
+        path: the folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stage(self, name: str) -> Path:
+        """Folder of a published stage."""
+        return self.path / name
+
+    @property
+    def recipe_path(self) -> Path:
+        """The resolved recipe of the run."""
+        return self.path / RECIPE
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            RunError: another process works on it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"Another stillroom is working on {self.path}.",
+                    "Wait for it, or choose another folder with --run.",
+                ) from None
+            yield
+
+    def record(self) -> dict[str, Any]:
+        """run.json; empty where there is none.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        try:
+            value: dict[str, Any] = json.loads((self.path / RECORD).read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise RunError(
+                f"{self.path / RECORD} is damaged.", "Remove it and run the same command again."
+            ) from error
+        return value
+
+    def write_record(self, value: dict[str, Any]) -> None:
+        """Replace run.json."""
+        self._replace(self.path / RECORD, canonical_json(value))
+
+    def write_recipe(self, text: str) -> None:
+        """Replace recipe.toml."""
+        self._replace(self.recipe_path, text.encode())
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """The manifest of a published stage; None where there is none that can be read."""
+        try:
+            return read_manifest(self.stage(stage))
+        except ArtifactError:
+            return None
+
+    def problem(self, stage: str, key: str | None = None) -> str | None:
+        """Why a stage must be built (again); None when it is done.
+
+        Args:
+            stage: folder name.
+            key: what its manifest must say; not checked when None.
+        """
+        folder = self.stage(stage)
+        if not folder.exists():
+            return "not built yet"
+        try:
+            manifest = read_manifest(folder)
+        except ArtifactError as error:
+            return f"damaged: {error.message}"
+        if damaged := damaged_files(folder, manifest):
+            return f"damaged: {'; '.join(damaged)}"
+        if key is not None and manifest.get("key") != key:
+            return "its inputs or options changed"
+        return None
+
+    def open_work(self, stage: str, key: str, *, resumable: bool) -> Path:
+        """The hidden folder in which a stage is built.
+
+        What an interrupted build of the same key left there is kept where the stage can resume.
+        """
+        work = self._work(stage)
+        unfinished = work / KEY
+        if not (resumable and unfinished.is_file() and unfinished.read_text() == key):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            unfinished.write_text(key)
+        return work
+
+    def publish(self, stage: str, fields: dict[str, Any], runtime: dict[str, Any]) -> None:
+        """Give a finished stage its manifest and its name, in that order, atomically."""
+        work, final, old = self._work(stage), self.stage(stage), self._old(stage)
+        (work / RUNTIME).write_bytes(canonical_json(runtime))
+        _write_manifest(work, fields)
+        fsync_folder(work)
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        work.rename(final)
+        fsync_path(self.path)
+        shutil.rmtree(old, ignore_errors=True)
+        for hidden in final.glob(".*"):
+            shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
+
+    def keep_failed(self, stage: str) -> Path:
+        """Move an unpublished stage aside, as evidence of why it failed."""
+        failed = self.path / f"failed-{stage}"
+        shutil.rmtree(failed, ignore_errors=True)
+        self._work(stage).rename(failed)
+        return failed
+
+    def _work(self, stage: str) -> Path:
+        return self.path / f".{stage}.work"
+
+    def _old(self, stage: str) -> Path:
+        return self.path / f".{stage}.old"
+
+    @staticmethod
+    def _replace(path: Path, data: bytes) -> None:
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(data)
+        partial.replace(path)

@@ -1,0 +1,100 @@
+"""What commands print: short tables that fit 80 columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stillroom.run import stage_states
+from stillroom.run_folder import RunFolder
+
+__all__ = ["audit_table", "percent", "status_table", "summary_table"]
+
+MODELS = ("teacher", "baseline", "student", "fixres")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction as a percentage, for people."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def audit_table(folder: Path) -> None:
+    """Counts per class and split, and the findings."""
+    audit: dict[str, Any] = json.loads((folder / "data" / "audit.json").read_bytes())
+    console = _console()
+    table = _table("class", "train", "val", "test")
+    for label in audit["labels"]:
+        counts = [str(audit["splits"][split][label]) for split in ("train", "val", "test")]
+        table.add_row(label, *counts)
+    console.print(table)
+    for finding in audit["findings"] or ["No findings."]:
+        console.print(f"  {finding}", markup=False)
+
+
+def status_table(folder: Path) -> None:
+    """Every stage: done, or why not."""
+    from stillroom.pipeline import PIPELINE
+
+    table = _table("stage", "state", "digest")
+    for state in stage_states(PIPELINE, RunFolder(folder)):
+        table.add_row(state.stage.name, state.problem or "done", state.digest[:12])
+    _console().print(table)
+
+
+def summary_table(run: RunFolder) -> None:
+    """What the published stages of a run reached."""
+    console = _console()
+    table = _table("model", "test top-1", "95 % interval", "parameters", "GFLOPs")
+    for name in MODELS:
+        metrics = (run.manifest(name) or {}).get("metrics")
+        if metrics:
+            table.add_row(
+                name,
+                percent(metrics["test_top1"]),
+                f"{percent(metrics['test_top1_low'])} - {percent(metrics['test_top1_high'])}",
+                f"{metrics['parameters'] / 1e6:.2f} M",
+                f"{metrics['flops'] / 1e9:.3f}",
+            )
+    if table.row_count:
+        console.print(table)
+    for line in _lines(run):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(run: RunFolder) -> list[str]:
+    lines = []
+    if artifact := run.manifest("artifact"):
+        parity = artifact["parity"]
+        lines.append(
+            f"parity    {parity['status']}: {parity['flips']} of {parity['images']} answers "
+            f"flipped, SNR {parity['snr_db']:.0f} dB"
+        )
+    if http := run.manifest("http"):
+        metrics = http["metrics"]
+        lines.append(f"HTTP      {metrics['agree']} of {metrics['images']} answers as offline")
+    if load := run.manifest("loadtest"):
+        metrics = load["metrics"]
+        lines.append(
+            f"load      {metrics['open_rps']:.0f} requests/s at p99 "
+            f"{metrics['open_p99_ms']:.1f} ms ({metrics['closed_rps']:.0f}/s closed loop)"
+        )
+    if run.manifest("report"):
+        lines.append(f"report    {run.stage('report') / 'index.html'}")
+    if artifact:
+        lines.append(f"serve it  stillroom serve {run.path}")
+    return lines
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    return Console(highlight=False)
