@@ -61,7 +61,7 @@ def write_graph(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: i
             )
     except Exception as error:  # the exporter raises types of torch.export, onnxscript and onnx
         raise StillroomError(
-            f"torch cannot export {card.arch} to ONNX ({type(error).__name__}: {_first_line(error)}).",
+            f"torch cannot export {card.arch} to ONNX ({_first_line(error)}).",
             "Choose another arch for the model that is exported.",
         ) from error
     _scrub(path, card)
@@ -128,7 +128,7 @@ def _scrub(path: Path, card: ModelCard) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
 
 
 def _signature(values: object) -> list[tuple[str, int, list[int]]]:

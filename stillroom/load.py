@@ -39,7 +39,7 @@ def run_load_tests(context: Context) -> dict[str, Any]:
     reference = read_predictions(context.run.stage(source) / "predictions.csv").of_split("test")
     corpus = context.out / "corpus.csv"
     write_corpus(corpus, context.photos, reference)
-    common = ["--corpus", str(corpus), "--duration-s", f"{options.duration_s:g}"]
+    common = ["--corpus", str(corpus.resolve()), "--duration-s", f"{options.duration_s:g}"]
     log_path = context.out / "server.log"
     artifact = context.run.stage("artifact")
     with running_server(artifact, log_path=log_path, settings=settings_of(context)) as url:
@@ -101,7 +101,7 @@ def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:
     if done.returncode not in (0, OBJECTIVE_MISSED) or not summary.exists():
         last = " ".join(done.stderr.strip().splitlines()[-1:])
         raise MeasurementError(
-            f"The load test ended with code {done.returncode}: {last}", "Run the command again."
+            f"The load test ended with code {done.returncode} ({last}).", "Run the command again."
         )
     for line in done.stdout.splitlines():
         if not line.startswith(("written", " " * 13)):
