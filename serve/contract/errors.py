@@ -10,6 +10,7 @@
   - GateError                a gate said no: exit 1 (parity, verification, SLO)
   - MeasurementError         a measurement that means nothing: exit 3
   - Interrupted              stopped by a signal after saving: exit 75
+  - ServiceError             a running service refused, failed or cannot be reached: exit 1
   - ImageError               bytes that are no acceptable image: an HTTP status and a slug
     · EmptyImage             400 empty-body
     · UnsupportedImage       415 unsupported-image
@@ -34,6 +35,7 @@ __all__ = [
     "MeasurementError",
     "RecipeError",
     "RunError",
+    "ServiceError",
     "StillroomError",
     "TooLargeImage",
     "TooManyPixels",
@@ -105,6 +107,26 @@ class Interrupted(StillroomError):
     """A signal stopped the work after its state was saved."""
 
     exit_code = 75
+
+
+class ServiceError(StillroomError):
+    """A running service refused a request, failed, or cannot be reached.
+
+    Args:
+        message: as StillroomError.
+        next_step: as StillroomError.
+        status: HTTP status; 0 when no answer came.
+        slug: the problem's name, for example "truncated-image"; empty when no answer came.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, message: str, next_step: str = "", *, status: int = 0, slug: str = ""
+    ) -> None:
+        super().__init__(message, next_step)
+        self.status = status
+        self.slug = slug
 
 
 class ImageError(StillroomError):

@@ -22,6 +22,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "damaged_files",
     "fsync_folder",
+    "fsync_path",
     "read_manifest",
     "write_manifest",
 ]
@@ -48,7 +49,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
     files = {
         path.relative_to(folder).as_posix(): sha256_of_file(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in UNLISTED and not path.name.startswith(".")
+        if path.is_file() and path.name not in UNLISTED and not _is_hidden(path, folder)
     }
     body = {**fields, "schema_version": SCHEMA_VERSION, "files": files}
     manifest = {**body, "digest": digest_of_json(body)}
@@ -111,11 +112,20 @@ def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
 def fsync_folder(folder: Path) -> None:
     """Force every file below `folder`, and the folders themselves, to disk."""
     for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_path(path)
+
+
+def fsync_path(path: Path) -> None:
+    """Force one file, or the names in one folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _damaged(path: Path, why: str) -> StillroomError:

@@ -17,7 +17,6 @@ What the rules are, so that no pixel is silently wrong:
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -161,7 +160,7 @@ def decode(
     except ImageError:
         raise
     except Exception as error:  # decoders raise a dozen unrelated types
-        raise _as_image_error(error) from error
+        raise _as_image_error(error, data) from error
     return _rgb_from(upright, background)
 
 
@@ -201,9 +200,11 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is tighter
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if _ending_is_missing(data) is not None:  # the beginning is right, so it was such an image
+            raise _as_image_error(error, data) from error
         raise UnsupportedImage("This is no JPEG, PNG or WebP image.") from error
     except Exception as error:  # as in `decode`
-        raise _as_image_error(error) from error
+        raise _as_image_error(error, data) from error
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
         raise TooManyPixels(
@@ -230,10 +231,10 @@ def _rgb_from(image: Image.Image, background: tuple[int, int, int]) -> Image.Ima
     return image.convert("RGB")
 
 
-def _as_image_error(error: Exception) -> ImageError:
+def _as_image_error(error: Exception, data: bytes) -> ImageError:
     if isinstance(error, Image.DecompressionBombError):
         return TooManyPixels("The image has too many pixels.")
-    if isinstance(error, OSError | EOFError | struct.error) and _says_truncated(error):
+    if _says_truncated(error) or _ending_is_missing(data):
         return TruncatedImage("The image file ends before the image does.", "Send the whole file.")
     return UndecodableImage("The image data is damaged.", "Check that the file opens elsewhere.")
 
@@ -243,3 +244,14 @@ def _says_truncated(error: Exception) -> bool:
     return isinstance(error, EOFError) or any(
         word in text for word in ("truncated", "end of", "unexpected eof", "premature")
     )
+
+
+def _ending_is_missing(data: bytes) -> bool | None:
+    """Whether a file that starts as one of FORMATS lacks its end; None when it starts otherwise."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" not in data[-64:]  # cameras pad after the end marker
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-64:]
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return None

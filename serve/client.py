@@ -1,0 +1,94 @@
+"""Client: send image files to a running service and get its answers back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from serve.contract.errors import ServiceError
+
+__all__ = ["classify", "classify_many", "describe_model"]
+
+TIMEOUT_S = 30.0
+
+
+def classify(
+    url: str, data: bytes, *, top_k: int | None = None, client: httpx.Client | None = None
+) -> dict[str, Any]:
+    """Classify one image file.
+
+    Args:
+        url: of the service, for example "http://127.0.0.1:3000".
+        data: bytes of a JPEG, PNG or WebP file, sent unchanged.
+        top_k: number of answers, best first; the service's own default when None.
+        client: to reuse connections; one is made when None.
+
+    Returns:
+        {"predictions": [{"label", "probability"}], "model": {"name", "version", "digest",
+        "backend"}}.
+
+    Raises:
+        ServiceError: the service refused (its own words), failed, or cannot be reached.
+    """
+    if client is None:
+        with httpx.Client(timeout=TIMEOUT_S) as own:
+            return classify(url, data, top_k=top_k, client=own)
+    headers = {"content-type": "application/octet-stream"}
+    query = "" if top_k is None else f"?top_k={top_k}"
+    return _answer(client, "POST", f"{url.rstrip('/')}/v1/classify{query}", data, headers=headers)
+
+
+def classify_many(
+    url: str, blobs: Sequence[bytes], concurrency: int = 4, *, top_k: int | None = None
+) -> list[dict[str, Any]]:
+    """Classify many image files, at most `concurrency` at a time.
+
+    Returns:
+        One answer per blob, in the order of `blobs`.
+
+    Raises:
+        ServiceError: as `classify`, for the first blob that fails.
+    """
+    limits = httpx.Limits(max_connections=concurrency)
+    with (
+        httpx.Client(timeout=TIMEOUT_S, limits=limits) as client,
+        ThreadPoolExecutor(concurrency) as pool,
+    ):
+        return list(pool.map(lambda data: classify(url, data, top_k=top_k, client=client), blobs))
+
+
+def describe_model(url: str) -> dict[str, Any]:
+    """What GET /v1/model says: name, digest, labels, backend, golden check, lineage.
+
+    Raises:
+        ServiceError: as `classify`.
+    """
+    with httpx.Client(timeout=TIMEOUT_S) as client:
+        return _answer(client, "GET", f"{url.rstrip('/')}/v1/model", None, headers={})
+
+
+def _answer(
+    client: httpx.Client, method: str, url: str, data: bytes | None, *, headers: dict[str, str]
+) -> dict[str, Any]:
+    try:
+        response = client.request(method, url, content=data, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServiceError(
+            f"No answer from {url} ({type(error).__name__}).",
+            "Check the address, and that the service runs: stillroom serve RUN",
+        ) from error
+    try:
+        body: dict[str, Any] = response.json()
+    except ValueError:
+        body = {}
+    if response.is_success and body:
+        return body
+    detail = body.get("detail") or body.get("title") or "the answer is not of this service"
+    raise ServiceError(
+        f"{url} answered {response.status_code}: {detail}",
+        status=response.status_code,
+        slug=str(body.get("type", "")).rpartition(":")[2],
+    )

@@ -1,0 +1,62 @@
+"""Metrics: what Prometheus reads at /metrics, beside BentoML's own figures."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """The service's counters; one instance per registry.
+
+    Args:
+        registry: BentoML serves the default one.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.requests = Counter(
+            "stillroom_requests",
+            "Answers by path and status",
+            ["path", "status"],
+            registry=registry,
+        )
+        self.problems = Counter(
+            "stillroom_problems", "Error answers by reason", ["reason"], registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "stillroom_stage_seconds",
+            "Time of a classification by stage: decode, queue, infer, total",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "stillroom_batch_size",
+            "Images in one inference",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "stillroom_model_info",
+            "1 for the model that is served",
+            ["name", "version", "digest", "backend"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
+
+    def observe_answer(self, stages_ms: dict[str, float]) -> None:
+        """Record the stages of one classification, in milliseconds."""
+        for stage, value_ms in stages_ms.items():
+            self.stage_seconds.labels(stage).observe(value_ms / 1e3)
+
+    def observe_request(self, path: str, status: int, reason: str) -> None:
+        """Count an answer; `path` must come from a closed list, `reason` is empty when all is well.
+
+        A path that a stranger chose would be a new time series per request.
+        """
+        self.requests.labels(path, str(status)).inc()
+        if reason:
+            self.problems.labels(reason).inc()

@@ -1,0 +1,113 @@
+"""Runner: the one interface behind which a model answers, in parity checks and in the server.
+
+    with open_runner(open_artifact(Path("runs/flowers"))) as runner:
+        logits = runner.infer(pixels)
+        print(runner.backend, "because", runner.reason)
+
+Which file runs where: `session_runner.py` is ONNX Runtime, on a CPU or through CUDA. A TensorRT
+runner joins here once it exists; `engine_key.py` already names its cache files.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.contract.artifact import Artifact
+from serve.contract.errors import UsageError
+
+__all__ = ["BACKENDS", "Runner", "check_images", "open_runner"]
+
+BACKENDS = ("tensorrt-fp16", "onnxruntime-cuda", "onnxruntime-cpu")
+
+
+class Runner(Protocol):
+    """A loaded model; a context manager, closed on exit. `infer` is called by one thread at a time.
+
+    Attributes:
+        backend: one of BACKENDS: what really computes, not what was asked for.
+        reason: one sentence: why this backend and no faster one.
+        max_batch_size: largest N that `infer` takes.
+    """
+
+    backend: str
+    reason: str
+    max_batch_size: int
+
+    def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Raw logits of a batch.
+
+        Args:
+            images: (N, size_px, size_px, 3) uint8 RGB from `preprocess`, 1 <= N <= max_batch_size.
+
+        Returns:
+            (N, K) float32, no softmax; may hold NaN if the model is broken.
+
+        Raises:
+            ValueError: dtype, shape or N is wrong.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """JSON facts: provider really used, library version, threads, optimisation level."""
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def open_runner(
+    artifact: Artifact, *, backend: str = "auto", threads: int = 1, max_batch_size: int = 8
+) -> Runner:
+    """Load the artifact's model on the fastest backend that works here, or on a named one.
+
+    Args:
+        artifact: from `open_artifact`.
+        backend: "auto" tries BACKENDS in order; a name from BACKENDS is taken or refused.
+        threads: CPU threads inside one inference.
+        max_batch_size: largest batch the caller will send.
+
+    Raises:
+        UsageError: unknown backend, or a named one that does not work on this machine.
+        ArtifactError: the model does not fit the artifact's labels or preprocess spec.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise UsageError(
+            f"backend = {backend!r}: expected auto or one of {', '.join(BACKENDS)}.",
+            "Leave it at auto to take the fastest that works.",
+        )
+    if threads < 1 or max_batch_size < 1:
+        raise UsageError(
+            f"threads = {threads}, max_batch_size = {max_batch_size}: both must be at least 1."
+        )
+    if backend == "tensorrt-fp16":
+        raise UsageError(
+            "backend = 'tensorrt-fp16': this version of stillroom has no TensorRT runner.",
+            "Use onnxruntime-cuda, onnxruntime-cpu or auto.",
+        )
+    # ONNX Runtime comes with an extra, so that importing this module never needs it.
+    from serve.session_runner import open_session_runner
+
+    return open_session_runner(
+        artifact, backend=backend, threads=threads, max_batch_size=max_batch_size
+    )
+
+
+def check_images(images: NDArray[np.uint8], size_px: int, max_batch_size: int) -> None:
+    """Refuse a batch that no runner takes.
+
+    Raises:
+        ValueError: dtype, shape or batch size is wrong; names both sides.
+    """
+    expected = f"uint8 (1..{max_batch_size}, {size_px}, {size_px}, 3)"
+    if images.dtype != np.uint8 or images.shape[1:] != (size_px, size_px, 3):
+        raise ValueError(f"images are {images.dtype} {images.shape}; expected {expected}.")
+    if not 1 <= len(images) <= max_batch_size:
+        raise ValueError(f"a batch of {len(images)} images; expected {expected}.")

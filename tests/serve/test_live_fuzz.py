@@ -1,0 +1,66 @@
+"""Thousands of malformed bodies against the real server: no 5xx, no hang."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve.launch import running_server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ci]
+BODIES = 2000
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 12)):
+        at = rng.randrange(len(changed) or 1)
+        kind = rng.randrange(4)
+        if kind == 0:
+            changed[at : at + 1] = rng.randbytes(1)
+        elif kind == 1:
+            del changed[at:]
+        elif kind == 2:
+            changed[at:at] = rng.randbytes(rng.randint(1, 30))
+        else:
+            del changed[at : at + rng.randint(1, 30)]
+    return bytes(changed)
+
+
+def test_malformed_bodies(tiny_artifact: Path, tmp_path: Path, make_picture, encode) -> None:
+    rng = random.Random(7)
+    image = make_picture(1, 80, 60)
+    seeds = [encode(image, kind) for kind in ("JPEG", "PNG", "WEBP")]
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n%b\r\n--b--\r\n'
+    )
+    types = ["image/jpeg", "application/octet-stream", "multipart/form-data; boundary=b"]
+    statuses: Counter[int] = Counter()
+    slowest_s = 0.0
+    with (
+        running_server(tiny_artifact, log_path=tmp_path / "log") as url,
+        httpx.Client(base_url=url, timeout=10) as client,
+    ):
+        for turn in range(BODIES):
+            data = mutated(rng.choice(seeds), rng)
+            content_type = types[turn % 3]
+            if content_type.startswith("multipart"):
+                data = form % data if turn % 2 else mutated(form % data, rng)
+            start = time.monotonic()
+            answer = client.post(
+                "/v1/classify", content=data, headers={"content-type": content_type}
+            )
+            slowest_s = max(slowest_s, time.monotonic() - start)
+            statuses[answer.status_code] += 1
+            if answer.status_code != 200:
+                assert answer.headers["content-type"] == "application/problem+json"
+        assert client.get("/readyz").status_code == 200
+    assert not [status for status in statuses if status >= 500], statuses
+    assert slowest_s < 2, slowest_s
+    assert len(statuses) >= 4, statuses  # the mutations reach more than one check
+    assert "Traceback" not in (tmp_path / "log").read_text()
