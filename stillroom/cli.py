@@ -10,11 +10,17 @@ from typing import Annotated
 
 import typer
 
-from serve.contract.errors import StillroomError
+from serve.contract.errors import Interrupted, StillroomError
 
 __all__ = ["app", "main"]
 
-STOPPED = 75
+TRAINING = "cpu,train,loadtest"
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "onnx", "sklearn", "scipy"), TRAINING),
+    **dict.fromkeys(("safetensors", "jinja2", "matplotlib"), TRAINING),
+    "locust": "loadtest",
+    "onnxruntime": "cpu",
+}
 
 app = typer.Typer(
     name="stillroom",
@@ -215,7 +221,8 @@ def status(run: Run) -> None:
 
 def main() -> None:
     """Entry point: one-line errors with the next step, and the exit codes of DESIGN."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         code = app(standalone_mode=False)
     except StillroomError as error:
@@ -224,9 +231,14 @@ def main() -> None:
     except typer.TyperException as error:
         sys.stderr.write(f"error: {error.format_message()} See stillroom --help.\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped. Run the same command again to go on.\n")
-        sys.exit(STOPPED)
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get(str(error.name).split(".")[0])) is None:
+            raise
+        sys.stderr.write(
+            f"error: This command needs {error.name}, which a server installation does not have. "
+            f'Install it: pip install "stillroom[{extra}]"\n'
+        )
+        sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -251,4 +263,4 @@ def _run(
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted("Stopped.", "Run the same command again to go on.")

@@ -13,7 +13,7 @@ class ServeOptions:
 
     backend: str = "auto"  # auto | onnxruntime-cpu | onnxruntime-cuda
     threads: int = 1  # CPU threads inside one inference
-    decode_threads: int = 1  # threads that decode and resize images
+    decode_threads: int = 2  # threads that decode and resize images
     max_batch: int = 8  # largest batch of one inference
     concurrency: int = 8  # clients of the parity check, so that batches mix
 

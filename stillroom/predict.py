@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from serve.client import classify
+from serve.client import classify, describe_model
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError, UsageError
 from serve.contract.preprocess import preprocess
@@ -46,6 +46,8 @@ def is_url(target: str) -> bool:
 
 
 def _remote(url: str, top_k: int) -> Classify:
+    top_k = min(top_k, len(describe_model(url)["labels"]))
+
     def answer(data: bytes) -> list[Prediction]:
         predictions: list[Prediction] = classify(url, data, top_k=top_k)["predictions"]
         return predictions

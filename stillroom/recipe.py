@@ -124,8 +124,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return value
     if isinstance(hint, types.UnionType):  # no recipe key has one; a new one must say how
         raise TypeError(f"{name}: union types are not read from recipes.")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and type(value) is int:
+        value = float(value)
     if type(value) is not hint:
         raise RecipeError(f"{name} = {value!r}: expected {_word_for(hint)}.")
     if hint in (int, float) and value < 0:

@@ -29,9 +29,10 @@ def verify_target(target: str) -> None:
         _verify_service(target)
         return
     folder = Path(target)
-    if RunFolder(folder).record():
+    is_run = bool(RunFolder(folder).record())
+    if is_run:
         _verify_run(RunFolder(folder))
-    if (folder / "artifact").is_dir() or (folder / "model.onnx").exists():
+    if not is_run or (folder / "artifact").is_dir():
         _verify_artifact(folder)
 
 

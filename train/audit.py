@@ -37,7 +37,8 @@ def audit_photos(root: Path, options: DataOptions, *, seed: int, out: Path) -> d
     Raises:
         DatasetError: the folder cannot be used; or images do not decode and the policy is "error".
     """
-    readable, unreadable = read_photos(root, find_photos(root))
+    found = find_photos(root)
+    readable, unreadable = read_photos(root, found)
     if unreadable and options.unreadable == "error":
         names = "; ".join(f"{path}: {why}" for path, why in unreadable[:SHOWN])
         more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
@@ -46,8 +47,11 @@ def audit_photos(root: Path, options: DataOptions, *, seed: int, out: Path) -> d
             f"{names}{more}.",
             "Repair or remove them, or leave them out with data.unreadable=skip.",
         )
-    if not readable:
-        raise DatasetError(f"No image in {root} decodes.", "Check the files.")
+    if lost := sorted(set(labels_of(found)) - set(labels_of(readable))):
+        raise DatasetError(
+            f"No image of {', '.join(lost)} in {root} decodes.",
+            "Repair the files, or remove the class folders.",
+        )
     photos = split_photos(
         readable,
         val_fraction=options.val_fraction,

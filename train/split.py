@@ -38,8 +38,8 @@ def split_photos(
     shares = {name: share for name, share in wanted.items() if name not in given}
     if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise DatasetError(
-            f"val_fraction = {val_fraction} and test_fraction = {test_fraction} leave no "
-            "training data.",
+            f"val_fraction = {val_fraction} and test_fraction = {test_fraction} do not divide the "
+            "photographs into train, val and test.",
             "Choose fractions above 0 that sum to less than 1.",
         )
     assigned = _assign(photos, shares, seed)
@@ -78,9 +78,9 @@ def _check_every_class_everywhere(photos: list[Photo]) -> None:
     for label in sorted({photo.label for photo in photos}):
         missing = [split for split in ("train", "val", "test") if (label, split) not in present]
         if missing:
-            count = sum(photo.label == label for photo in photos)
+            count = len({photo.sha256 for photo in photos if photo.label == label})
             raise DatasetError(
-                f"The class {label!r} has {count} distinct images or fewer: none is left for "
+                f"The class {label!r} has {count} distinct images: none of them is in "
                 f"{' and '.join(missing)}.",
                 "Add images of it (at least 3, better 50), or remove the class.",
             )

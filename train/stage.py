@@ -140,7 +140,7 @@ def finish(
         out: the stage's folder.
         extra: metrics of the training, kept in evaluation.json.
     """
-    model = model.cpu()
+    model = model.cpu().to(memory_format=torch.contiguous_format)  # as it will be loaded
     photos = dataset.of_split("val") + dataset.of_split("test")
     logits = predict_logits(model, pixels_of(dataset.root, photos, card.preprocess))
     predictions = Predictions(photos, card.labels, logits)

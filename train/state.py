@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +58,7 @@ def save_state(
     moments, groups = _flatten(optimizer.state_dict())
     tensors |= moments
     final = folder / f"{PREFIX}{progress.step:09d}"
-    partial = folder / f".partial-{os.getpid()}"
+    partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, partial / TENSORS)
@@ -75,8 +74,9 @@ def save_state(
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     fsync_path(folder)
-    for older in sorted(folder.glob(f"{PREFIX}*"))[:-1]:
-        shutil.rmtree(older)
+    for other in folder.glob(f"{PREFIX}*"):
+        if other != final:  # older, or newer and damaged
+            shutil.rmtree(other)
 
 
 def load_state(
@@ -89,13 +89,15 @@ def load_state(
             if record["sha256"] != sha256_of_file(saved / TENSORS):
                 continue
             tensors = load_file(saved / TENSORS)
-        except (OSError, ValueError, KeyError, SafetensorError):
+            progress = Progress(record["step"], record["sums"], record["log_bytes"])
+            moments = _unflatten(tensors, record["optimizer"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
             continue
         model.load_state_dict(_below("model.", tensors))
         if ema is not None:
             ema.module.load_state_dict(_below("ema.", tensors))
-        optimizer.load_state_dict(_unflatten(tensors, record["optimizer"]))
-        return Progress(record["step"], record["sums"], record["log_bytes"])
+        optimizer.load_state_dict(moments)
+        return progress
     return Progress()
 
 

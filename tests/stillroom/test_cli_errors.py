@@ -1,0 +1,145 @@
+"""Bad input to every command: one line, the next step, exit 2, nothing written over."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+
+import pytest
+from PIL import Image
+
+
+def assert_refused(outcome, *expected: str) -> None:
+    assert outcome.code == 2, outcome
+    last = outcome.err.strip().splitlines()[-1]
+    assert last.startswith("error: "), outcome.err
+    assert "Traceback" not in outcome.err
+    for text in expected:
+        assert text in last
+
+
+def test_no_such_folder(stillroom, tmp_path):
+    outcome = stillroom("run", tmp_path / "none", "--run", tmp_path / "r")
+    assert_refused(outcome, "No such folder", "one folder of images per class")
+    assert not (tmp_path / "r").exists()
+
+
+def test_no_images(stillroom, tmp_path):
+    (tmp_path / "photos").mkdir()
+    outcome = stillroom("audit", tmp_path / "photos", "--run", tmp_path / "r")
+    assert_refused(outcome, "holds no class folders")
+
+
+def test_loose_images(stillroom, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (8, 8)).save(photos / "a.jpg")
+    outcome = stillroom("audit", photos, "--run", tmp_path / "r")
+    assert_refused(outcome, "1 loose images", "a folder named after it")
+
+
+def test_one_class_only(stillroom, few_photos, tmp_path):
+    shutil.rmtree(few_photos / "red")
+    shutil.rmtree(few_photos / "green")
+    outcome = stillroom("run", few_photos, "--run", tmp_path / "r")
+    assert_refused(outcome, "one class only ('blue')", "two or more")
+
+
+def test_an_empty_class(stillroom, few_photos, tmp_path):
+    (few_photos / "empty").mkdir()
+    outcome = stillroom("run", few_photos, "--run", tmp_path / "r")
+    assert_refused(outcome, "holds no images", "remove the folder")
+
+
+def test_unreadable_images_are_named(stillroom, few_photos, tmp_path):
+    (few_photos / "red" / "bad.jpg").write_bytes(b"not an image")
+    (few_photos / "red" / "cut.jpg").write_bytes(
+        (few_photos / "red" / "001.jpg").read_bytes()[:300]
+    )
+    outcome = stillroom("audit", few_photos, "--run", tmp_path / "r")
+    assert_refused(outcome, "red/bad.jpg", "red/cut.jpg", "data.unreadable=skip")
+    skipped = stillroom("audit", few_photos, "data.unreadable=skip", "--run", tmp_path / "r")
+    assert skipped.code == 0
+    assert "2 images do not decode and were left out" in skipped.out
+
+
+def test_an_unknown_recipe_key(stillroom, few_photos, tmp_path):
+    outcome = stillroom("run", few_photos, "teacher.epoch=1", "--run", tmp_path / "r")
+    assert_refused(outcome, "Unknown recipe key 'teacher.epoch'", "Did you mean 'teacher.epochs'?")
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_stage(stillroom, few_photos, tmp_path):
+    outcome = stillroom("run", few_photos, "--run", tmp_path / "r", "--until", "paint")
+    assert_refused(outcome, "No stage 'paint'", "Stages: audit, teacher")
+
+
+def test_an_unknown_option(stillroom, few_photos):
+    assert_refused(
+        stillroom("run", few_photos, "--speed", "9"), "No such option: --speed", "--help"
+    )
+
+
+def test_a_run_folder_of_another_dataset(stillroom, few_photos, tmp_path):
+    run = tmp_path / "r"
+    assert stillroom("audit", few_photos, "--run", run).code == 0
+    other = tmp_path / "other"
+    shutil.copytree(few_photos, other)
+    (other / "red" / "000.jpg").unlink()
+    before = (run / "run.json").read_bytes()
+    assert_refused(stillroom("audit", other, "--run", run), "is a run of", "--run")
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_moved_dataset_is_still_the_same(stillroom, few_photos, tmp_path):
+    run = tmp_path / "r"
+    assert stillroom("audit", few_photos, "--run", run).code == 0
+    few_photos.rename(tmp_path / "moved")
+    outcome = stillroom("audit", tmp_path / "moved", "--run", run)
+    assert outcome.code == 0
+    assert "audit: done" in outcome.err
+
+
+def test_a_command_on_a_folder_that_is_no_run(stillroom, tmp_path):
+    for command in ("compress", "export", "report", "status"):
+        assert_refused(
+            stillroom(command, tmp_path / "none"), "holds no run", "stillroom run PHOTOS"
+        )
+
+
+def test_commands_on_a_folder_without_an_artifact(stillroom, tmp_path):
+    for command in (["serve"], ["parity"], ["verify"], ["loadtest"]):
+        assert stillroom(*command, tmp_path / "none").code == 2
+
+
+def test_a_port_in_use(stillroom, tiny_artifact):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        outcome = stillroom("serve", tiny_artifact, "--port", port)
+    assert_refused(outcome, f"{port} is in use", "--port")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "golden/golden.json"])
+def test_an_artifact_with_one_byte_changed(stillroom, tiny_artifact, tmp_path, name):
+    copy = tmp_path / "artifact"
+    shutil.copytree(tiny_artifact, copy)
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    for command in (["serve"], ["verify"], ["parity"]):
+        assert_refused(stillroom(*command, copy), "damaged")
+
+
+def test_predict_names_the_file_it_cannot_use(stillroom, tiny_artifact, tmp_path):
+    text = tmp_path / "note.txt"
+    text.write_text("no image")
+    outcome = stillroom("predict", tiny_artifact, text)
+    assert outcome.code != 0
+    assert "note.txt" in outcome.err
+    assert_refused(stillroom("predict", tiny_artifact, tmp_path / "none.jpg"), "none.jpg")
+
+
+def test_a_url_needs_a_corpus(stillroom):
+    assert_refused(stillroom("loadtest", "http://127.0.0.1:9"), "--photos")

@@ -1,0 +1,137 @@
+"""The whole path on tiny photographs: one run, looked at from every side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from serve.contract.manifest import damaged_files, read_manifest
+from tests.stillroom.conftest import TINY
+
+pytestmark = pytest.mark.e2e
+STAGES = (
+    *("data", "teacher", "student", "fixres", "baseline"),
+    *("artifact", "latency", "http", "loadtest", "report"),
+)
+
+
+@pytest.fixture
+def run_copy(tiny_run, tmp_path) -> Path:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    return copy
+
+
+def test_every_stage_is_published_and_verifies(tiny_run):
+    for name in STAGES:
+        manifest = read_manifest(tiny_run / name, kind=name)
+        assert damaged_files(tiny_run / name, manifest) == []
+    assert not list(tiny_run.glob(".*.work"))
+
+
+def test_the_chain_links_every_stage_to_its_parents(tiny_run):
+    chain = json.loads((tiny_run / "run.json").read_text())["chain"]
+    digests = {link["stage"]: link["digest"] for link in chain}
+    assert len(digests) == len(STAGES)
+    for link in chain:
+        assert all(digests[name] == digest for name, digest in link["parents"].items())
+
+
+def test_parity_passed_on_the_whole_test_split(tiny_run):
+    parity = json.loads((tiny_run / "artifact" / "parity.json").read_text())
+    assert parity["status"] == "passed"
+    assert parity["images"] == 315
+    assert parity["flips"] == 0
+
+
+def test_every_answer_over_http_is_the_offline_answer(tiny_run):
+    http = json.loads((tiny_run / "http" / "http_parity.json").read_text())
+    assert http["images"] == http["agree"] == 315
+    assert http["digests"] == [read_manifest(tiny_run / "artifact")["digest"]]
+
+
+def test_answers_under_load_were_checked(tiny_run):
+    load = json.loads((tiny_run / "loadtest" / "summary.json").read_text())
+    for mode in ("closed", "open"):
+        assert load[mode]["answers"]["checked"] > 0
+        assert load[mode]["answers"]["wrong"] == 0
+
+
+def test_fixres_proves_what_it_left_alone(tiny_run):
+    proof = json.loads((tiny_run / "fixres" / "fixres.json").read_text())["proof"]
+    assert proof["frozen_tensors"] > 50
+    assert all("classifier" in name or "bn" in name for name in proof["changed"])
+
+
+def test_no_path_of_this_machine_is_published(tiny_run, tiny_photos):
+    private = str(tiny_photos.parent).encode()
+    for name in STAGES:
+        for path in (tiny_run / name).rglob("*"):
+            if path.is_file():
+                assert private not in path.read_bytes(), path
+
+
+def test_a_second_run_does_nothing_and_is_quick(stillroom, run_copy, tiny_photos):
+    start = time.monotonic()
+    outcome = stillroom("run", tiny_photos, "--run", run_copy)
+    assert outcome.code == 0
+    assert outcome.err.count(": done") == len(STAGES)
+    assert time.monotonic() - start < 15
+
+
+def test_status_and_verify_agree_that_all_is_well(stillroom, run_copy):
+    status = stillroom("status", run_copy)
+    assert status.out.count(" done ") == len(STAGES)
+    verify = stillroom("verify", run_copy)
+    assert verify.code == 0, verify.err
+    assert "golden" in verify.out
+
+
+@pytest.mark.parametrize("name", ["teacher/checkpoint.safetensors", "data/index.csv"])
+def test_verify_names_the_stage_and_file_of_one_changed_byte(stillroom, run_copy, name):
+    path = run_copy / name
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    outcome = stillroom("verify", run_copy)
+    assert outcome.code == 1
+    assert Path(name).name in outcome.err
+    assert "FAIL" in outcome.out
+
+
+def test_a_changed_option_is_stale_from_its_stage_on(stillroom, run_copy, tiny_photos):
+    outcome = stillroom(
+        *("run", tiny_photos, "--run", run_copy, "--until", "fixres"),
+        *("fixres.lr=2e-3", "fixres.epochs=2"),
+    )
+    assert outcome.code == 0
+    assert "student: done" in outcome.err
+    assert "fixres: its inputs or options changed; building" in outcome.err
+    status = stillroom("status", run_copy)
+    assert "stale: fixres changed since" in " ".join(status.out.split())
+
+
+def test_predict_gives_the_stored_answer(stillroom, tiny_run, tiny_photos):
+    rows = (tiny_run / "fixres" / "predictions.csv").read_text().splitlines()[1:6]
+    for row in rows:
+        path, _, _, _, predicted, *_ = row.split(",")
+        outcome = stillroom("predict", tiny_run, tiny_photos / path)
+        assert outcome.out.split()[1] == predicted
+
+
+def test_parity_here_repeats_the_reference_answers(stillroom, tiny_run, tiny_photos):
+    golden = stillroom("parity", tiny_run)
+    assert golden.code == 0
+    assert "parity passed" in golden.out
+    whole = stillroom("parity", tiny_run, "--photos", tiny_photos)
+    assert "315 of 315 answers" in whole.out
+
+
+def test_the_resolved_recipe_is_kept(tiny_run):
+    text = (tiny_run / "recipe.toml").read_text()
+    assert 'arch = "test_efficientnet"' in text
+    assert len(TINY) == 15

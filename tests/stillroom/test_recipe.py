@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from serve.contract.errors import RecipeError
+from stillroom.recipe import Recipe, load_recipe, recipe_text, shipped_recipes
+
+
+def test_every_shipped_recipe_loads():
+    recipes = shipped_recipes()
+    assert set(recipes) >= {"default", "digits", "flowers-cpu"}
+    for name in recipes:
+        assert isinstance(load_recipe(name), Recipe)
+
+
+def test_every_shipped_recipe_says_its_command():
+    for name, path in shipped_recipes().items():
+        head = path.read_text().split("\n\n[")[0]
+        assert head.startswith("#"), name
+        assert "uv run" in head, name
+
+
+def test_a_resolved_recipe_reads_back_equal(tmp_path):
+    recipe = load_recipe("digits", ["teacher.lr=0.5", "name=two words"])
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe_text(recipe))
+    assert load_recipe(path) == recipe
+    assert set(tomllib.loads(recipe_text(recipe))) >= {"data", "teacher", "export"}
+
+
+def test_an_override_wins_and_a_whole_number_is_a_number():
+    recipe = load_recipe("default", ["teacher.epochs=3", "teacher.lr=1", "student.augment.flip=0"])
+    assert recipe.teacher.epochs == 3
+    assert recipe.teacher.lr == 1.0
+    assert isinstance(recipe.teacher.lr, float)
+    assert recipe.student.augment.flip == 0.0
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("teacher.epoch=3", "Did you mean 'teacher.epochs'?"),
+        ("epochs=3", "Did you mean"),
+        ("teecher.lr=1", "Did you mean"),
+        ("teacher.epochs=many", "teacher.epochs = 'many': expected a whole number."),
+        ("teacher.epochs=true", "expected a whole number"),
+        ("teacher.lr=-1", "expected 0 or more"),
+        ("teacher.precision=fp8", "expected one of auto, fp32, bf16"),
+        ("teacher=5", "expected a section [teacher]"),
+        ("teacher.lr.x=5", "is a value, not a section"),
+        ("--fast", "is no override"),
+        ("qqqqqqq=1", "Sections: name, seed, data"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_the_next_step(override, expected):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits", [override])
+    assert expected in str(caught.value)
+
+
+def test_a_missing_recipe_names_the_shipped_ones():
+    with pytest.raises(RecipeError, match="digits"):
+        load_recipe("no-such-recipe")
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("[teacher\n")
+    with pytest.raises(RecipeError, match="no readable TOML"):
+        load_recipe(path)
