@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -24,8 +25,6 @@ EXTRAS = {
 
 app = typer.Typer(
     name="stillroom",
-    help="From a folder of labelled photographs to a small, load-tested classifier behind HTTP.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,12 +44,24 @@ FromOption = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
+def stillroom(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """From a folder of labelled photographs to a small, load-tested classifier behind HTTP."""
+    if version:
+        typer.echo(f"stillroom {metadata.version('stillroom')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 @app.command()
 def demo(
     run: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     overrides: Overrides = None,
 ) -> None:
-    """The whole pipeline on 1 797 handwritten digits, on a CPU, in minutes.
+    """The whole pipeline on 1 797 handwritten digits, in minutes.
 
     Example: stillroom demo
     """
@@ -71,7 +82,9 @@ def run_command(
     until: UntilOption = "report",
     rebuild_from: FromOption = None,
 ) -> None:
-    """Everything: audit, train, compress, export, prove, load-test, report. Resumes where it was.
+    """From photographs to a load-tested service; resumes where it was.
+
+    Audit, teacher, student, FixRes, baseline, export with parity gate, HTTP parity, load, report.
 
     Example: stillroom run photos/ --recipe flowers-cpu teacher.epochs=8
     """
@@ -106,7 +119,9 @@ def train(
 
 @app.command()
 def compress(run: Run, overrides: Overrides = None) -> None:
-    """Distil the student, fit it to its test size, and train its rival without a teacher.
+    """Distil the student, run FixRes, train the baseline.
+
+    The baseline is the same student without a teacher: what compression is judged against.
 
     Example: stillroom compress runs/mine distil.temperature=4
     """
@@ -116,7 +131,9 @@ def compress(run: Run, overrides: Overrides = None) -> None:
 
 @app.command()
 def export(run: Run, overrides: Overrides = None) -> None:
-    """Export to ONNX; the artifact appears only if its answers are the checkpoint's.
+    """Export to ONNX behind the parity gate.
+
+    The artifact appears only if its answers are those of the checkpoint.
 
     Example: stillroom export runs/mine
     """
@@ -153,7 +170,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     top_k: Annotated[int, typer.Option(min=1, help="Answers per image.")] = 3,
 ) -> None:
-    """Classify image files with an artifact, here, or through a running service.
+    """Classify image files, here or through a running service.
 
     Example: stillroom predict runs/mine photo.jpg
     """
@@ -164,7 +181,7 @@ def predict(
 
 @app.command()
 def verify(target: Target) -> None:
-    """Re-hash the chain from dataset to artifact and replay the golden images.
+    """Re-hash the chain of digests and replay the golden images.
 
     Example: stillroom verify runs/mine
     """
@@ -180,7 +197,7 @@ def parity(
         Path | None, typer.Option(help="Other images; labels are not needed.")
     ] = None,
 ) -> None:
-    """Answer images again with the artifact and compare with its stored reference answers.
+    """Compare answers on this machine with the stored ones.
 
     Example: stillroom parity runs/mine --photos photos/
     """
@@ -198,7 +215,9 @@ def loadtest(
     duration_s: Annotated[float, typer.Option(min=1, help="Seconds measured.")] = 30.0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("loadtest-results"),
 ) -> None:
-    """Send photographs at a fixed rate and report the latency from the intended send time.
+    """Load a service at a fixed rate and report its latency.
+
+    Latency counts from the intended send time, so a stalled server cannot hide it.
 
     Example: stillroom loadtest runs/mine --rate 50 --slo p99=50ms
     """
@@ -210,7 +229,7 @@ def loadtest(
 
 @app.command()
 def status(run: Run) -> None:
-    """Which stages of a run are done, and why the others are not.
+    """Which stages of a run are done, and why others are not.
 
     Example: stillroom status runs/mine
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ ALLOWED = {
     "train": {"serve.contract"},
     "compress": {"train", "serve.contract"},
     "export": {"train", "serve"},
-    "stillroom": {"train", "compress", "export", "serve"},
+    "stillroom": {"train", "compress", "export", "serve", "loadtest"},
 }
 FORBIDDEN_IN_SERVE = {"torch", "torchvision", "timm", "onnx", "safetensors", "scipy", "sklearn"}
 
@@ -61,8 +63,19 @@ def test_serve_never_imports_a_training_library():
     assert not wrong
 
 
+def test_locust_stays_in_its_own_process():
+    """Its patching of the standard library breaks threads, and with them torch and BentoML."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in modules_of("stillroom")
+        if path.name != "__main__.py"
+    ]
+    code = f"import {', '.join(names)}, sys; assert not {{'locust', 'gevent'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code.replace(".__init__", "")], check=True, cwd=ROOT)
+
+
 def test_the_contract_needs_numpy_and_pillow_only():
-    standard = {"__future__", *__import__("sys").stdlib_module_names}
+    standard = {"__future__", *sys.stdlib_module_names}
     foreign = {
         name.split(".")[0]
         for path in modules_of("serve/contract")

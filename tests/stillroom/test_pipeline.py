@@ -7,11 +7,13 @@ import shutil
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from serve.contract.manifest import damaged_files, read_manifest
 from tests.stillroom.conftest import TINY
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e
 STAGES = (
     *("data", "teacher", "student", "fixres", "baseline"),
@@ -31,6 +33,16 @@ def test_every_stage_is_published_and_verifies(tiny_run):
         manifest = read_manifest(tiny_run / name, kind=name)
         assert damaged_files(tiny_run / name, manifest) == []
     assert not list(tiny_run.glob(".*.work"))
+
+
+def test_every_manifest_fits_the_published_schema(tiny_run):
+    schema = json.loads((ROOT / "serve" / "contract" / "manifest.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    for name in STAGES:
+        manifest = json.loads((tiny_run / name / "manifest.json").read_text())
+        assert [error.message for error in validator.iter_errors(manifest)] == []
+    del manifest["digest"]
+    assert not validator.is_valid(manifest)
 
 
 def test_the_chain_links_every_stage_to_its_parents(tiny_run):
