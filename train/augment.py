@@ -78,11 +78,17 @@ def random_crop_box(
         crop_w, crop_h = math.sqrt(area * aspect), math.sqrt(area / aspect)
         if crop_w <= width and crop_h <= height:
             left, top = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
-            return left, top, left + crop_w, top + crop_h
+            return _inside(left, top, crop_w, crop_h, size)
     aspect = min(max(width / height, 1 / max_aspect), max_aspect)
     crop_w, crop_h = min(width, height * aspect), min(height, width / aspect)
-    left, top = (width - crop_w) / 2, (height - crop_h) / 2
-    return left, top, left + crop_w, top + crop_h
+    return _inside((width - crop_w) / 2, (height - crop_h) / 2, crop_w, crop_h, size)
+
+
+def _inside(
+    left: float, top: float, crop_w: float, crop_h: float, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The box, without the last digit by which rounding may let it stick out of the image."""
+    return left, top, min(left + crop_w, size[0]), min(top + crop_h, size[1])
 
 
 def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:

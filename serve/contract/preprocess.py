@@ -183,10 +183,11 @@ def crop_and_resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
         RGB image of size_px x size_px.
     """
     width, height = image.size
-    scale = round(spec.size_px / spec.crop_pct) / min(width, height)
-    side = spec.size_px / scale
+    shorter = min(width, height)
+    # Rounding must not make the box stick out of the image, which Pillow refuses.
+    side = min(shorter, shorter * spec.size_px / round(spec.size_px / spec.crop_pct))
     left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = (left, top, min(left + side, width), min(top + side, height))
     return image.resize((spec.size_px, spec.size_px), FILTERS[spec.interpolation], box=box)
 
 

@@ -248,3 +248,16 @@ def test_mutated_files_decode_or_raise_an_image_error(corpus, kind: str, changes
 
 def test_all_is_complete() -> None:
     assert all(hasattr(contract, name) for name in contract.__all__)
+
+
+@given(
+    width=st.integers(1, 700),
+    height=st.integers(1, 700),
+    size_px=st.integers(1, 400),
+    crop_pct=st.floats(0.05, 1.0),
+)
+@settings(max_examples=400, deadline=None)
+def test_any_size_can_be_cropped_and_resized(width, height, size_px, crop_pct):
+    image = Image.new("RGB", (width, height))
+    spec = PreprocessSpec(size_px=size_px, crop_pct=crop_pct)
+    assert crop_and_resize(image, spec).size == (size_px, size_px)
