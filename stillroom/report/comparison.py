@@ -1,0 +1,77 @@
+"""Paired differences: the same test images through two models, and whether chance explains them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from export.parity import mcnemar_p
+from train.evaluate import Predictions
+
+__all__ = ["Comparison", "compare", "compare_all"]
+
+SIGNIFICANT = 0.05
+PAIRS = (
+    ("student", "baseline", "Distilled student − student without teacher"),
+    ("fixres", "student", "FixRes − distilled student"),
+    ("fixres", "teacher", "FixRes − teacher"),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images.
+
+    Args:
+        title: "first − second".
+        n: images.
+        difference: top-1 of the first minus top-1 of the second; a fraction.
+        gained: images that only the first has right.
+        lost: images that only the second has right.
+        p: exact two-sided McNemar p.
+    """
+
+    title: str
+    n: int
+    difference: float
+    gained: int
+    lost: int
+    p: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown at the 5 % level."""
+        return self.p < SIGNIFICANT
+
+    @property
+    def reading(self) -> str:
+        """The difference in words."""
+        if not self.shown:
+            return "no difference shown"
+        return "better" if self.difference > 0 else "worse"
+
+
+def compare(title: str, first: Predictions, second: Predictions) -> Comparison:
+    """Compare two models image by image.
+
+    Args:
+        title: for people.
+        first: N test images.
+        second: the same images in the same order.
+
+    Raises:
+        ValueError: the images differ.
+    """
+    if [p.sha256 for p in first.photos] != [p.sha256 for p in second.photos]:
+        raise ValueError(f"{title}: the predictions are not of the same images in the same order.")
+    targets = first.targets
+    a, b = first.answers == targets, second.answers == second.targets
+    gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
+    n = len(targets)
+    return Comparison(title, n, (gained - lost) / n, gained, lost, mcnemar_p(lost, gained))
+
+
+def compare_all(predictions: dict[str, Predictions]) -> tuple[Comparison, ...]:
+    """The comparisons that a run is for: distillation, FixRes, and what compression cost."""
+    return tuple(
+        compare(title, predictions[first], predictions[second]) for first, second, title in PAIRS
+    )

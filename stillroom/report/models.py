@@ -1,0 +1,135 @@
+"""The models of a run, as the table compares them: size, cost, latency and scores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillroom.run_folder import RunFolder
+
+__all__ = ["Latency", "Model", "Score", "read_json", "read_models"]
+
+TITLES = {
+    "teacher": "Teacher",
+    "baseline": "Student without teacher",
+    "student": "Student, distilled",
+    "fixres": "Student, FixRes",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 of one split with its 95 % Wilson interval; fractions in [0, 1]."""
+
+    n: int
+    hits: int
+    top1: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, evaluation: dict[str, Any]) -> Score:
+        """From one split of evaluation.json."""
+        keys = ("n", "hits", "top1", "top1_low", "top1_high")
+        return cls(*(evaluation[key] for key in keys))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one image on one CPU thread: median and quartiles of n runs."""
+
+    median_ms: float
+    q1_ms: float
+    q3_ms: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table.
+
+    Args:
+        key: the stage's folder, or "resized" for the student tested at the FixRes size.
+        title: for people.
+        arch: timm name.
+        parameters: number of weights.
+        macs: multiply-adds of one image at the test size.
+        weights_bytes: size of the checkpoint.
+        train_px: side of the training views.
+        test_px: side of the evaluated square.
+        latency: None where it was not measured.
+        latency_as: title of the model whose latency stands for this one's; empty for its own.
+        val: score that choices were made by.
+        test: score to report.
+        exported: whether the artifact holds this model.
+    """
+
+    key: str
+    title: str
+    arch: str
+    parameters: int
+    macs: int
+    weights_bytes: int
+    train_px: int
+    test_px: int
+    latency: Latency | None
+    latency_as: str
+    val: Score
+    test: Score
+    exported: bool
+
+
+def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:
+    """Every model of a run, the teacher first; `source` names the exported one."""
+    latencies = read_json(run.stage("latency") / "latency.json")
+    found = {
+        key: _read_model(run.stage(key), key, latencies.get(key), exported=key == source)
+        for key in TITLES
+    }
+    student, fixres = found["student"], found["fixres"]
+    found["baseline"] = replace(
+        found["baseline"], latency=student.latency, latency_as="the student"
+    )
+    resized = read_json(run.stage("fixres") / "fixres.json")["resized_only"]
+    tested_only = replace(
+        student,
+        key="resized",
+        title="Student, only tested at the FixRes size",
+        macs=fixres.macs,
+        test_px=fixres.test_px,
+        latency=fixres.latency,
+        latency_as="FixRes",
+        val=Score.of(resized["val"]),
+        test=Score.of(resized["test"]),
+        exported=False,
+    )
+    order = (found["teacher"], found["baseline"], student, tested_only, fixres)
+    return tuple(order)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file."""
+    value: dict[str, Any] = json.loads(path.read_bytes())
+    return value
+
+
+def _read_model(folder: Path, key: str, latency: dict[str, Any] | None, *, exported: bool) -> Model:
+    card = read_json(folder / "checkpoint.json")
+    scores = read_json(folder / "evaluation.json")
+    return Model(
+        key=key,
+        title=TITLES[key],
+        arch=card["arch"],
+        parameters=card["parameters"],
+        macs=card["flops"],
+        weights_bytes=(folder / "checkpoint.safetensors").stat().st_size,
+        train_px=card["train_size_px"],
+        test_px=card["preprocess"]["size_px"],
+        latency=Latency(**latency) if latency else None,
+        latency_as="",
+        val=Score.of(scores["val"]),
+        test=Score.of(scores["test"]),
+        exported=exported,
+    )

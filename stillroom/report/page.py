@@ -1,0 +1,93 @@
+"""The report stage: a finished run becomes one HTML file that opens anywhere, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from serve.contract.preprocess import PreprocessSpec
+from stillroom.graph import Context
+from stillroom.report import wording
+from stillroom.report.comparison import compare_all
+from stillroom.report.data_section import data_section
+from stillroom.report.facts import Facts, read_facts
+from stillroom.report.load_section import load_section
+from stillroom.report.model_sections import mistakes_section, models_section, training_section
+from stillroom.report.proof_sections import parity_section, provenance_section
+from stillroom.report.thumbnails import Thumbnails
+from stillroom.report.verdict import judge_run
+
+__all__ = ["write_report"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+THUMBNAIL_PX = 72
+
+
+def write_report(context: Context) -> dict[str, Any]:
+    """Write index.html into `context.out`.
+
+    Returns:
+        Headline metrics: `bytes` of the page, and `verdict`: passed, failed or inconclusive.
+    """
+    facts = read_facts(context)
+    comparisons = compare_all(facts.predictions)
+    verdict = judge_run(facts, comparisons)
+    spec = PreprocessSpec.from_dict(facts.manifest["preprocess"])
+    thumbnails = Thumbnails(context.photos, spec, THUMBNAIL_PX)
+    page = _environment().get_template("page.html.j2")
+    text = page.render(
+        facts=facts,
+        verdict=verdict,
+        models=models_section(facts, comparisons),
+        data=data_section(facts, thumbnails),
+        training=training_section(context.run, facts),
+        mistakes=mistakes_section(facts, thumbnails),
+        parity=parity_section(facts, thumbnails),
+        load=load_section(context.run, facts),
+        provenance=provenance_section(facts),
+        thumbnails=thumbnails,  # after all sections: it counts what they could not show
+        tiles=_tiles(facts),
+    )
+    data = text.encode("utf-8")
+    (context.out / "index.html").write_bytes(data)
+    return {"bytes": len(data), "verdict": verdict.state}
+
+
+def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
+    """The five figures that a reader remembers: label, figure, small print."""
+    model, load = facts.exported, facts.loads["open"]
+    test, latency = model.test, model.latency
+    interval = f"{wording.interval(test.low, test.high)}, n = {test.n}"
+    quartiles = "not measured"
+    if latency is not None:
+        quartiles = f"quartiles {latency.q1_ms:.2f} to {latency.q3_ms:.2f}, 1 CPU thread"
+    macs = f"{wording.millions(model.macs)} multiply-adds"
+    return [
+        ("test top-1", wording.percent(test.top1), interval),
+        ("parameters", wording.millions(model.parameters), macs),
+        ("inference", wording.ms(latency.median_ms if latency else None), quartiles),
+        ("p99 under load", wording.ms(load["intended"]["p99_ms"]), "replies in the open loop"),
+        (
+            "requests/s",
+            wording.number(load["achieved_rps"], 0),
+            f"open loop; {wording.number(facts.loads['closed']['achieved_rps'], 0)} closed loop",
+        ),
+    ]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        name: getattr(wording, name) for name in wording.__all__ if name[0].islower()
+    }
+    environment.globals["stylesheet"] = Markup((TEMPLATES / "style.css").read_text("utf-8"))
+    return environment
