@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from serve.contract.errors import GateError, MeasurementError
 from serve.launch import running_server
 from stillroom.graph import Context
 from stillroom.http_parity import settings_of
+from stillroom.options import LoadOptions
 from train.evaluate import Predictions, read_predictions
 from train.progress import say
 
@@ -37,23 +39,13 @@ def run_load_tests(context: Context) -> dict[str, Any]:
     options = context.recipe.loadtest
     source = context.recipe.export.source
     reference = read_predictions(context.run.stage(source) / "predictions.csv").of_split("test")
-    corpus = context.out / "corpus.csv"
-    write_corpus(corpus, context.photos, reference)
-    common = ["--corpus", str(corpus.resolve()), "--duration-s", f"{options.duration_s:g}"]
-    log_path = context.out / "server.log"
     artifact = context.run.stage("artifact")
-    with running_server(artifact, log_path=log_path, settings=settings_of(context)) as url:
-        closed = run_loadtest(
-            [url, *common, "--mode", "closed", "--users", str(options.users)],
-            out=context.out / "closed",
-        )
-        rate = max(1.0, options.rate_share * float(closed["achieved_rps"]))
-        opened = run_loadtest(
-            [url, *common, "--mode", "open", "--rate", f"{rate:.1f}", "--slo", options.slo],
-            out=context.out / "open",
-        )
-    log_path.unlink()
-    corpus.unlink()  # it names this machine's paths
+    with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
+        corpus = write_corpus(Path(folder), context.photos, reference)
+        common = ["--corpus", str(corpus), "--duration-s", f"{options.duration_s:g}"]
+        log_path = Path(folder) / "server.log"
+        with running_server(artifact, log_path=log_path, settings=settings_of(context)) as url:
+            closed, opened = _both_loops(url, common, options, context.out)
     (context.out / "summary.json").write_bytes(canonical_json({"closed": closed, "open": opened}))
     wrong = {
         name: load["answers"]["wrong"] for name, load in (("closed", closed), ("open", opened))
@@ -72,13 +64,38 @@ def run_load_tests(context: Context) -> dict[str, Any]:
     }
 
 
-def write_corpus(path: Path, photos: Path, reference: Predictions) -> None:
-    """Write the corpus file of the load test: path, label, and the answer that must come back."""
+def _both_loops(
+    url: str, common: list[str], options: LoadOptions, out: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    closed = run_loadtest(
+        [url, *common, "--mode", "closed", "--users", str(options.users)], out=out / "closed"
+    )
+    rate = max(1.0, options.rate_share * float(closed["achieved_rps"]))
+    opened = run_loadtest(
+        [url, *common, "--mode", "open", "--rate", f"{rate:.1f}", "--slo", options.slo],
+        out=out / "open",
+    )
+    return closed, opened
+
+
+def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
+    """Write the corpus of the load test: path, label, and the answer that must come back.
+
+    The photographs are reached through a link, so that the samples name none of this machine's
+    folders.
+
+    Returns:
+        The corpus file, in `folder`.
+    """
+    (folder / "photos").symlink_to(photos.resolve())
+    path = (folder / "corpus.csv").resolve()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "expected"])
         for photo, answer in zip(reference.photos, reference.answers, strict=True):
-            writer.writerow([photos / photo.path, photo.label, reference.labels[int(answer)]])
+            row = [f"photos/{photo.path}", photo.label, reference.labels[int(answer)]]
+            writer.writerow(row)
+    return path
 
 
 def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:

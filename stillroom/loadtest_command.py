@@ -70,6 +70,4 @@ def _corpus_of(run: RunFolder, scratch: Path) -> Path:
         )
     source = load_recipe(run.recipe_path).export.source
     reference = read_predictions(run.stage(source) / "predictions.csv").of_split("test")
-    corpus = scratch / "corpus.csv"
-    write_corpus(corpus, Path(record["photos"]), reference)
-    return corpus
+    return write_corpus(scratch, Path(record["photos"]), reference)

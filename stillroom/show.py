@@ -48,7 +48,7 @@ def status_table(folder: Path) -> None:
 def summary_table(run: RunFolder) -> None:
     """What the published stages of a run reached."""
     console = _console()
-    table = _table("model", "test top-1", "95 % interval", "parameters", "GFLOPs")
+    table = _table("model", "test top-1", "95 % interval", "parameters", "GMACs")
     for name in MODELS:
         metrics = (run.manifest(name) or {}).get("metrics")
         if metrics:
