@@ -26,7 +26,7 @@ from train.evaluate import (
     validator,
 )
 from train.loop import Plan, Scores, fit
-from train.models import PhotoClassifier
+from train.models import PhotoClassifier, check_size
 from train.objective import CrossEntropy
 from train.options import TrainOptions
 from train.photos import dataset_digest
@@ -79,6 +79,7 @@ def fine_tune_fixres(
     model, card = load_checkpoint(student_folder)
     _check_same_task(card, dataset, student_folder)
     spec = PreprocessSpec(options.test_size_px, options.crop_pct, card.preprocess.interpolation)
+    check_size(model, spec.size_px)
     validate = validator(
         pixels_of(dataset.root, dataset.of_split("val"), spec), dataset.targets("val")
     )

@@ -42,6 +42,9 @@ def mixed_batch_logits(
 def batch_invariance(
     runner: Runner, pixels: NDArray[np.uint8], logits: NDArray[np.float32], *, images: int = 32
 ) -> float:
-    """Largest difference between an image's logits alone and in a mixed batch."""
+    """Largest difference between an image's logits alone and in a mixed batch; -1 beside NaN."""
     alone = np.concatenate([runner.infer(pixels[i : i + 1]) for i in range(len(pixels[:images]))])
-    return float(np.abs(alone - logits[: len(alone)]).max())
+    together = logits[: len(alone)]
+    if not (np.isfinite(alone).all() and np.isfinite(together).all()):
+        return -1.0
+    return float(np.abs(alone - together).max())

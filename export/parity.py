@@ -115,9 +115,10 @@ def judge(reference: Predictions, candidate: Logits, limits: ParityLimits) -> Ve
     if snr < limits.min_snr_db:
         reasons.append(f"SNR {snr:.1f} dB < {limits.min_snr_db:g} dB")
     if max_diff > limits.max_diff_sd * sd:
+        worst = reference.photos[int(np.abs(diff).max(axis=1).argmax())]
         reasons.append(
             f"largest difference {max_diff:.3g} > {limits.max_diff_sd * sd:.3g} "
-            f"({limits.max_diff_sd:g} sd)"
+            f"({limits.max_diff_sd:g} sd) at {worst.path}"
         )
     if flips and flips[0].margin > limits.max_flip_margin:
         reasons.append(f"flip margin {flips[0].margin:.3g} > {limits.max_flip_margin:g} logits")

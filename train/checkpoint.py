@@ -88,6 +88,11 @@ def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
     Raises:
         CheckpointError: a file is missing or damaged, or tensors do not fit or are not finite.
     """
+    if missing := [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]:
+        raise CheckpointError(
+            f"No checkpoint in {folder}: {' and '.join(missing)} missing.",
+            "Train first: stillroom train PHOTOS --run RUN",
+        )
     try:
         value = json.loads((folder / CARD).read_bytes())
         tensors = load_file(folder / WEIGHTS)
@@ -100,11 +105,6 @@ def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
                 "preprocess": PreprocessSpec.from_dict(value["preprocess"]),
             }
         )
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"No checkpoint in {folder}: {Path(error.filename).name} is missing.",
-            "Train first: stillroom train PHOTOS --run RUN",
-        ) from None
     except (OSError, ValueError, KeyError, TypeError, ArtifactError, SafetensorError) as error:
         raise CheckpointError(
             f"The checkpoint in {folder} is damaged ({type(error).__name__}).", "Train it again."

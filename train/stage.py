@@ -19,7 +19,7 @@ from train.checkpoint import ModelCard, save_checkpoint
 from train.evaluate import Predictions, evaluate, predict_logits, validator, write_predictions
 from train.freeze import FreezePolicy, HeadOnly, TrainAll
 from train.loop import METRICS, Plan, Scores, fit
-from train.models import PhotoClassifier, build_model, load_pretrained
+from train.models import PhotoClassifier, build_model, check_size, load_pretrained
 from train.objective import CrossEntropy, Objective
 from train.options import TrainOptions
 from train.photos import Photo, dataset_digest, labels_of, read_index
@@ -93,6 +93,7 @@ def train_model(
         size_px=options.eval_size_px,
         drop_rate=options.drop_rate,
     )
+    check_size(model, options.train_size_px)
     load_pretrained(model, options.weights)
     model.to(pick_device()).to(memory_format=torch.channels_last)
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)

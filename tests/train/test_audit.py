@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.contract.errors import DatasetError
+from tests.train.toy import write_photos
+from train.audit import audit_photos
+from train.options import DataOptions
+from train.photos import read_index
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos", count=8)
+
+
+def _audit(root: Path, **options: Any) -> dict[str, Any]:
+    out = root.parent / "out"
+    out.mkdir(exist_ok=True)
+    return audit_photos(root, DataOptions(**options), seed=0, out=out)
+
+
+def test_a_clean_folder_has_no_findings(root: Path) -> None:
+    audit = _audit(root)
+    assert audit["findings"] == []
+    assert audit["photos"] == 24
+    assert audit["labels"] == ["aster", "bell", "clover"]
+    assert audit["splits"]["test"] == {"aster": 2, "bell": 2, "clover": 2}
+    assert audit["imbalance"] == 1.0
+    low, high = audit["sizes_px"]["shorter_side"][0], audit["sizes_px"]["longer_side"][-1]
+    assert 24 <= low <= high <= 40
+    out = root.parent / "out"
+    assert json.loads((out / "audit.json").read_bytes()) == audit
+    photos = read_index(out / "index.csv")
+    assert len(photos) == 24
+    assert all(p.width and p.height and len(p.sha256) == 64 and p.split for p in photos)
+
+
+def test_a_file_stored_twice_is_found(root: Path) -> None:
+    shutil.copy(root / "bell" / "001.jpg", root / "bell" / "again.jpg")
+    audit = _audit(root)
+    assert audit["duplicates"] == [["bell/001.jpg", "bell/again.jpg"]]
+    assert audit["findings"] == ["1 images are stored more than once."]
+
+
+def test_one_image_under_two_labels_is_found(root: Path) -> None:
+    shutil.copy(root / "bell" / "001.jpg", root / "aster" / "odd.jpg")
+    assert "aster/odd.jpg is filed under aster and bell." in _audit(root)["findings"]
+
+
+def test_a_leak_between_given_splits_is_found(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_photos(root / "train", count=6)
+    write_photos(root / "test", count=2, first=50)
+    assert _audit(root)["findings"] == []
+    shutil.copy(root / "train" / "bell" / "001.jpg", root / "test" / "bell" / "leak.jpg")
+    findings = " ".join(_audit(root)["findings"])
+    assert "test/bell/leak.jpg leaks: it is in test and " in findings
+
+
+def test_an_image_that_does_not_decode_stops_the_audit_and_is_named(root: Path) -> None:
+    (root / "bell" / "001.jpg").write_bytes((root / "bell" / "001.jpg").read_bytes()[:200])
+    (root / "bell" / "002.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match="2 of 24 images do not decode") as caught:
+        _audit(root)
+    assert "bell/001.jpg: The image file ends before the image does." in caught.value.message
+    assert "bell/002.jpg" in caught.value.message
+    assert "data.unreadable=skip" in caught.value.next_step
+    assert not (root.parent / "out" / "audit.json").exists()
+
+
+def test_many_bad_images_are_counted_not_listed(root: Path) -> None:
+    for i in range(7):
+        (root / "bell" / f"00{i}.jpg").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"7 of 24 .* and 2 more\."):
+        _audit(root)
+
+
+def test_bad_images_are_skipped_on_request_and_counted(root: Path) -> None:
+    (root / "bell" / "001.jpg").write_bytes(b"no image")
+    audit = _audit(root, unreadable="skip")
+    assert audit["photos"] == 23
+    assert audit["unreadable"] == [
+        {"path": "bell/001.jpg", "why": "This is no JPEG, PNG or WebP image."}
+    ]
+    assert audit["findings"] == ["1 images do not decode and were left out."]
+
+
+def test_skipping_never_loses_a_whole_class(root: Path) -> None:
+    for path in (root / "bell").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"No image of bell in .* decodes") as caught:
+        _audit(root, unreadable="skip")
+    assert "remove the class folders" in caught.value.next_step
+
+
+def test_imbalance_is_measured_and_found(root: Path) -> None:
+    write_photos(root, count=40, classes=("aster",))
+    for i in range(3, 8):
+        (root / "clover" / f"00{i}.jpg").unlink()
+    audit = _audit(root)
+    assert audit["imbalance"] == round(40 / 3, 3)
+    assert audit["findings"] == ["Imbalanced: 40 images of aster, 3 of clover."]
+
+
+def test_the_digest_names_the_dataset_wherever_it_lies(root: Path, tmp_path: Path) -> None:
+    digest = _audit(root)["dataset_digest"]
+    copy = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(root, copy)
+    assert _audit(copy)["dataset_digest"] == digest
+    with (copy / "bell" / "001.jpg").open("ab") as file:
+        file.write(b"\0")  # decodes as before
+    assert _audit(copy)["dataset_digest"] != digest

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.contract.errors import DatasetError
+from tests.train.toy import PATIENT, toy_photos
+from train.photos import Photo
+from train.split import split_photos
+
+SIZES = st.dictionaries(st.sampled_from("abcdef"), st.integers(3, 60), min_size=2)
+FRACTIONS = st.floats(0.05, 0.3)
+
+
+def _split(photos: list[Photo], val: float = 0.15, test: float = 0.2, seed: int = 0) -> list[Photo]:
+    return split_photos(photos, val_fraction=val, test_fraction=test, seed=seed)
+
+
+@PATIENT
+@given(SIZES, FRACTIONS, FRACTIONS, st.integers(0, 9))
+def test_every_class_is_divided_within_rounding(
+    sizes: dict[str, int], val: float, test: float, seed: int
+) -> None:
+    photos = toy_photos(sizes)
+    result = _split(photos, val, test, seed)
+    assert [replace(photo, split="") for photo in result] == photos
+    counts = Counter((photo.label, photo.split) for photo in result)
+    for label, size in sizes.items():
+        assert counts[label, "val"] == max(1, round(size * val))
+        assert counts[label, "test"] == max(1, round(size * test))
+        assert counts[label, "train"] >= 1
+
+
+def test_the_seed_decides_and_the_order_of_files_does_not() -> None:
+    photos = toy_photos({"a": 40, "b": 40})
+    once = {photo.path: photo.split for photo in _split(photos)}
+    assert {photo.path: photo.split for photo in _split(photos[::-1])} == once
+    assert {photo.path: photo.split for photo in _split(photos, seed=1)} != once
+
+
+def test_a_new_photograph_moves_few_others() -> None:
+    photos = toy_photos({"a": 100, "b": 100})
+    added = Photo("a/new.jpg", "a", "", "f" * 64, 30, 30)
+    before = {photo.path: photo.split for photo in _split(photos)}
+    after = {photo.path: photo.split for photo in _split([*photos, added])}
+    assert sum(before[path] != after[path] for path in before) <= 2
+
+
+@PATIENT
+@given(st.data())
+def test_equal_files_fall_on_one_side(data: st.DataObject) -> None:
+    photos = toy_photos({"a": 12, "b": 12, "c": 12})
+    for i in data.draw(st.lists(st.integers(0, 35), max_size=8)):
+        twin = photos[data.draw(st.integers(0, 35))]
+        photos[i] = replace(photos[i], sha256=twin.sha256)  # perhaps under another label
+    try:
+        result = _split(photos, seed=data.draw(st.integers(0, 5)))
+    except DatasetError:
+        return  # so many equal files that a class is used up
+    sides: dict[str, set[str]] = {}
+    for photo in result:
+        sides.setdefault(photo.sha256, set()).add(photo.split)
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_given_val_and_test_folders_stay_as_they_are() -> None:
+    photos = [
+        replace(photo, split=("train", "val", "test")[i % 3])
+        for i, photo in enumerate(toy_photos({"a": 9, "b": 9}))
+    ]
+    assert _split(photos) == photos
+
+
+def test_a_missing_val_split_comes_out_of_train_alone() -> None:
+    photos = [
+        replace(photo, split="train" if i % 2 else "test")
+        for i, photo in enumerate(toy_photos({"a": 40, "b": 40}))
+    ]
+    result = _split(photos)
+    assert [p.split for p in result if p.split == "test"] == ["test"] * 40
+    assert sum(p.split == "val" for p in result) == 6
+    assert all(
+        b.split in ("train", "val")
+        for a, b in zip(photos, result, strict=True)
+        if a.split == "train"
+    )
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5), (1.0, 0.1)])
+def test_fractions_that_leave_a_split_empty_are_named(val: float, test: float) -> None:
+    with pytest.raises(DatasetError, match=f"val_fraction = {val} and test_fraction = {test}") as e:
+        _split(toy_photos({"a": 9, "b": 9}), val, test)
+    assert "sum to less than 1" in e.value.next_step
+
+
+def test_a_class_too_small_for_three_splits_is_named() -> None:
+    with pytest.raises(DatasetError, match="The class 'b' has 2 distinct images") as caught:
+        _split(toy_photos({"a": 9, "b": 2}))
+    assert "train" in caught.value.message
+    assert "at least 3" in caught.value.next_step
+
+
+def test_copies_of_one_file_do_not_make_a_class() -> None:
+    photos = toy_photos({"a": 9, "b": 9})
+    photos = [replace(p, sha256="0" * 64) if p.label == "b" else p for p in photos]
+    with pytest.raises(DatasetError, match="The class 'b' has 1 distinct images"):
+        _split(photos)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
+
+from tests.train.toy import SIZE_PX, same_tensors, state_of, toy_model
+from train.models import PhotoClassifier
+from train.state import Progress, load_state, save_state
+
+Trained = tuple[PhotoClassifier, ModelEmaV3, torch.optim.Optimizer]
+
+
+def _new(seed: int = 0, steps: int = 0, opt: str = "adamw") -> Trained:
+    model = toy_model(seed).train()
+    ema = ModelEmaV3(model, decay=0.5)
+    optimizer = create_optimizer_v2(model.backbone, opt=opt, lr=0.01, weight_decay=0.1)
+    for _ in range(steps):
+        loss = model(torch.randint(0, 256, (4, SIZE_PX, SIZE_PX, 3), dtype=torch.uint8)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema.update(model)
+    return model, ema, optimizer
+
+
+def _save(folder: Path, trained: Trained, step: int) -> Path:
+    model, ema, optimizer = trained
+    progress = Progress(step, {"loss": 0.1 + step}, 7)
+    save_state(folder, progress, model=model, ema=ema, optimizer=optimizer)
+    return folder / f".state-{step:09d}"
+
+
+def _load(folder: Path, into: Trained) -> Progress:
+    return load_state(folder, model=into[0], ema=into[1], optimizer=into[2])
+
+
+@pytest.mark.parametrize("opt", ["adamw", "sgd"])
+def test_a_state_is_read_back_as_it_was(tmp_path: Path, opt: str) -> None:
+    trained = _new(steps=2, opt=opt)
+    _save(tmp_path, trained, 2)
+    other = _new(seed=9, opt=opt)
+    assert _load(tmp_path, other) == Progress(2, {"loss": 2.1}, 7)
+    assert same_tensors(state_of(other[0]), state_of(trained[0]))
+    assert same_tensors(state_of(other[1]), state_of(trained[1]))
+    mine, theirs = other[2].state_dict(), trained[2].state_dict()
+    assert mine["param_groups"] == theirs["param_groups"]
+    assert mine["state"].keys() == theirs["state"].keys()
+    for index, values in theirs["state"].items():
+        for name, value in values.items():
+            assert torch.equal(mine["state"][index][name], value)
+
+
+def test_without_a_state_training_starts_at_the_beginning(tmp_path: Path) -> None:
+    trained = _new()
+    before = state_of(trained[0])
+    assert _load(tmp_path, trained) == Progress()
+    assert same_tensors(state_of(trained[0]), before)
+
+
+def test_only_the_newest_state_is_kept(tmp_path: Path) -> None:
+    for step in (1, 2):
+        saved = _save(tmp_path, _new(), step)
+    assert list(tmp_path.iterdir()) == [saved]
+
+
+def test_a_state_that_is_half_written_does_not_count(tmp_path: Path) -> None:
+    trained = _new(steps=1)
+    saved = _save(tmp_path, trained, 1)
+    shutil.copytree(saved, tmp_path / ".partial")
+    assert _load(tmp_path, _new()).step == 1
+    _save(tmp_path, trained, 2)
+    assert not (tmp_path / ".partial").exists()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "tensors cut": lambda state: _cut(state / "state.safetensors"),
+    "tensors changed": lambda state: _flip(state / "state.safetensors"),
+    "tensors missing": lambda state: (state / "state.safetensors").unlink(),
+    "record cut": lambda state: _cut(state / "state.json"),
+    "record empty": lambda state: (state / "state.json").write_bytes(b""),
+    "record a list": lambda state: (state / "state.json").write_bytes(b"[]"),
+    "record poor": lambda state: _without(state / "state.json", "optimizer"),
+    "record missing": lambda state: (state / "state.json").unlink(),
+    "folder empty": lambda state: [path.unlink() for path in state.iterdir()] and None,
+}
+
+
+def _without(path: Path, key: str) -> None:
+    record = json.loads(path.read_bytes())
+    del record[key]
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_state_means_the_older_one_or_the_start(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    newest = _save(tmp_path, _new(steps=2), 2)
+    older = _new(steps=1)
+    shutil.copytree(newest, tmp_path / "aside")
+    shutil.rmtree(newest)
+    _save(tmp_path, older, 1)
+    (tmp_path / "aside").rename(newest)  # as a crash between rename and clean-up leaves it
+    damage(newest)
+    other = _new(seed=5)
+    assert _load(tmp_path, other).step == 1
+    assert same_tensors(state_of(other[0]), state_of(older[0]))
+    shutil.rmtree(tmp_path / ".state-000000001")
+    fresh = _new(seed=6)
+    before = state_of(fresh[0])
+    assert _load(tmp_path, fresh) == Progress()
+    assert same_tensors(state_of(fresh[0]), before)
+
+
+def test_a_damaged_newer_state_never_displaces_a_good_one(tmp_path: Path) -> None:
+    _cut(_save(tmp_path, _new(steps=1), 9) / "state.json")
+    saved = _save(tmp_path, _new(steps=1), 4)  # the training started again and got this far
+    assert list(tmp_path.iterdir()) == [saved]
+    assert _load(tmp_path, _new()).step == 4
