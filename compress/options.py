@@ -15,6 +15,12 @@ class DistilOptions:
     kd_weight: float = 0.9  # share of the distillation loss; the labels get the rest
     temperature: float = 2.0  # softening of both outputs; 2-5 is usual
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.kd_weight <= 1:
+            raise ValueError(f"kd_weight = {self.kd_weight}: expected 0 to 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature = {self.temperature}: expected more than 0")
+
 
 @dataclass(frozen=True)
 class FixResOptions:
@@ -27,3 +33,12 @@ class FixResOptions:
     batch_size: int = 64
     weight_decay: float = 1e-4
     norm: Literal["affine", "statistics"] = "affine"  # what of the last batch norm may change
+
+    def __post_init__(self) -> None:
+        for name in ("test_size_px", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1")
+        if self.lr <= 0:
+            raise ValueError(f"lr = {self.lr}: expected more than 0")

@@ -16,7 +16,7 @@ from compress.options import DistilOptions, FixResOptions
 from serve.contract.digest import canonical_json
 from serve.contract.errors import CheckpointError
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize
-from train.batches import pixels_of
+from train.batches import FixedViews, Views, pixels_of
 from train.checkpoint import ModelCard, load_checkpoint
 from train.evaluate import (
     Predictions,
@@ -56,7 +56,7 @@ def distil_student(
     teacher, card = load_checkpoint(teacher_folder)
     _check_same_task(card, dataset, teacher_folder)
     if options.label_smoothing:
-        say("  Label smoothing is ignored in distillation: it hides what the teacher knows.")
+        say("  Distillation takes the labels unsmoothed: smoothing hides what the teacher knows.")
     objective = Distillation(
         teacher.to(pick_device()), kd_weight=distil.kd_weight, temperature=distil.temperature
     )
@@ -89,7 +89,7 @@ def fine_tune_fixres(
         say(f"  {card.arch} has no batch norm: FixRes fine-tunes the classifier alone.")
     policy = ClassifierAndLastNorm(norm, affine=options.norm == "affine")
     before = tensor_digests(model.backbone)
-    views = build_views(dataset, lambda image, rng: _test_view(image, spec), keep_px=0, seed=seed)
+    views = _test_views(dataset, spec, seed)
     plan = Plan(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -119,8 +119,16 @@ def fine_tune_fixres(
     return metrics | {"resized_only_test_top1": resized["test"]["top1"]}
 
 
-def _test_view(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    return np.asarray(crop_and_resize(image, spec))
+def _test_views(dataset: Dataset, spec: PreprocessSpec, seed: int) -> Views:
+    """The training photographs as the server sees them, computed once where memory allows."""
+    photos = dataset.of_split("train")
+    if 3 * spec.size_px**2 * len(photos) <= dataset.cache_mib * 2**20:
+        return FixedViews(pixels_of(dataset.root, photos, spec), dataset.targets("train"))
+
+    def view(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+        return np.asarray(crop_and_resize(image, spec))
+
+    return build_views(dataset, view, keep_px=0, seed=seed)
 
 
 def _score(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.digest import canonical_json, sha256_of_bytes
+from serve.contract.errors import GateError
 from train.evaluate import Predictions
 from train.seed import derive_seed
 
@@ -34,10 +35,20 @@ def write_golden(
         count: how many, at most.
         min_margin: images whose answer leads by less, in logits, are left out: their top-1 may
             differ on another backend without anything being wrong.
+
+    Raises:
+        GateError: no image leads by so much.
     """
+    chosen = _spread(reference, count, min_margin)
+    if not chosen:
+        raise GateError(
+            f"No test image is answered with a lead of {min_margin:.2g} logits: the model has "
+            "learnt nothing that a server could be checked by.",
+            "Train longer, or look at the report of the audit.",
+        )
     folder.mkdir()
     entries = []
-    for i in _spread(reference, count, min_margin):
+    for i in chosen:
         photo = reference.photos[i]
         name = f"{photo.sha256[:12]}{Path(photo.path).suffix.lower()}"
         (folder / name).write_bytes((root / photo.path).read_bytes())
@@ -57,11 +68,11 @@ def write_reference(path: Path, reference: Predictions) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["sha256", *(f"logit:{label}" for label in reference.labels)])
-        rows = sorted(
-            (photo.sha256, *(np.format_float_scientific(value, trim="-") for value in row))
+        rows = {
+            photo.sha256: [np.format_float_scientific(value, trim="-") for value in row]
             for photo, row in zip(reference.photos, reference.logits, strict=True)
-        )
-        writer.writerows(dict.fromkeys(rows))
+        }
+        writer.writerows([sha256, *rows[sha256]] for sha256 in sorted(rows))
 
 
 def _spread(reference: Predictions, count: int, min_margin: float) -> list[int]:

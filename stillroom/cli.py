@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import metadata
@@ -240,6 +241,11 @@ def status(run: Run) -> None:
 
 def main() -> None:
     """Entry point: one-line errors with the next step, and the exit codes of DESIGN."""
+    # Threads of torch wait for one another by spinning. Where another process wants the core (a
+    # loader worker, a server) the default spin halves the training speed; a short one costs nothing
+    # that could be measured. Read by libgomp when torch is loaded.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

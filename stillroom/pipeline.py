@@ -49,10 +49,17 @@ def _build_student(context: Context) -> Built:
             context.run.stage("teacher"),
             recipe.student,
             recipe.distil,
-            seed=recipe.seed,
+            seed=_student_seed(recipe),
             out=context.out,
         )
     )
+
+
+def _student_seed(recipe: Recipe) -> int:
+    """Other views than those the teacher was fitted to; the same for the student's baseline."""
+    from train.seed import derive_seed
+
+    return derive_seed(recipe.seed, "student")
 
 
 def _build_fixres(context: Context) -> Built:
@@ -71,7 +78,9 @@ def _build_baseline(context: Context) -> Built:
 
     recipe = context.recipe
     return Built(
-        train_teacher(_dataset(context), recipe.student, seed=recipe.seed, out=context.out)
+        train_teacher(
+            _dataset(context), recipe.student, seed=_student_seed(recipe), out=context.out
+        )
     )
 
 

@@ -113,7 +113,10 @@ def _build(cls: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
             arguments[key] = _build(typing.cast(type, hint), value, f"{name}.")
         else:
             arguments[key] = _checked(name, value, hint)
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise RecipeError(f"{prefix}{error}.") from error
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

@@ -19,7 +19,15 @@ from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
 from train.photos import Photo
 from train.seed import generator
 
-__all__ = ["PhotoStore", "TrainingViews", "View", "build_loader", "pixels_of"]
+__all__ = [
+    "FixedViews",
+    "PhotoStore",
+    "TrainingViews",
+    "View",
+    "Views",
+    "build_loader",
+    "pixels_of",
+]
 
 Key = tuple[int, int]  # epoch, position in the list of photographs
 View = Callable[[Image.Image, np.random.Generator], NDArray[np.uint8]]
@@ -86,6 +94,27 @@ class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
         return self._view(self._store[position], rng), self._targets[position]
 
 
+class FixedViews(Dataset[tuple[NDArray[np.uint8], int]]):
+    """The same view of a photograph in every epoch, computed once.
+
+    Args:
+        pixels: (N, size, size, 3) uint8.
+        targets: (N,) class numbers.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], targets: NDArray[np.int64]) -> None:
+        self._pixels, self._targets = pixels, targets
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:
+        return self._pixels[key[1]], int(self._targets[key[1]])
+
+
+Views = TrainingViews | FixedViews
+
+
 class _Order:
     """Batches of keys from `first_step` to the end of the last epoch; the remainder is dropped."""
 
@@ -106,7 +135,7 @@ class _Order:
 
 
 def build_loader(
-    views: TrainingViews,
+    views: Views,
     *,
     batch_size: int,
     epochs: int,

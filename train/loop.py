@@ -17,7 +17,7 @@ from torch import Tensor
 
 from serve.contract.errors import DatasetError, Interrupted, StillroomError
 from serve.contract.manifest import fsync_path
-from train.batches import TrainingViews, build_loader
+from train.batches import Views, build_loader
 from train.freeze import FreezePolicy
 from train.interrupt import stop_on_signal
 from train.models import PhotoClassifier
@@ -76,7 +76,7 @@ def fit(
     model: PhotoClassifier,
     objective: Objective,
     policy: FreezePolicy,
-    views: TrainingViews,
+    views: Views,
     *,
     plan: Plan,
     validate: Validate,
@@ -180,7 +180,7 @@ class _Training:
         """One optimiser step; returns the loss."""
         plan, device = self.plan, self.model.device
         torch.manual_seed(derive_seed(plan.seed, "step", self.done))  # dropout and drop-path
-        warmup = round(plan.warmup_epochs * self.per_epoch)
+        warmup = min(round(plan.warmup_epochs * self.per_epoch), self.total // 4)
         rate = learning_rate(
             self.done, total=self.total, warmup=warmup, peak=plan.lr, floor=plan.min_lr
         )

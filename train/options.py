@@ -31,6 +31,15 @@ class AugmentOptions:
     saturation: float = 0.2
     erase: float = 0.0  # probability of a grey rectangle over 2-20 % of the view
 
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= 1:
+            raise ValueError(f"min_scale = {self.min_scale}: expected more than 0, at most 1")
+        if self.max_aspect < 1:
+            raise ValueError(f"max_aspect = {self.max_aspect}: expected 1 or more")
+        for name in ("flip", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected 0 to 1")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -48,7 +57,7 @@ class TrainOptions:
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd has Nesterov momentum 0.9
     lr: float = 1e-3  # peak, after warm-up
     min_lr: float = 1e-5  # floor of the cosine
-    warmup_epochs: float = 1.0
+    warmup_epochs: float = 1.0  # at most a quarter of all steps
     weight_decay: float = 0.02  # not on biases and norms
     label_smoothing: float = 0.0
     drop_rate: float = 0.0  # dropout before the classifier
@@ -57,6 +66,18 @@ class TrainOptions:
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
     workers: int = 1  # loader processes; 0 loads in the training process
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("train_size_px", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1")
+        if self.lr <= 0 or self.head_lr <= 0:
+            raise ValueError(f"lr = {self.lr}, head_lr = {self.head_lr}: expected more than 0")
+        for name in ("label_smoothing", "drop_rate", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected 0 to less than 1")
 
     @property
     def eval_size_px(self) -> int:

@@ -95,7 +95,10 @@ def train_model(
     )
     check_size(model, options.train_size_px)
     load_pretrained(model, options.weights)
-    model.to(pick_device()).to(memory_format=torch.channels_last)
+    device = pick_device()
+    # On CPUs the layout made no difference for EfficientNets and cost MobileNetV3 a quarter.
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    model.to(device).to(memory_format=layout)
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
     views = views_of(dataset, options, seed)
     validate = validator(

@@ -272,4 +272,4 @@ def test_label_smoothing_is_said_to_be_ignored(
     )
     options = fast(epochs=1, label_smoothing=0.1)
     distil_student(dataset, folder, options, DistilOptions(), seed=0, out=tmp_path)
-    assert "Label smoothing is ignored in distillation" in capsys.readouterr().err
+    assert "Distillation takes the labels unsmoothed" in capsys.readouterr().err
