@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+# Equal examples in every run: a test that fails, fails again. `make soak` draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("default" if os.environ.get("STILLROOM_SOAK") else "repeatable")
 
 SIDE = 32
 LABELS = ("daisy", "rose", "tulip", "weed")

@@ -70,7 +70,8 @@ def test_any_other_student_has_a_loss_that_a_shift_of_its_logits_does_not_change
     student, teacher = _logits(seed), _logits(seed + 1)
     loss = kd_loss(student, teacher, temperature=temperature)
     assert loss > 0
-    torch.testing.assert_close(kd_loss(student + 7, teacher, temperature=temperature), loss)
+    shifted = kd_loss(student + 7, teacher, temperature=temperature)
+    torch.testing.assert_close(shifted, loss, rtol=1e-4, atol=1e-5)  # float32, times T squared
 
 
 def test_the_loss_is_the_divergence_of_the_formula() -> None:
