@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -12,8 +13,9 @@ import pytest
 
 from serve.launch import running_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.ci]
-BODIES = 2000
+pytestmark = [pytest.mark.e2e, pytest.mark.ci, pytest.mark.timeout(3600)]
+SOAK = bool(os.environ.get("STILLROOM_SOAK"))
+BODIES = 30_000 if SOAK else 2_000
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:

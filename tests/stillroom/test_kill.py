@@ -17,6 +17,7 @@ from serve.contract.manifest import damaged_files, read_manifest
 from tests.stillroom.conftest import TINY
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(900)]
+ROUNDS = 10 if os.environ.get("STILLROOM_SOAK") else 1
 STAGES = (
     *("audit", "teacher", "student", "fixres", "baseline"),
     *("export", "latency", "http", "loadtest", "report"),
@@ -63,8 +64,9 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-def test_a_run_survives_kill_9_in_every_stage(tiny_photos, tmp_path):
-    moments = random.Random(0)
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_a_run_survives_kill_9_in_every_stage(tiny_photos, tmp_path, seed):
+    moments = random.Random(seed)
     run, log = tmp_path / "run", tmp_path / "log"
     before: dict[str, str] = {}
     for stage in STAGES:
