@@ -229,6 +229,19 @@ def loadtest(
 
 
 @app.command()
+def compare(
+    first: Run, second: Annotated[Path, typer.Argument(help="The other run folder.")]
+) -> None:
+    """Compare two runs image by image, with paired statistics.
+
+    Example: stillroom compare runs/mine runs/more-epochs
+    """
+    from stillroom.compare import compare_runs
+
+    compare_runs(first, second)
+
+
+@app.command()
 def status(run: Run) -> None:
     """Which stages of a run are done, and why others are not.
 
