@@ -9,6 +9,7 @@ it again on the backend that serves; neither leaves more than one line when it r
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import ExitStack
@@ -77,6 +78,7 @@ class Classifier:
             settings = settings_from_env(os.environ)
             model = open_served_model(settings, app.state.metrics)
             app.state.model = self._resources.enter_context(model)
+            _freeze_heap()
         except StillroomError as error:
             _refuse(error)
 
@@ -101,6 +103,17 @@ class Classifier:
 
 # Service is slotted: its instance cannot be patched, but it can change its class.
 Classifier.__class__ = GuardedService  # type: ignore[method-assign]
+
+
+def _freeze_heap() -> None:
+    """Take everything loaded so far out of the garbage collector's full passes.
+
+    BentoML's heap is large, and a full pass stops every thread for some 100 ms, every few seconds
+    under load. At 300 requests/s on 2 shared CPU cores (digits demo, 12 s, two runs each in turn)
+    the p99 was 99 and 104 ms without this, 26 and 21 ms with it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _refuse(error: StillroomError) -> NoReturn:
