@@ -269,6 +269,12 @@ def main() -> None:
     except typer.TyperException as error:
         sys.stderr.write(f"error: {error.format_message()} See stillroom --help.\n")
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = error.strerror or type(error).__name__
+        sys.stderr.write(f"error: {error.filename}: {reason}. Check the path, rights and space.\n")
+        sys.exit(2)
     except ModuleNotFoundError as error:
         if (extra := EXTRAS.get(str(error.name).split(".")[0])) is None:
             raise

@@ -69,6 +69,10 @@ class RunFolder:
             value: dict[str, Any] = json.loads((self.path / RECORD).read_bytes())
         except FileNotFoundError:
             return {}
+        except NotADirectoryError:
+            raise RunError(
+                f"{self.path} is a file, not a run folder.", "Choose a folder with --run."
+            ) from None
         except ValueError as error:
             raise RunError(
                 f"{self.path / RECORD} is damaged.", "Remove it and run the same command again."

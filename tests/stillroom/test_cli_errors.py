@@ -143,3 +143,20 @@ def test_predict_names_the_file_it_cannot_use(stillroom, tiny_artifact, tmp_path
 
 def test_a_url_needs_a_corpus(stillroom):
     assert_refused(stillroom("loadtest", "http://127.0.0.1:9"), "--photos")
+
+
+def test_a_file_in_place_of_a_run_folder(stillroom, few_photos, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("not a folder")
+    assert_refused(stillroom("status", path), "is a file, not a run folder")
+    assert_refused(stillroom("run", few_photos, "--run", path), "is a file, not a run folder")
+    assert path.read_text() == "not a folder"
+
+
+def test_a_place_that_cannot_be_written(stillroom, few_photos, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("not a folder")
+    outcome = stillroom("demo", "--run", path / "demo")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
