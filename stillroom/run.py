@@ -98,7 +98,8 @@ def stage_states(graph: Graph, run: RunFolder) -> list[StageState]:
         raise RunError(
             f"{run.path} holds no run.", f"Make one: stillroom run PHOTOS --run {run.path}"
         )
-    states = []
+    states: list[StageState] = []
+    unsound: set[str] = set()
     for stage in graph:
         problem = run.problem(stage.folder)
         manifest = run.manifest(stage.folder) or {}
@@ -107,6 +108,10 @@ def stage_states(graph: Graph, run: RunFolder) -> list[StageState]:
                 parent = run.manifest(graph[name].folder)
                 if parent is None or parent["digest"] != digest:
                     problem = f"stale: {name} changed since"
+                elif name in unsound:
+                    problem = f"stale: {name} must be built again"
+        if problem is not None:
+            unsound.add(stage.name)
         states.append(StageState(stage, problem, str(manifest.get("digest", ""))))
     return states
 

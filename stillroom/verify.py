@@ -40,12 +40,18 @@ def _verify_run(run: RunFolder) -> None:
     from stillroom.pipeline import PIPELINE
 
     bad = []
+    recorded = {link["stage"]: link["digest"] for link in run.record()["chain"]}
     for state in stage_states(PIPELINE, run):
-        if state.problem == "not built yet":
-            continue
-        _say(f"{'FAIL' if state.problem else 'ok':5}{state.stage.name:10}{state.digest[:12]}")
-        if state.problem:
-            bad.append(f"{state.stage.name}: {state.problem}")
+        name, problem = state.stage.name, state.problem
+        if problem == "not built yet":
+            if name not in recorded:
+                continue
+            problem = "run.json names it, and its folder is gone"
+        elif problem is None and recorded.get(name) != state.digest:
+            problem = "its manifest is not the one that run.json names"
+        _say(f"{'FAIL' if problem else 'ok':5}{name:10}{state.digest[:12]}")
+        if problem:
+            bad.append(f"{name}: {problem}")
     if bad:
         raise GateError(
             f"The chain of {run.path} is broken. {'; '.join(bad)}.",

@@ -160,3 +160,13 @@ def test_a_place_that_cannot_be_written(stillroom, few_photos, tmp_path):
     assert outcome.code == 2
     assert outcome.err.startswith("error: ")
     assert "Traceback" not in outcome.err
+
+
+def test_verify_misses_a_stage_that_was_deleted(stillroom, few_photos, tmp_path):
+    run = tmp_path / "r"
+    assert stillroom("audit", few_photos, "--run", run).code == 0
+    assert stillroom("verify", run).code == 0
+    shutil.rmtree(run / "data")
+    outcome = stillroom("verify", run)
+    assert outcome.code == 1
+    assert "its folder is gone" in outcome.err
