@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from train.label_loss import LabelLoss
 from train.objective import StepOutput
 
 __all__ = ["Distillation", "kd_loss"]
@@ -41,7 +42,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
 
 
 class Distillation:
-    """Objective: kd_weight * kd + (1 - kd_weight) * cross-entropy with the labels.
+    """Objective: kd_weight * kd + (1 - kd_weight) * loss on the labels.
 
     The teacher lives here and not in the model: the optimiser cannot see it, `model.train()`
     cannot wake it, and it normalises its input with its own mean and std.
@@ -50,27 +51,43 @@ class Distillation:
         teacher: classifier over the same labels in the same order; put into evaluation mode.
         kd_weight: in [0, 1].
         temperature: > 0.
+        label_loss: on the models' device; None is plain cross-entropy.
 
     Raises:
         ValueError: kd_weight or temperature is out of range.
     """
 
-    def __init__(self, teacher: nn.Module, *, kd_weight: float, temperature: float) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        *,
+        kd_weight: float,
+        temperature: float,
+        label_loss: LabelLoss | None = None,
+    ) -> None:
         if not 0 <= kd_weight <= 1:
             raise ValueError(f"kd_weight = {kd_weight}: expected 0 to 1.")
         if temperature <= 0:
             raise ValueError(f"temperature = {temperature}: expected more than 0.")
         self._teacher = teacher.eval().requires_grad_(False)
         self._kd_weight, self._temperature = kd_weight, temperature
+        self._label_loss = label_loss or LabelLoss()
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
-        """As `train.objective.Objective`; the terms are `kd`, `ce` and `agreement`."""
+        """As `train.objective.Objective`; the terms are `kd`, `agreement` and the label loss.
+
+        Of mixed images teacher and student see the same mixture, and its target joins the labels.
+        """
         with torch.no_grad():
             teacher_logits = self._teacher(images)
         logits = model(images)
         kd = kd_loss(logits, teacher_logits, temperature=self._temperature)
-        ce = F.cross_entropy(logits.float(), labels)
-        loss = self._kd_weight * kd + (1 - self._kd_weight) * ce
+        hard = self._label_loss(logits, labels)
+        loss = self._kd_weight * kd + (1 - self._kd_weight) * hard
         agreement = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
-        terms = {"kd": kd.detach(), "ce": ce.detach(), "agreement": agreement}
+        terms = {
+            "kd": kd.detach(),
+            self._label_loss.name: hard.detach(),
+            "agreement": agreement,
+        }
         return StepOutput(loss, logits, terms)

@@ -18,6 +18,7 @@ from serve.contract.errors import CheckpointError
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize
 from train.batches import FixedViews, Views, pixels_of
 from train.checkpoint import ModelCard, load_checkpoint
+from train.dataset import Dataset
 from train.evaluate import (
     Predictions,
     evaluate,
@@ -25,13 +26,15 @@ from train.evaluate import (
     read_predictions,
     validator,
 )
-from train.loop import Plan, Scores, fit
+from train.fitting import build_views, pick_device
+from train.loop import Listener, Phase, Scores, fit
 from train.models import PhotoClassifier, check_size
 from train.objective import CrossEntropy
 from train.options import TrainOptions
 from train.photos import dataset_digest
+from train.plan import Plan
 from train.progress import say
-from train.stage import Dataset, build_views, finish, pick_device, train_model
+from train.stage import finish, train_model
 
 __all__ = ["distil_student", "fine_tune_fixres"]
 
@@ -44,6 +47,7 @@ def distil_student(
     *,
     seed: int,
     out: Path,
+    listen: Listener | None = None,
 ) -> Scores:
     """Train a student under a teacher; writes what `train.stage.train_teacher` writes.
 
@@ -60,7 +64,7 @@ def distil_student(
     objective = Distillation(
         teacher.to(pick_device()), kd_weight=distil.kd_weight, temperature=distil.temperature
     )
-    metrics = train_model(dataset, options, objective, seed=seed, out=out)
+    metrics = train_model(dataset, options, objective, seed=seed, out=out, listen=listen)
     return metrics | _agreement(teacher_folder, out)
 
 
@@ -100,9 +104,8 @@ def fine_tune_fixres(
         seed=seed,
     )
     model.to(pick_device())
-    scores = fit(
-        "fixres", model, CrossEntropy(), policy, views, plan=plan, validate=validate, folder=out
-    )
+    phase = Phase("fixres", CrossEntropy(), policy, plan)
+    fitted = fit(phase, model, views, validate=validate, folder=out)
     model.cpu()
     allowed = policy.may_change(model)
     proof = changed_tensors(before, tensor_digests(model.backbone), allowed=allowed)
@@ -113,7 +116,8 @@ def fine_tune_fixres(
         train_size_px=card.train_size_px,
         dataset_digest=card.dataset_digest,
     )
-    metrics = finish(dataset, model, fixed, phases=["fixres"], out=out, extra=scores)
+    extra = {"kept": {"fixres": fitted.kept}, "candidates": {"fixres": fitted.candidates}}
+    metrics = finish(dataset, model, fixed, phases=["fixres"], out=out, extra=extra)
     report = {"last_norm": norm, "proof": proof, "resized_only": resized}
     (out / "fixres.json").write_bytes(canonical_json(report))
     return metrics | {"resized_only_test_top1": resized["test"]["top1"]}
@@ -125,7 +129,7 @@ def _test_views(dataset: Dataset, spec: PreprocessSpec, seed: int) -> Views:
     if 3 * spec.size_px**2 * len(photos) <= dataset.cache_mib * 2**20:
         return FixedViews(pixels_of(dataset.root, photos, spec), dataset.targets("train"))
 
-    def view(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def view(image: Image.Image, size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         return np.asarray(crop_and_resize(image, spec))
 
     return build_views(dataset, view, keep_px=0, seed=seed)

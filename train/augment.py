@@ -8,17 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from train.corrupt import corrupt
 from train.options import AugmentOptions
+from train.policy import apply_policy
 
-__all__ = ["random_crop_box", "random_view"]
+__all__ = ["Box", "jitter_box", "random_crop_box", "random_view"]
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, px
 
 ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
     "contrast": ImageEnhance.Contrast,
     "saturation": ImageEnhance.Color,
 }
-GREY = 128
-ERASED_SHARE = (0.02, 0.2)  # of the view's area; random erasing, arXiv:1708.04896
+FILTERS = {
+    "bicubic": (Image.Resampling.BICUBIC,),
+    "bilinear": (Image.Resampling.BILINEAR,),
+    "mixed": (
+        Image.Resampling.BILINEAR,
+        Image.Resampling.BICUBIC,
+        Image.Resampling.BOX,
+        Image.Resampling.HAMMING,
+        Image.Resampling.LANCZOS,
+    ),
+}
 
 
 def random_view(
@@ -29,7 +42,8 @@ def random_view(
     Args:
         image: upright RGB.
         size_px: side of the view.
-        options: what may change, and how much.
+        options: what may change, and how much; what changes batches (multi_scale, mixup, cutmix)
+            is not done here.
         rng: all randomness of the view; equal generators give equal views.
 
     Returns:
@@ -40,23 +54,26 @@ def random_view(
         corner = image.getpixel((0, 0))
         image = image.rotate(angle, Image.Resampling.BILINEAR, fillcolor=corner)
     box = random_crop_box(image.size, options.min_scale, options.max_aspect, rng)
-    view = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
+    if options.box_jitter:
+        box = jitter_box(box, image.size, options.box_jitter, rng)
+    filters = FILTERS[options.resample]
+    resample = filters[int(rng.integers(len(filters)))]  # one of one draws nothing
+    view = image.resize((size_px, size_px), resample, box=box)
     if rng.random() < options.flip:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if options.policy != "none":
+        view = apply_policy(view, options, rng)
     for name in rng.permutation(list(ENHANCERS)):
         strength = getattr(options, name)
         if strength:
             factor = rng.uniform(max(0.0, 1 - strength), 1 + strength)
             view = ENHANCERS[name](view).enhance(factor)
-    pixels = np.array(view)
-    if rng.random() < options.erase:
-        _erase(pixels, rng)
-    return pixels
+    return corrupt(view, options, rng)
 
 
 def random_crop_box(
     size: tuple[int, int], min_scale: float, max_aspect: float, rng: np.random.Generator
-) -> tuple[float, float, float, float]:
+) -> Box:
     """A crop of random area and aspect that lies inside the image (Inception's crop).
 
     Args:
@@ -84,19 +101,32 @@ def random_crop_box(
     return _inside((width - crop_w) / 2, (height - crop_h) / 2, crop_w, crop_h, size)
 
 
-def _inside(
-    left: float, top: float, crop_w: float, crop_h: float, size: tuple[int, int]
-) -> tuple[float, float, float, float]:
+def jitter_box(box: Box, size: tuple[int, int], share: float, rng: np.random.Generator) -> Box:
+    """Move each edge of a box on its own, so that position, size and aspect all vary.
+
+    Args:
+        box: inside the image.
+        size: width, height of the image, which the moved edges stay within.
+        share: 0 to 0.5; how far an edge moves at most, of the box's side across it.
+        rng: of the four moves.
+
+    Returns:
+        The moved box; two edges that would come closer than a pixel stay where they were.
+    """
+    moves = rng.uniform(-share, share, 4)
+    left, right = _moved(box[0], box[2], moves[0], moves[2], size[0])
+    top, bottom = _moved(box[1], box[3], moves[1], moves[3], size[1])
+    return left, top, right, bottom
+
+
+def _moved(
+    low: float, high: float, low_share: float, high_share: float, limit: int
+) -> tuple[float, float]:
+    side = high - low
+    moved = max(0.0, low + low_share * side), min(float(limit), high + high_share * side)
+    return moved if moved[1] - moved[0] >= 1 else (low, high)
+
+
+def _inside(left: float, top: float, crop_w: float, crop_h: float, size: tuple[int, int]) -> Box:
     """The box, without the last digit by which rounding may let it stick out of the image."""
     return left, top, min(left + crop_w, size[0]), min(top + crop_h, size[1])
-
-
-def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    height, width = pixels.shape[:2]
-    area = height * width * rng.uniform(*ERASED_SHARE)
-    aspect = math.exp(rng.uniform(-1, 1))
-    erase_h = min(height, max(1, round(math.sqrt(area * aspect))))
-    erase_w = min(width, max(1, round(math.sqrt(area / aspect))))
-    top = int(rng.integers(0, height - erase_h + 1))
-    left = int(rng.integers(0, width - erase_w + 1))
-    pixels[top : top + erase_h, left : left + erase_w] = GREY

@@ -1,10 +1,10 @@
-"""Batches of training views, in an order that is a function of (seed, epoch)."""
+"""Training views by key, loaded in the order that `train.order` gives."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from train.order import Key
 from train.photos import Photo
 from train.seed import generator
 
@@ -29,8 +30,7 @@ __all__ = [
     "pixels_of",
 ]
 
-Key = tuple[int, int]  # epoch, position in the list of photographs
-View = Callable[[Image.Image, np.random.Generator], NDArray[np.uint8]]
+View = Callable[[Image.Image, int, np.random.Generator], NDArray[np.uint8]]  # image, side in px
 
 
 class PhotoStore:
@@ -77,21 +77,31 @@ class PhotoStore:
 
 
 class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
-    """View `key` = (epoch, position): its randomness depends on the seed and the key alone."""
+    """View `key` of a photograph: its randomness depends on the seed and the key alone.
+
+    Args:
+        store: of the photographs.
+        photos: with labels, in the store's order.
+        labels: class names in the order of the logits.
+        view: draws a view.
+        seed: of all views.
+    """
 
     def __init__(
         self, store: PhotoStore, photos: list[Photo], labels: tuple[str, ...], view: View, seed: int
     ) -> None:
         self._store, self._view, self._seed = store, view, seed
-        self._targets = [labels.index(photo.label) for photo in photos]
+        numbers = {label: number for number, label in enumerate(labels)}
+        self.targets = np.array([numbers[photo.label] for photo in photos], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._store)
 
     def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:
-        epoch, position = key
-        rng = generator(self._seed, "view", epoch, position)
-        return self._view(self._store[position], rng), self._targets[position]
+        parts = (key.epoch, key.position, *([key.repeat] if key.repeat else []))
+        rng = generator(self._seed, "view", *parts)
+        view = self._view(self._store[key.position], key.size_px, rng)
+        return view, int(self.targets[key.position])
 
 
 class FixedViews(Dataset[tuple[NDArray[np.uint8], int]]):
@@ -103,54 +113,34 @@ class FixedViews(Dataset[tuple[NDArray[np.uint8], int]]):
     """
 
     def __init__(self, pixels: NDArray[np.uint8], targets: NDArray[np.int64]) -> None:
-        self._pixels, self._targets = pixels, targets
+        self._pixels, self.targets = pixels, targets
 
     def __len__(self) -> int:
         return len(self._pixels)
 
     def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:
-        return self._pixels[key[1]], int(self._targets[key[1]])
+        return self._pixels[key.position], int(self.targets[key.position])
 
 
 Views = TrainingViews | FixedViews
 
 
-class _Order:
-    """Batches of keys from `first_step` to the end of the last epoch; the remainder is dropped."""
-
-    def __init__(
-        self, count: int, batch_size: int, epochs: int, first_step: int, seed: int
-    ) -> None:
-        self._count, self._batch_size, self._epochs = count, batch_size, epochs
-        self._first_step, self._seed = first_step, seed
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        per_epoch = self._count // self._batch_size
-        for epoch in range(self._first_step // per_epoch, self._epochs):
-            order = generator(self._seed, "order", epoch).permutation(self._count)
-            begin = self._first_step % per_epoch if epoch == self._first_step // per_epoch else 0
-            for step in range(begin, per_epoch):
-                chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
-                yield [(epoch, int(position)) for position in chosen]
-
-
 def build_loader(
-    views: Views,
-    *,
-    batch_size: int,
-    epochs: int,
-    first_step: int,
-    workers: int,
-    seed: int,
+    views: Views, batches: Iterable[list[Key]], *, workers: int
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    """One loader for a whole training: it yields every remaining batch of every epoch.
+    """One loader for a whole training: it yields the batches in their order.
+
+    Args:
+        views: of the photographs.
+        batches: keys of each batch.
+        workers: loader processes; 0 loads in this one.
 
     Yields:
         images (N, size, size, 3) uint8 and labels (N,) int64.
     """
     return DataLoader(
         views,
-        batch_sampler=_Order(len(views), batch_size, epochs, first_step, seed),
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),

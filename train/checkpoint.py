@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from serve.contract.digest import canonical_json
 from serve.contract.errors import ArtifactError, CheckpointError
 from serve.contract.preprocess import PreprocessSpec
-from train.models import PhotoClassifier, build_model, count_flops, count_parameters
+from train.models import HEADS, PhotoClassifier, build_model, count_flops, count_parameters
 
 __all__ = ["ModelCard", "load_checkpoint", "save_checkpoint"]
 
@@ -35,6 +35,8 @@ class ModelCard:
         parameters: number of weights.
         flops: multiply-adds of one image at `preprocess.size_px`.
         dataset_digest: of the photographs it was trained on.
+        head: linear or bilinear.
+        bilinear_dim: width of the bilinear features; 0 without them.
     """
 
     arch: str
@@ -46,6 +48,8 @@ class ModelCard:
     parameters: int
     flops: int
     dataset_digest: str
+    head: str = "linear"
+    bilinear_dim: int = 0
 
     @classmethod
     def of(
@@ -68,6 +72,8 @@ class ModelCard:
             parameters=count_parameters(model),
             flops=count_flops(model, preprocess.size_px),
             dataset_digest=dataset_digest,
+            head=model.head,
+            bilinear_dim=model.num_features if model.head == "bilinear" else 0,
         )
 
 
@@ -109,7 +115,18 @@ def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
         raise CheckpointError(
             f"The checkpoint in {folder} is damaged ({type(error).__name__}).", "Train it again."
         ) from error
-    model = build_model(card.arch, len(card.labels), size_px=card.preprocess.size_px)
+    if card.head not in HEADS:
+        raise CheckpointError(
+            f"{folder} has a head of kind {card.head!r}; this version knows {', '.join(HEADS)}.",
+            "Update stillroom, or train it again.",
+        )
+    model = build_model(
+        card.arch,
+        len(card.labels),
+        size_px=card.preprocess.size_px,
+        head=card.head,
+        bilinear_dim=card.bilinear_dim,
+    )
     try:
         model.backbone.load_state_dict(tensors)
     except RuntimeError as error:

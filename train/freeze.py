@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
+from train.layers import first_groups
 from train.models import PhotoClassifier
 
 __all__ = ["FreezePolicy", "HeadOnly", "TrainAll"]
@@ -24,15 +25,34 @@ class FreezePolicy(Protocol):
 
 
 class TrainAll:
-    """Everything learns."""
+    """Everything learns, but for the first groups of layers where asked for.
+
+    Args:
+        freeze_stages: groups of layers that stay as they are, statistics of batch norm included;
+            the stem is the first.
+    """
+
+    def __init__(self, freeze_stages: int = 0) -> None:
+        self._freeze_stages = freeze_stages
 
     def freeze(self, model: PhotoClassifier) -> None:
-        """As `FreezePolicy`."""
-        model.requires_grad_(True)
+        """As `FreezePolicy`.
+
+        Raises:
+            UsageError: the model has not so many groups.
+        """
+        frozen = first_groups(model, self._freeze_stages)
+        for name, parameter in model.backbone.named_parameters():
+            parameter.requires_grad_(name not in frozen)
 
     def set_mode(self, model: PhotoClassifier) -> None:
         """As `FreezePolicy`."""
         model.train()
+        frozen = first_groups(model, self._freeze_stages)
+        for name, module in model.backbone.named_modules():
+            own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+            if own and own <= frozen:
+                module.eval()
 
 
 class HeadOnly:

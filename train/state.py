@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from serve.contract.digest import canonical_json, sha256_of_file
@@ -32,29 +32,38 @@ class Progress:
         step: optimiser steps done.
         sums: running sums of the unfinished epoch's terms.
         log_bytes: length of metrics.jsonl at this point; what follows is discarded on resume.
+        plateau: best validation loss, epochs waited and decays of the plateau schedule.
     """
 
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     log_bytes: int = 0
+    plateau: tuple[float | None, int, int] = (None, 0, 0)
 
 
 def save_state(
     folder: Path,
     progress: Progress,
     *,
-    model: nn.Module,
-    ema: ModelEmaV3 | None,
+    modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write the state beside older ones, then remove those.
 
     A state counts once its folder has its final name: it is written under another name, forced to
     disk and renamed, so a crash at any point leaves the older state.
+
+    Args:
+        folder: of the phase.
+        progress: how far it is.
+        modules: by a name without a dot: the model, its averages, an objective that learns.
+        optimizer: of the phase.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    if ema is not None:
-        tensors |= {f"ema.{name}": tensor for name, tensor in ema.module.state_dict().items()}
+    tensors = {
+        f"{key}.{name}": tensor
+        for key, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
     moments, groups = _flatten(optimizer.state_dict())
     tensors |= moments
     final = folder / f"{PREFIX}{progress.step:09d}"
@@ -66,6 +75,7 @@ def save_state(
         "step": progress.step,
         "sums": progress.sums,
         "log_bytes": progress.log_bytes,
+        "plateau": progress.plateau,
         "optimizer": groups,
         "sha256": sha256_of_file(partial / TENSORS),
     }
@@ -80,7 +90,7 @@ def save_state(
 
 
 def load_state(
-    folder: Path, *, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
+    folder: Path, *, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> Progress:
     """Restore the newest state that is whole; the start of the training where there is none."""
     for saved in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
@@ -89,13 +99,14 @@ def load_state(
             if record["sha256"] != sha256_of_file(saved / TENSORS):
                 continue
             tensors = load_file(saved / TENSORS)
-            progress = Progress(record["step"], record["sums"], record["log_bytes"])
+            progress = Progress(
+                record["step"], record["sums"], record["log_bytes"], tuple(record["plateau"])
+            )
             moments = _unflatten(tensors, record["optimizer"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
             continue
-        model.load_state_dict(_below("model.", tensors))
-        if ema is not None:
-            ema.module.load_state_dict(_below("ema.", tensors))
+        for key, module in modules.items():
+            module.load_state_dict(_below(f"{key}.", tensors))
         optimizer.load_state_dict(moments)
         return progress
     return Progress()

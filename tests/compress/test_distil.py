@@ -31,8 +31,11 @@ from tests.train.toy import (
 from train.checkpoint import save_checkpoint
 from train.evaluate import Predictions, predict_logits, read_predictions, write_predictions
 from train.freeze import TrainAll
-from train.loop import Plan, fit
+from train.label_loss import LabelLoss
+from train.loop import Phase, fit
+from train.mix import Mix
 from train.models import PhotoClassifier
+from train.plan import Plan
 from train.stage import Dataset, train_teacher
 
 IMAGES = torch.randint(
@@ -147,6 +150,31 @@ def test_a_weight_outside_zero_to_one_is_refused(kd_weight: float) -> None:
         Distillation(toy_model(), kd_weight=kd_weight, temperature=2.0)
 
 
+def test_a_loss_on_the_labels_takes_the_place_of_cross_entropy() -> None:
+    student, teacher = lively(toy_model(1)), lively(toy_model(2))
+    focal = LabelLoss(gamma=2.0, label_smoothing=0.1, weights=torch.tensor([0.5, 1.0, 1.5]))
+    objective = Distillation(teacher, kd_weight=0.25, temperature=2.0, label_loss=focal)
+    output = objective(student, IMAGES, LABELS)
+    assert set(output.terms) == {"kd", "focal", "agreement"}
+    expected = focal(student(IMAGES), LABELS)
+    torch.testing.assert_close(output.terms["focal"], expected.detach())
+    kd = output.terms["kd"]
+    torch.testing.assert_close(output.loss, 0.25 * kd + 0.75 * expected)
+
+
+def test_of_mixed_images_both_see_the_mixture_and_the_target_is_mixed() -> None:
+    torch.manual_seed(0)
+    images, targets = Mix(3, mixup=1.0)(IMAGES, LABELS)
+    student, teacher = Spy(lively(toy_model(1))), Spy(lively(toy_model(2)))
+    output = Distillation(teacher, kd_weight=0.5, temperature=2.0)(student, images, targets)
+    assert student.shown[0].equal(images)
+    assert teacher.shown[0].equal(images)
+    log_p = student.model(images).log_softmax(1)
+    expected = -(targets * log_p).sum(1).mean()
+    torch.testing.assert_close(output.terms["ce"], expected.detach())
+    assert not output.terms["ce"].isclose(F.cross_entropy(student.model(images), LABELS))
+
+
 class Spy(nn.Module):
     """A model that keeps what it was shown, and in which mode."""
 
@@ -185,16 +213,9 @@ def test_the_teacher_stays_as_it_is_while_the_student_learns(
     student = toy_model(1)
     objective = Distillation(spy, kd_weight=0.9, temperature=2.0)
     score = lambda model: {"val_loss": 1.0, "val_top1": 0.5}  # noqa: E731
-    fit(
-        "all",
-        student,
-        objective,
-        TrainAll(),
-        toy_views(dataset),
-        plan=Plan(epochs=1, batch_size=12, lr=1e-2, weight_decay=0.1, ema_decay=0.9),
-        validate=score,
-        folder=tmp_path,
-    )
+    plan = Plan(1, 12, 1e-2, weight_decay=0.1, ema_decay=0.9, sizes_px=(SIZE_PX,))
+    phase = Phase("all", objective, TrainAll(), plan)
+    fit(phase, student, toy_views(dataset), validate=score, folder=tmp_path)
     assert same_tensors(state_of(teacher), before)
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert spy.modes == [False] * 3

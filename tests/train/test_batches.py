@@ -1,65 +1,34 @@
 from __future__ import annotations
 
-from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
 from serve.contract.preprocess import PreprocessSpec, preprocess
-from tests.train.toy import PATIENT, toy_views
-from train.batches import PhotoStore, _Order, build_loader, pixels_of
+from tests.train.toy import toy_views
+from train.batches import PhotoStore, build_loader, pixels_of
+from train.order import Key, Order
 from train.stage import Dataset
 
 Batch = tuple[Tensor, Tensor]
 
 
-def _batches(dataset: Dataset, *, cache_mib: int = 64, **changes: int) -> list[Batch]:
-    arguments = {"batch_size": 10, "epochs": 2, "first_step": 0, "workers": 0, "seed": 5} | changes
-    return list(build_loader(toy_views(dataset, cache_mib=cache_mib), **arguments))
+def _batches(
+    dataset: Dataset, *, cache_mib: int = 64, workers: int = 0, **changes: Any
+) -> list[Batch]:
+    arguments: dict[str, Any] = {"batch_size": 10, "epochs": 2, "seed": 5, "sizes_px": (32,)}
+    order = Order(dataset.targets("train"), **arguments | changes)
+    return list(build_loader(toy_views(dataset, cache_mib=cache_mib), order, workers=workers))
 
 
 def _same(one: list[Batch], two: list[Batch]) -> bool:
     return len(one) == len(two) and all(
         torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two, strict=True)
     )
-
-
-@PATIENT
-@given(st.integers(1, 60), st.data())
-def test_an_epoch_shows_no_photograph_twice_and_every_one_where_batches_fit(
-    count: int, data: st.DataObject
-) -> None:
-    size = data.draw(st.integers(1, count))
-    keys = [key for batch in _Order(count, size, 3, 0, 1) for key in batch]
-    per_epoch = count // size * size
-    assert [epoch for epoch, _ in keys] == [0] * per_epoch + [1] * per_epoch + [2] * per_epoch
-    for epoch in range(3):
-        shown = {position for e, position in keys if e == epoch}
-        assert len(shown) == per_epoch
-        assert shown <= set(range(count))
-
-
-@PATIENT
-@given(st.integers(1, 40), st.data())
-def test_resuming_at_any_step_gives_the_same_remaining_batches(
-    count: int, data: st.DataObject
-) -> None:
-    size = data.draw(st.integers(1, count))
-    whole = list(_Order(count, size, 3, 0, 1))
-    step = data.draw(st.integers(0, len(whole)))
-    assert list(_Order(count, size, 3, step, 1)) == whole[step:]
-
-
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    one, two = ([p for batch in islice(_Order(50, 50, 2, 0, s), 2) for p in batch] for s in (1, 2))
-    assert [p for _, p in one[:50]] != [p for _, p in one[50:]]
-    assert one != two
-    assert one == [p for batch in _Order(50, 50, 2, 0, 1) for p in batch]
 
 
 def test_batches_are_uint8_pixels_and_class_numbers(dataset: Dataset) -> None:
@@ -83,9 +52,20 @@ def test_a_resumed_loader_goes_on_with_the_same_pixels(dataset: Dataset) -> None
 
 def test_a_photograph_looks_different_in_each_epoch(dataset: Dataset) -> None:
     views = toy_views(dataset)
-    assert (views[0, 3][0] != views[1, 3][0]).any()
-    assert (views[0, 3][0] == views[0, 3][0]).all()
-    assert (views[0, 3][0] != toy_views(dataset, seed=4)[0, 3][0]).any()
+    key = Key(0, 3, 0, 32)
+    assert (views[key][0] != views[key._replace(epoch=1)][0]).any()
+    assert (views[key][0] == views[key][0]).all()
+    assert (views[key][0] != toy_views(dataset, seed=4)[key][0]).any()
+
+
+def test_a_photograph_drawn_twice_in_an_epoch_looks_different(dataset: Dataset) -> None:
+    views = toy_views(dataset)
+    assert (views[Key(0, 3, 0, 32)][0] != views[Key(0, 3, 1, 32)][0]).any()
+
+
+def test_each_batch_has_one_side_of_those_allowed(dataset: Dataset) -> None:
+    batches = _batches(dataset, sizes_px=(32, 48), workers=1, epochs=4)
+    assert {images.shape[1:3] for images, _ in batches} == {(32, 32), (48, 48)}
 
 
 def test_the_cache_changes_no_pixel(dataset: Dataset) -> None:

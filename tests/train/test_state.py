@@ -32,13 +32,15 @@ def _new(seed: int = 0, steps: int = 0, opt: str = "adamw") -> Trained:
 
 def _save(folder: Path, trained: Trained, step: int) -> Path:
     model, ema, optimizer = trained
-    progress = Progress(step, {"loss": 0.1 + step}, 7)
-    save_state(folder, progress, model=model, ema=ema, optimizer=optimizer)
+    progress = Progress(step, {"loss": 0.1 + step}, 7, (0.1, 1, 2))
+    modules = {"model": model, "ema": ema.module}
+    save_state(folder, progress, modules=modules, optimizer=optimizer)
     return folder / f".state-{step:09d}"
 
 
 def _load(folder: Path, into: Trained) -> Progress:
-    return load_state(folder, model=into[0], ema=into[1], optimizer=into[2])
+    modules = {"model": into[0], "ema": into[1].module}
+    return load_state(folder, modules=modules, optimizer=into[2])
 
 
 @pytest.mark.parametrize("opt", ["adamw", "sgd"])
@@ -46,7 +48,7 @@ def test_a_state_is_read_back_as_it_was(tmp_path: Path, opt: str) -> None:
     trained = _new(steps=2, opt=opt)
     _save(tmp_path, trained, 2)
     other = _new(seed=9, opt=opt)
-    assert _load(tmp_path, other) == Progress(2, {"loss": 2.1}, 7)
+    assert _load(tmp_path, other) == Progress(2, {"loss": 2.1}, 7, (0.1, 1, 2))
     assert same_tensors(state_of(other[0]), state_of(trained[0]))
     assert same_tensors(state_of(other[1]), state_of(trained[1]))
     mine, theirs = other[2].state_dict(), trained[2].state_dict()

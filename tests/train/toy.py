@@ -85,18 +85,16 @@ def toy_photos(counts: dict[str, int]) -> list[Photo]:
     ]
 
 
-def toy_views(
-    dataset: Dataset, *, size_px: int = SIZE_PX, cache_mib: int = 64, seed: int = 3
-) -> TrainingViews:
-    """Random views of the training photographs."""
+def toy_views(dataset: Dataset, *, cache_mib: int = 64, seed: int = 3) -> TrainingViews:
+    """Random views of the training photographs; their side is the key's."""
     photos = dataset.of_split("train")
-    store = PhotoStore(dataset.root, photos, keep_px=2 * size_px, cache_mib=cache_mib)
+    store = PhotoStore(dataset.root, photos, keep_px=2 * SIZE_PX, cache_mib=cache_mib)
     augment = AugmentOptions()
     return TrainingViews(
         store,
         photos,
         dataset.labels,
-        lambda image, rng: random_view(image, size_px, augment, rng),
+        lambda image, size_px, rng: random_view(image, size_px, augment, rng),
         seed,
     )
 

@@ -1,0 +1,1 @@
+"""Measurements against peers and of methods; each script prints its own table."""

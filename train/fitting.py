@@ -1,0 +1,189 @@
+"""Training a model from options: what is built, which phases follow, which weights are kept."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from serve.contract.preprocess import PreprocessSpec
+from train.augment import random_view
+from train.batches import PhotoStore, TrainingViews, View, pixels_of
+from train.checkpoint import ModelCard
+from train.dataset import Dataset
+from train.evaluate import validator
+from train.freeze import HeadOnly, TrainAll
+from train.initialise import initialise
+from train.loop import Fitted, Listener, Phase, Scores, fit
+from train.models import PhotoClassifier, build_model, check_size
+from train.objective import Objective, build_objective
+from train.options import TrainOptions
+from train.order import sizes_px
+from train.photos import dataset_digest
+from train.plan import plan_of
+from train.pretrained import load_pretrained
+from train.seed import derive_seed
+
+__all__ = [
+    "Trained",
+    "build_views",
+    "fit_model",
+    "phases_of",
+    "pick_device",
+    "prepare_model",
+    "views_of",
+]
+
+HEAD = "head"  # the phase in which the classifier learns alone
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, judged on val alone.
+
+    Args:
+        model: on the device it was trained on.
+        card: of the model.
+        scores: val_loss and val_top1.
+        kept: which weights it has, per phase: raw, ema or swa.
+        candidates: scores of all that were compared, per phase.
+        phases: names, in order.
+    """
+
+    model: PhotoClassifier
+    card: ModelCard
+    scores: Scores
+    kept: dict[str, str]
+    candidates: dict[str, dict[str, Scores]]
+    phases: list[str]
+
+
+def fit_model(
+    dataset: Dataset,
+    options: TrainOptions,
+    objective: Objective | None = None,
+    *,
+    seed: int,
+    out: Path,
+    listen: Listener | None = None,
+) -> Trained:
+    """Train a model without a look at the test split.
+
+    Args:
+        dataset: its train split is fitted, its val split chooses among the final weights.
+        options: of the training.
+        objective: of the phases that train all layers; None takes the one of the options.
+        seed: of everything random.
+        out: where the unfinished training is saved, and found again.
+        listen: gets each epoch's record.
+    """
+    model = prepare_model(dataset, options, seed)
+    spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
+    views = views_of(dataset, options, seed)
+    validate = validator(
+        pixels_of(dataset.root, dataset.of_split("val"), spec), dataset.targets("val")
+    )
+    best: tuple[Fitted, dict[str, Tensor]] | None = None
+    kept: dict[str, str] = {}
+    candidates: dict[str, dict[str, Scores]] = {}
+    phases = phases_of(dataset, model, options, objective, seed)
+    for phase in phases:
+        fitted = fit(phase, model, views, validate=validate, folder=out, listen=listen)
+        kept[phase.name], candidates[phase.name] = fitted.kept, fitted.candidates
+        if phase.name == HEAD and phase is not phases[-1]:
+            continue  # the next phase starts from it, better or worse
+        if best is None or fitted.scores["val_loss"] < best[0].scores["val_loss"]:
+            best = fitted, copy.deepcopy(model.state_dict())
+        else:  # this round made it worse: the next one, and the result, start from the best
+            model.load_state_dict(best[1])
+    card = ModelCard.of(
+        model,
+        labels=dataset.labels,
+        preprocess=spec,
+        train_size_px=options.train_size_px,
+        dataset_digest=dataset_digest(dataset.photos),
+    )
+    assert best is not None  # the options have at least one epoch, so there is a phase
+    names = [phase.name for phase in phases]
+    return Trained(model, card, best[0].scores, kept, candidates, names)
+
+
+def prepare_model(dataset: Dataset, options: TrainOptions, seed: int) -> PhotoClassifier:
+    """A model before its first step: built, initialised, pretrained weights loaded, on its device.
+
+    Raises:
+        UsageError: the architecture cannot be built, or not for these sizes.
+        CheckpointError: the weights are missing or do not fit.
+    """
+    torch.manual_seed(derive_seed(seed, "weights"))
+    model = build_model(
+        options.arch,
+        len(dataset.labels),
+        size_px=options.eval_size_px,
+        drop_rate=options.drop_rate,
+        drop_path_rate=options.drop_path_rate,
+        head=options.head,
+        bilinear_dim=options.bilinear_dim,
+    )
+    check_size(model, options.train_size_px)
+    initialise(model, options.init)
+    load_pretrained(model, options.weights)
+    device = pick_device()
+    # On CPUs the layout made no difference for EfficientNets and cost MobileNetV3 a quarter.
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return model.to(device).to(memory_format=layout)
+
+
+def phases_of(
+    dataset: Dataset,
+    model: PhotoClassifier,
+    options: TrainOptions,
+    objective: Objective | None,
+    seed: int,
+) -> list[Phase]:
+    """The classifier alone where asked for, then all layers, then again from the best weights."""
+    counts = np.bincount(dataset.targets("train"), minlength=len(dataset.labels))
+    labels_only = build_objective(options, counts=counts, num_features=model.num_features)
+    if isinstance(labels_only, nn.Module):
+        labels_only.to(model.device)
+    plan = plan_of(options, seed)
+    phases = []
+    if options.head_epochs:
+        head = replace(
+            plan, epochs=options.head_epochs, lr=options.head_lr, swa_epochs=0, mix_off_epochs=0
+        )
+        phases.append(Phase(HEAD, labels_only, HeadOnly(), head))
+    if not options.epochs:
+        return phases
+    objective = objective or labels_only
+    policy = TrainAll(options.freeze_stages)
+    phases.append(Phase("all", objective, policy, plan))
+    for number in range(1, options.restarts + 1):
+        again = replace(plan, seed=derive_seed(seed, "restart", number))
+        phases.append(Phase(f"again-{number}", objective, policy, again))
+    return phases
+
+
+def views_of(dataset: Dataset, options: TrainOptions, seed: int) -> TrainingViews:
+    """Random views of the training photographs, at the training size."""
+    augment = options.augment
+    view: View = lambda image, size_px, rng: random_view(image, size_px, augment, rng)  # noqa: E731
+    # Twice the view's side leaves the smallest usual crop with no fewer pixels than the view.
+    largest = max(sizes_px(options.train_size_px, augment.multi_scale))
+    return build_views(dataset, view, keep_px=2 * largest, seed=seed)
+
+
+def build_views(dataset: Dataset, view: View, *, keep_px: int, seed: int) -> TrainingViews:
+    """Views of the training photographs by any function of (image, side, generator)."""
+    photos = dataset.of_split("train")
+    store = PhotoStore(dataset.root, photos, keep_px=keep_px, cache_mib=dataset.cache_mib)
+    return TrainingViews(store, photos, dataset.labels, view, seed)
+
+
+def pick_device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,243 @@
+"""A model in training: its optimiser, its averages, its log, and how far it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from serve.contract.errors import StillroomError
+from serve.contract.manifest import fsync_path
+from train.averaging import Scores, build_swa
+from train.freeze import FreezePolicy
+from train.layers import build_optimizer
+from train.mix import Mix
+from train.models import PhotoClassifier
+from train.nonfinite import diagnose_weights, explain
+from train.objective import Objective, StepOutput
+from train.plan import Plan
+from train.schedule import Plateau
+from train.seed import derive_seed
+from train.state import Progress, load_state, save_state
+
+__all__ = ["METRICS", "Listener", "Training", "Validate"]
+
+METRICS = "metrics.jsonl"
+
+Validate = Callable[[PhotoClassifier], Scores]  # with val_loss and val_top1
+Listener = Callable[[dict[str, Any]], None]  # gets each epoch's record
+
+
+class Training:
+    """One phase under way.
+
+    Args:
+        name: of the phase.
+        model: on its device; changed in place.
+        objective: forward and loss; a module's tensors are saved and restored with the state.
+        policy: what learns.
+        plan: the schedule.
+        per_epoch: steps of an epoch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: PhotoClassifier,
+        objective: Objective,
+        policy: FreezePolicy,
+        plan: Plan,
+        per_epoch: int,
+    ) -> None:
+        self.name, self.model, self.plan = name, model, plan
+        self.per_epoch, self.total = per_epoch, per_epoch * plan.epochs
+        self._objective, self._policy = objective, policy
+        policy.freeze(model)
+        self._optimizer = build_optimizer(
+            model,
+            name=plan.optimizer,
+            lr=plan.lr,
+            weight_decay=plan.weight_decay,
+            layer_decay=plan.layer_decay,
+        )
+        self._ema = (
+            ModelEmaV3(model, decay=plan.ema_decay, use_warmup=True) if plan.ema_decay else None
+        )
+        self._swa: AveragedModel | None = build_swa(model) if plan.swa_epochs else None
+        self._schedule = plan.schedule_of(per_epoch)
+        self._plateau = Plateau(max(1, round(plan.decay_epochs)))
+        self._mix = Mix(model.num_classes, mixup=plan.mixup, cutmix=plan.cutmix)
+        self._learning = [p for p in model.parameters() if p.requires_grad]
+        self._decayed = [p for p in self._learning if p.ndim > 1]
+        self.done = 0
+        self._sums: dict[str, float] = {}
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the last step was the last of an epoch."""
+        return self.done % self.per_epoch == 0
+
+    def resume(self, folder: Path) -> None:
+        """Go on from the state in `folder`, or start there."""
+        folder.mkdir(exist_ok=True)
+        self._folder, self._log = folder, folder / METRICS
+        progress = load_state(folder, modules=self._modules(), optimizer=self._optimizer)
+        self.done, self._sums = progress.step, dict(progress.sums)
+        best, self._plateau.waited, self._plateau.decays = progress.plateau
+        self._plateau.best = math.inf if best is None else best
+        self._log.touch()
+        os.truncate(self._log, progress.log_bytes)
+        self._policy.set_mode(self.model)
+
+    def step(self, images: Tensor, labels: Tensor) -> float:
+        """One optimiser step; returns the loss."""
+        plan, device = self.plan, self.model.device
+        torch.manual_seed(derive_seed(plan.seed, "step", self.done))  # mixing
+        images = images.to(device, non_blocking=True)
+        labels = labels.to(device, non_blocking=True)
+        if self._mixes:
+            images, labels = self._mix(images, labels)
+        self._set_rate()
+        seed = derive_seed(plan.seed, "forward", self.done)  # so the step can be replayed
+        torch.manual_seed(seed)
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+            output = self._objective(self.model, images, labels)
+        loss, terms = self._regularised(output)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self._explain(images, labels, seed)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self._learning, plan.clip_norm or math.inf)
+        if not math.isfinite(float(norm)):
+            raise self._explain(images, labels, seed)
+        self._optimizer.step()
+        self.done += 1
+        if self._ema is not None:
+            self._ema.update(self.model, step=self.done)
+        hits = output.logits.detach().argmax(1) == _class_numbers(labels)
+        self._count(terms | {"train_top1": hits.float().mean()})
+        return value
+
+    def end_epoch(self, validate: Validate) -> dict[str, Any]:
+        """Average, validate, log, and return the epoch's record."""
+        epoch = self.done // self.per_epoch
+        if self._swa is not None and epoch > self.plan.epochs - self.plan.swa_epochs:
+            self._swa.update_parameters(self.model)
+        scores = validate(self._ema.module if self._ema is not None else self.model)
+        self._policy.set_mode(self.model)
+        self._plateau.watch(scores["val_loss"])
+        # Sorted: sums that were read back from a state are.
+        means = {key: value / self.per_epoch for key, value in sorted(self._sums.items())}
+        record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
+        record |= means | {"weight_norm": self._weight_norm()} | scores
+        with self._log.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self._sums = {}
+        if not math.isfinite(scores["val_loss"]):
+            raise self._explain_validation()
+        return record
+
+    def line(self, record: dict[str, Any]) -> str:
+        """An epoch's record, for people."""
+        return (
+            f"  {self.name} epoch {record['epoch']}/{self.plan.epochs}  "
+            f"loss {record['data_loss']:.3f}  train {record['train_top1']:.1%}  "
+            f"val {record['val_top1']:.1%}"
+        )
+
+    def weights(self) -> dict[str, PhotoClassifier]:
+        """The model and its averages, by name; averages without an update are left out."""
+        weights: dict[str, Any] = {"raw": self.model}
+        if self._ema is not None:
+            weights["ema"] = self._ema.module
+        if self._swa is not None and int(self._swa.n_averaged):
+            weights["swa"] = self._swa.module
+        return weights
+
+    def save(self) -> None:
+        """Save the state, to be found by `resume`."""
+        fsync_path(self._log)  # the state names its length
+        plateau = self._plateau
+        best = plateau.best if math.isfinite(plateau.best) else None
+        progress = Progress(
+            self.done,
+            self._sums,
+            self._log.stat().st_size,
+            (best, plateau.waited, plateau.decays),
+        )
+        save_state(self._folder, progress, modules=self._modules(), optimizer=self._optimizer)
+
+    @property
+    def _mixes(self) -> bool:
+        epoch = self.done // self.per_epoch
+        return self._mix.is_on and epoch < self.plan.epochs - self.plan.mix_off_epochs
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"model": self.model}
+        if self._ema is not None:
+            modules["ema"] = self._ema.module
+        if self._swa is not None:
+            modules["swa"] = self._swa
+        if isinstance(self._objective, nn.Module):
+            modules["objective"] = self._objective
+        return modules
+
+    def _set_rate(self) -> None:
+        self._rate = self._schedule.rate(self.done, self._plateau.decays)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * group.get("lr_scale", 1.0)
+
+    def _regularised(self, output: StepOutput) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss that is minimised, and its terms: that of the data apart from the penalty."""
+        loss, terms = output.loss, {"data_loss": output.loss.detach(), **output.terms}
+        if self.plan.l1:
+            penalty = torch.stack([weight.abs().sum() for weight in self._decayed]).sum()
+            loss = loss + self.plan.l1 * penalty
+            terms["l1"] = penalty.detach()
+        return loss, {"loss": loss.detach(), **terms}
+
+    def _weight_norm(self) -> float:
+        """Euclidean norm of the weights that decay."""
+        with torch.no_grad():
+            return float(nn.utils.get_total_norm(self._decayed)) if self._decayed else 0.0
+
+    def _count(self, terms: dict[str, Tensor]) -> None:
+        for key, value in terms.items():
+            self._sums[key] = self._sums.get(key, 0.0) + float(value)
+
+    def _explain(self, images: Tensor, labels: Tensor, seed: int) -> StillroomError:
+        """Replay the step that went wrong; its bundle lies beside the stage's folder."""
+        return explain(
+            self.model,
+            self._objective,
+            images,
+            labels,
+            seed=seed,
+            precision=self.plan.precision,
+            folder=self._folder.parent.parent / f"nonfinite-{self.name}-step-{self.done + 1}",
+            step=self.done,
+            phase=self.name,
+        )
+
+    def _explain_validation(self) -> StillroomError:
+        averaged = self._ema.module if self._ema is not None else self.model
+        diagnosis = diagnose_weights(averaged)
+        why = f": {diagnosis.words}" if diagnosis is not None else ""
+        return StillroomError(
+            f"The validation loss of {self.name} is not finite at step {self.done}{why}.",
+            "Lower lr, or set precision=fp32, and run again.",
+        )
+
+
+def _class_numbers(labels: Tensor) -> Tensor:
+    """(N,) class numbers of labels, which may be mixed: the larger share counts."""
+    return labels if labels.ndim == 1 else labels.argmax(1)
