@@ -37,7 +37,7 @@ def find_faces(folders: list[Path]) -> dict[str, Path]:
         if path.suffix.lower() not in (".ttf", ".otf"):
             continue
         try:
-            with TTFont(path, lazy=True) as font:
+            with path.open("rb") as file, TTFont(file, lazy=True) as font:
                 names = font["name"]
                 # 16 is the typographic family, of which "Lato Light" and "Lato Black" are members
                 family = names.getDebugName(16) or names.getDebugName(1)

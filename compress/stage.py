@@ -27,10 +27,12 @@ from train.evaluate import (
     validator,
 )
 from train.fitting import build_views, pick_device
+from train.label_loss import build_label_loss
 from train.loop import Listener, Phase, Scores, fit
 from train.models import PhotoClassifier, check_size
 from train.objective import CrossEntropy
 from train.options import TrainOptions
+from train.order import draws_per_class
 from train.photos import dataset_digest
 from train.plan import Plan
 from train.progress import say
@@ -61,8 +63,15 @@ def distil_student(
     _check_same_task(card, dataset, teacher_folder)
     if options.label_smoothing:
         say("  Distillation takes the labels unsmoothed: smoothing hides what the teacher knows.")
+    if options.loss.centre_weight:
+        say("  Distillation has no centre loss: loss.centre_weight is for the baseline alone.")
+    counts = draws_per_class(dataset.targets("train"), options.balance_limit)
+    device = pick_device()
     objective = Distillation(
-        teacher.to(pick_device()), kd_weight=distil.kd_weight, temperature=distil.temperature
+        teacher.to(device),
+        kd_weight=distil.kd_weight,
+        temperature=distil.temperature,
+        label_loss=build_label_loss(options.loss, label_smoothing=0.0, counts=counts).to(device),
     )
     metrics = train_model(dataset, options, objective, seed=seed, out=out, listen=listen)
     return metrics | _agreement(teacher_folder, out)

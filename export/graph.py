@@ -14,6 +14,7 @@ import torch
 from timm.utils.model import reparameterize_model
 from torch.export import Dim
 
+from export.pooling import without_fft
 from serve.contract.errors import GateError, StillroomError
 from train.checkpoint import ModelCard
 from train.models import PhotoClassifier
@@ -41,7 +42,7 @@ def write_graph(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: i
     """
     size_px = card.preprocess.size_px
     plain = copy.deepcopy(model).eval()
-    plain.backbone = reparameterize_model(plain.backbone)
+    plain.backbone = without_fft(reparameterize_model(plain.backbone))
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
     printed = io.StringIO()
     try:

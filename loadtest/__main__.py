@@ -28,7 +28,8 @@ example:
       --rate 50 --duration-s 30 --slo p99=50ms
 
 exit codes: 0 ok, 1 objective missed or wrong answers, 2 wrong use,
-3 invalid measurement, 75 stopped by a signal after saving"""
+3 invalid measurement, or too few requests to judge the objective,
+75 stopped by a signal after saving"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def run(plan: LoadPlan, photos: Sequence[Photo], out: Path) -> dict[str, Any]:
         import locust  # noqa: F401 - patches the standard library; before anything opens a socket
     except ModuleNotFoundError as error:
         message = "Locust is not installed"
-        raise UsageError(message, "pip install 'stillroom[loadtest]'") from error
+        raise UsageError(message, "from a checkout: pip install '.[loadtest]'") from error
     from loadtest.probe import probe_service
     from loadtest.runner import run_load
 

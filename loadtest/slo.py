@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from loadtest.errors import UsageError
 from loadtest.outcome import Sample
-from loadtest.percentiles import rank_of_percentile
+from loadtest.percentiles import rank_of_percentile, samples_needed
 
 __all__ = ["Slo", "slo_from_text"]
 
@@ -54,6 +54,28 @@ class Slo:
         )
         rank = rank_of_percentile(self.percentile, len(population))
         return answered[rank - 1] if rank <= len(answered) else None
+
+    def is_met(self, samples: Iterable[Sample]) -> bool | None:
+        """Whether the samples show that the objective is met, or missed, or neither.
+
+        With fewer than `samples_needed` the percentile is the maximum, which shows nothing, unless
+        so many are too slow already that no further request could mend it.
+
+        Returns:
+            True, False, or None where the requests are too few to judge.
+        """
+        population = list(samples)
+        within = sum(
+            sample.outcome.answered
+            and sample.intended_ms is not None
+            and sample.intended_ms <= self.target_ms
+            for sample in population
+        )
+        lacking = max(0, samples_needed(self.percentile) - len(population))
+        rank = rank_of_percentile(self.percentile, len(population) + lacking)
+        if within + lacking < rank:
+            return False
+        return None if lacking else True
 
 
 def slo_from_text(text: str) -> Slo:

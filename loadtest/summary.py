@@ -2,7 +2,8 @@
 
 Schema version 1. A reader refuses a higher version; keys may be added within one. Latencies are in
 milliseconds; `intended` runs from the planned sending, which is the figure to quote; `service` from
-the actual one. In a closed loop nothing is planned, and both are the same.
+the actual one. In a closed loop nothing is planned, and both are the same. `slo.met` is null where
+fewer than `slo.needed` requests were planned and so show neither true nor false.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from loadtest.corpus import Photo, corpus_sha256
 from loadtest.outcome import Outcome, Sample
-from loadtest.percentiles import describe_ms
+from loadtest.percentiles import describe_ms, samples_needed
 from loadtest.plan import LoadPlan
 from loadtest.reply import Stages
 from loadtest.result import LoadResult
@@ -80,12 +81,18 @@ def build_summary(
 
 
 def exit_code_from_summary(summary: dict[str, Any]) -> int:
-    """0 good; 1 objective missed, wrong answers, or no right answer at all; 75 stopped."""
+    """The exit code of the command.
+
+    0 good; 1 objective missed, wrong answers, or no right answer at all; 3 an objective was set and
+    the requests were too few to judge it; 75 stopped.
+    """
     if summary["stopped_by"]:
         return 75
-    missed_slo = not summary.get("slo", {"met": True})["met"]
+    met = summary.get("slo", {"met": True})["met"]
     counts = summary["counts"]
-    return int(missed_slo or counts["wrong_answer"] > 0 or counts["ok"] == 0)
+    if met is False or counts["wrong_answer"] > 0 or counts["ok"] == 0:
+        return 1
+    return 3 if met is None else 0
 
 
 def _rates(samples: Sequence[Sample], duration_s: float) -> dict[str, float]:
@@ -170,6 +177,7 @@ def _judge_slo(plan: LoadPlan, samples: Sequence[Sample]) -> dict[str, Any]:
         "percentile": plan.slo.percentile,
         "target_ms": plan.slo.target_ms,
         "observed_ms": None if observed_ms is None else round(observed_ms, 3),
-        "met": observed_ms is not None and observed_ms <= plan.slo.target_ms,
+        "met": plan.slo.is_met(samples),
+        "needed": samples_needed(plan.slo.percentile),
         "population": SLO_POPULATION,
     }

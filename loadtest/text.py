@@ -131,9 +131,10 @@ def _slo(summary: dict[str, Any]) -> Iterator[str]:
     name = f"p{slo['percentile']:g}"
     observed = slo["observed_ms"]
     seen = f"{observed:.1f} ms" if observed is not None else "unbounded: too many failed"
-    verdict = "MET" if slo["met"] else "MISSED"
+    verdict = {True: "MET", False: "MISSED", None: "NOT JUDGED"}[slo["met"]]
+    few = f"; {summary['planned']} requests, {slo['needed']} needed" if slo["met"] is None else ""
     yield from _field(
-        "SLO", f"{name} <= {slo['target_ms']:g} ms: {verdict} (intended {name} is {seen})"
+        "SLO", f"{name} <= {slo['target_ms']:g} ms: {verdict} (intended {name} is {seen}{few})"
     )
 
 

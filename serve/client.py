@@ -13,6 +13,8 @@ from serve.contract.errors import ServiceError
 __all__ = ["classify", "classify_many", "describe_model"]
 
 TIMEOUT_S = 30.0
+CLASSIFIED = ("predictions", "model")
+DESCRIBED = ("name", "version", "digest", "labels", "backend", "lineage")
 
 
 def classify(
@@ -38,7 +40,8 @@ def classify(
             return classify(url, data, top_k=top_k, client=own)
     headers = {"content-type": "application/octet-stream"}
     query = "" if top_k is None else f"?top_k={top_k}"
-    return _answer(client, "POST", f"{url.rstrip('/')}/v1/classify{query}", data, headers=headers)
+    response = _request(client, "POST", f"{url.rstrip('/')}/v1/classify{query}", data, headers)
+    return _answer(response, CLASSIFIED)
 
 
 def classify_many(
@@ -67,28 +70,44 @@ def describe_model(url: str) -> dict[str, Any]:
         ServiceError: as `classify`.
     """
     with httpx.Client(timeout=TIMEOUT_S) as client:
-        return _answer(client, "GET", f"{url.rstrip('/')}/v1/model", None, headers={})
+        return _answer(_request(client, "GET", f"{url.rstrip('/')}/v1/model"), DESCRIBED)
 
 
-def _answer(
-    client: httpx.Client, method: str, url: str, data: bytes | None, *, headers: dict[str, str]
-) -> dict[str, Any]:
+def _request(
+    client: httpx.Client,
+    method: str,
+    url: str,
+    data: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
     try:
-        response = client.request(method, url, content=data, headers=headers)
+        return client.request(method, url, content=data, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceError(
             f"No answer from {url} ({type(error).__name__}).",
             "Check the address, and that the service runs: stillroom serve RUN",
         ) from error
+
+
+def _answer(response: httpx.Response, members: Sequence[str]) -> dict[str, Any]:
+    """The JSON object of an answer, which has these members."""
     try:
-        body: dict[str, Any] = response.json()
+        value = response.json()
     except ValueError:
-        body = {}
-    if response.is_success and body:
+        value = None
+    body: dict[str, Any] = value if isinstance(value, dict) else {}
+    if response.is_success and all(member in body for member in members):
         return body
-    detail = body.get("detail") or body.get("title") or "the answer is not of this service"
+    answered = f"{response.url} answered {response.status_code}"
+    detail = body.get("detail") or body.get("title")
+    if response.is_success or not detail:
+        raise ServiceError(
+            f"{answered}, and not as stillroom's service does.",
+            "Give the address that stillroom serve printed.",
+            status=response.status_code,
+        )
     raise ServiceError(
-        f"{url} answered {response.status_code}: {detail}",
+        f"{answered}: {detail}",
         status=response.status_code,
         slug=str(body.get("type", "")).rpartition(":")[2],
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from typing import IO
 
 import httpx
 
+from serve.client import describe_model
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ServiceError, UsageError
 from serve.lifeline import lifeline_command
@@ -49,14 +51,14 @@ def serve_forever(
         host: address to bind; other than loopback only behind a proxy you trust.
         port: TCP port.
         settings: backend and limits, with `artifact_dir` for its artifact; STILLROOM_* when None.
-        say: told in one line where the service is, once it is ready.
+        say: told in one line where the service is, once it is ready; every minute that it is not.
 
     Returns:
         The exit code of the service; 0 after a signal; 128 + n when signal n killed it.
 
     Raises:
         ArtifactError: the artifact is damaged or foreign; nothing was started.
-        UsageError: the port is in use, or ONNX Runtime is missing.
+        UsageError: the address cannot be bound, or ONNX Runtime is missing.
     """
     wanted = _settings_for(artifact_dir, settings)
     artifact = open_artifact(artifact_dir)
@@ -64,7 +66,11 @@ def serve_forever(
     address = _free_address(host, port)
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     with _child(wanted, address, port, log=None) as child, _passed_on(child) as received:
-        if _wait_ready(child, url, READY_TIMEOUT_S):
+        ready = _wait_ready(child, url, READY_TIMEOUT_S)
+        while not ready and child.poll() is None:
+            say(f"stillroom is not ready yet; it still checks the artifact ({url}/readyz)\n")
+            ready = _wait_ready(child, url, READY_TIMEOUT_S)
+        if ready:
             name = f"{artifact.name} {artifact.version}"
             say(f"stillroom serves {name} at {url} (Ctrl-C stops it)\n")
         code = child.wait()
@@ -196,7 +202,7 @@ def _not_ready(child: subprocess.Popen[bytes], log_path: Path) -> ServiceError:
 
 
 def _check_is_ours(url: str, digest: str) -> None:
-    served = httpx.get(f"{url}/v1/model", timeout=10.0).json().get("digest")
+    served = describe_model(url)["digest"]
     if served != digest:
         raise ServiceError(
             f"{url} serves {str(served)[:12]}, not {digest[:12]}: another service took the port.",
@@ -216,7 +222,12 @@ def _free_address(host: str, port: int) -> str:
         raise UsageError(f"host = {host!r}: no such address.", "Use an IP address.") from None
     except PermissionError:
         raise UsageError(f"Port {port} needs privileges.", "Choose one above 1023.") from None
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(
+                f"host = {host!r}: no address of this machine.",
+                "Use 127.0.0.1, or 0.0.0.0 for all of its addresses.",
+            ) from None
         raise UsageError(f"Port {port} is in use.", "Choose another with --port.") from None
 
 

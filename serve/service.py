@@ -118,6 +118,6 @@ def _freeze_heap() -> None:
 
 def _refuse(error: StillroomError) -> NoReturn:
     """Say one line and end the process, past BentoML and uvicorn: they would print a traceback."""
-    sys.stderr.write(f"stillroom: {error}\n")
+    sys.stderr.write(f"error: {error}\n")
     sys.stderr.flush()
     os._exit(error.exit_code)

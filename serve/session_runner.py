@@ -126,14 +126,15 @@ def installed_onnxruntime() -> str:
     if not found:
         raise UsageError(
             "ONNX Runtime is not installed.",
-            'Run uv sync --extra cpu, or pip install "stillroom[cpu]" ([gpu] with an NVIDIA GPU).',
+            'From a checkout run uv sync --extra cpu, or pip install ".[cpu]" '
+            "([gpu] with an NVIDIA GPU).",
         )
     if len(found) > 1:
         names = " ".join(sorted(found))
         raise UsageError(
             f"{' and '.join(sorted(found))} are both installed and overwrite one another.",
             f"Uninstall both, then install one: pip uninstall -y {names} && "
-            'pip install "stillroom[cpu]" (or [gpu]).',
+            'pip install ".[cpu]" (or [gpu]) from a checkout.',
         )
     return " ".join(next(iter(found.items())))
 
@@ -188,7 +189,7 @@ def _open_session(model: bytes, provider: str, threads: int) -> Any:
 def _provider_error(provider: str, why: str) -> UsageError:
     return UsageError(
         f"{provider} does not work here: {why}.",
-        'Check the GPU driver (nvidia-smi) and pip install "stillroom[gpu]", or take '
+        'Check the GPU driver (nvidia-smi) and, from a checkout, pip install ".[gpu]"; or take '
         "onnxruntime-cpu.",
     )
 

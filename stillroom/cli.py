@@ -8,18 +8,24 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from serve.contract.errors import Interrupted, StillroomError
+from stillroom.evaluate_cli import evaluate
+from stillroom.sweep_cli import sweep_app
+
+if TYPE_CHECKING:
+    from stillroom.run_folder import RunFolder
 
 __all__ = ["app", "main"]
 
 TRAINING = "cpu,train,loadtest"
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "onnx", "sklearn", "scipy"), TRAINING),
-    **dict.fromkeys(("safetensors", "jinja2", "matplotlib"), TRAINING),
+    **dict.fromkeys(("safetensors", "jinja2", "matplotlib", "tensorboard"), TRAINING),
+    **dict.fromkeys(("pytorch_grad_cam", "imagehash", "optuna"), TRAINING),
     "locust": "loadtest",
     "onnxruntime": "cpu",
 }
@@ -31,8 +37,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(evaluate)
+app.add_typer(sweep_app, name="sweep")
+
 Photos = Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Served = Annotated[Path, typer.Argument(help="Run folder or artifact folder.")]
 Target = Annotated[str, typer.Argument(help="Run folder, artifact folder or URL of a service.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value of the recipe.")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder [runs/<photos>].")]
@@ -110,12 +120,22 @@ def train(
     overrides: Overrides = None,
     run: RunOption = None,
     recipe: RecipeOption = None,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Check for a minute whether it can work; no training.")
+    ] = False,
 ) -> None:
     """Audit the photographs and train the teacher.
 
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """
-    _run(photos, run, recipe, overrides, "teacher", None)
+    if sanity:
+        from stillroom.run import Request
+        from stillroom.sanity_command import check_training
+
+        run = run or Path("runs") / photos.resolve().name
+        check_training(Request(run, photos, recipe, tuple(overrides or ())))
+    else:
+        _run(photos, run, recipe, overrides, "teacher", None)
 
 
 @app.command()
@@ -126,8 +146,8 @@ def compress(run: Run, overrides: Overrides = None) -> None:
 
     Example: stillroom compress runs/mine distil.temperature=4
     """
-    for stage in ("fixres", "baseline"):
-        _run(None, run, None, overrides, stage, None)
+    _build(None, run, None, overrides, "fixres", None)
+    _run(None, run, None, overrides, "baseline", None)
 
 
 @app.command()
@@ -152,9 +172,9 @@ def report(run: Run, overrides: Overrides = None) -> None:
 
 @app.command()
 def serve(
-    target: Run,
+    target: Served,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="TCP port.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 3000,
 ) -> None:
     """Serve an artifact over HTTP until Ctrl-C. Settings: STILLROOM_* variables (docs/serving.md).
 
@@ -193,7 +213,7 @@ def verify(target: Target) -> None:
 
 @app.command()
 def parity(
-    run: Run,
+    target: Served,
     photos: Annotated[
         Path | None, typer.Option(help="Other images; labels are not needed.")
     ] = None,
@@ -204,15 +224,15 @@ def parity(
     """
     from stillroom.local_parity import check_local_parity
 
-    check_local_parity(run, photos)
+    check_local_parity(target, photos)
 
 
 @app.command()
 def loadtest(
-    target: Target,
-    photos: Annotated[Path | None, typer.Option(help="Corpus, where the target is a URL.")] = None,
+    target: Annotated[str, typer.Argument(help="Run folder or URL of a service.")],
+    photos: Annotated[Path | None, typer.Option(help="Corpus; a URL needs one.")] = None,
     slo: Annotated[str, typer.Option(help="Objective, such as p99=50ms.")] = "p99=100ms",
-    rate: Annotated[float, typer.Option(min=0, help="Requests a second, open loop.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=0.01, help="Requests a second, open loop.")] = 20.0,
     duration_s: Annotated[float, typer.Option(min=1, help="Seconds measured.")] = 30.0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("loadtest-results"),
 ) -> None:
@@ -253,7 +273,7 @@ def status(run: Run) -> None:
 
 
 def main() -> None:
-    """Entry point: one-line errors with the next step, and the exit codes of DESIGN."""
+    """Entry point: one-line errors with the next step, and the exit codes of docs/pipeline.md."""
     # Threads of torch wait for one another by spinning. Where another process wants the core (a
     # loader worker, a server) the default spin halves the training speed; a short one costs nothing
     # that could be measured. Read by libgomp when torch is loaded.
@@ -267,7 +287,7 @@ def main() -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        sys.stderr.write(f"error: {error.format_message()} See stillroom --help.\n")
+        sys.stderr.write(f"error: {error.format_message().rstrip('.')}. See stillroom --help.\n")
         sys.exit(2)
     except OSError as error:
         if error.filename is None:
@@ -280,7 +300,7 @@ def main() -> None:
             raise
         sys.stderr.write(
             f"error: This command needs {error.name}, which a server installation does not have. "
-            f'Install it: pip install "stillroom[{extra}]"\n'
+            f'Install it from a checkout: pip install ".[{extra}]"\n'
         )
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
@@ -294,16 +314,28 @@ def _run(
     until: str,
     rebuild_from: str | None,
 ) -> Path:
+    from stillroom.show import summary_table
+
+    folder = _build(photos, run, recipe, overrides, until, rebuild_from)
+    summary_table(folder)
+    return folder.path
+
+
+def _build(
+    photos: Path | None,
+    run: Path | None,
+    recipe: str | None,
+    overrides: list[str] | None,
+    until: str,
+    rebuild_from: str | None,
+) -> RunFolder:
     from stillroom.pipeline import PIPELINE
     from stillroom.run import Request, run_stages
-    from stillroom.show import summary_table
 
     if run is None:
         run = Path("runs") / (photos.resolve().name if photos else "run")
     request = Request(run, photos, recipe, tuple(overrides or ()), until, rebuild_from)
-    folder = run_stages(PIPELINE, request)
-    summary_table(folder)
-    return folder.path
+    return run_stages(PIPELINE, request)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

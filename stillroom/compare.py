@@ -23,16 +23,15 @@ def compare_runs(first: Path, second: Path) -> None:
     """Print the difference second - first of every model that both runs have.
 
     Raises:
-        RunError: a folder holds no run, or the runs share no model or no test image.
+        RunError: a folder holds no run or a damaged one, or the runs share no model or test image.
     """
     for path in (first, second):
         if not RunFolder(path).record():
             raise RunError(f"{path} holds no run.", f"Make one: stillroom run PHOTOS --run {path}")
     lines = []
     for name in MODELS:
-        files = [folder / name / "predictions.csv" for folder in (first, second)]
-        if all(file.exists() for file in files):
-            before, after = (read_predictions(file).of_split("test") for file in files)
+        if all((folder / name).exists() for folder in (first, second)):
+            before, after = (_test_predictions(RunFolder(f), name) for f in (first, second))
             lines.append(_line(name, *_same_images(before, after)))
     if not lines:
         raise RunError(
@@ -57,6 +56,15 @@ def paired_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tupl
     draws = np.random.default_rng(0).multinomial(len(change), counts / len(change), RESAMPLES)
     low, high = np.percentile(draws @ values / len(change), [2.5, 97.5])
     return float(low), float(high)
+
+
+def _test_predictions(run: RunFolder, name: str) -> Predictions:
+    if problem := run.problem(name):
+        raise RunError(
+            f"{run.stage(name)} cannot be compared: {problem}.",
+            f"Build it again: stillroom report {run.path}",
+        )
+    return read_predictions(run.stage(name) / "predictions.csv").of_split("test")
 
 
 def _same_images(before: Predictions, after: Predictions) -> tuple[Predictions, Predictions]:

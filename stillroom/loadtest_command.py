@@ -36,7 +36,7 @@ def loadtest_target(
         The exit code of the load test: 0, 1 objective missed or wrong answers, 2, 3 or 75.
 
     Raises:
-        UsageError: a URL without a corpus, or a folder that is no run.
+        UsageError: a URL without a corpus, or a folder that is no run or is damaged.
     """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-")))
@@ -69,5 +69,10 @@ def _corpus_of(run: RunFolder, scratch: Path) -> Path:
             f"stillroom run PHOTOS --run {run.path} --until export",
         )
     source = load_recipe(run.recipe_path).export.source
+    if problem := run.problem(source):
+        raise RunError(
+            f"{run.stage(source)} has no answers to check by: {problem}.",
+            f"Build it again: stillroom report {run.path}",
+        )
     reference = read_predictions(run.stage(source) / "predictions.csv").of_split("test")
     return write_corpus(scratch, Path(record["photos"]), reference)

@@ -13,7 +13,7 @@ from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import GateError, UsageError
 from serve.contract.preprocess import preprocess
-from serve.runner import open_runner
+from stillroom.local_runner import open_local_runner
 
 __all__ = ["check_local_parity"]
 
@@ -28,14 +28,16 @@ def check_local_parity(target: Path, photos: Path | None) -> None:
         photos: a folder searched for images with a stored reference; None takes the golden images.
 
     Raises:
-        UsageError: no image in `photos` has a stored reference answer.
+        UsageError: no such folder, or no image in `photos` has a stored reference answer.
         GateError: an answer differs.
     """
     artifact = open_artifact(target)
     folder = artifact.root / "golden" if photos is None else photos
+    if not folder.is_dir():
+        raise UsageError(f"No such folder: {folder}.", "Name a folder of images with --photos.")
     reference = _stored_reference(artifact)
     flips, worst, count = [], 0.0, 0
-    with open_runner(artifact) as runner:
+    with open_local_runner(artifact) as runner:
         for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
             data = path.read_bytes()
             expected = reference.get(sha256_of_bytes(data))

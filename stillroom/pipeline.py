@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from serve.contract.digest import sha256_of_file
 from stillroom.graph import Built, Context, Graph, Stage
 from stillroom.recipe import Recipe
 
@@ -30,29 +32,40 @@ def _build_audit(context: Context) -> Built:
     return Built({**metrics, "classes": len(audit["labels"]), "findings": len(audit["findings"])})
 
 
+def _curves(context: Context, stage: str, config: dict[str, Any]) -> Any:
+    """Listeners that draw a training's curves while it runs, beside the stages: they have times."""
+    from train.tracking import open_trackers
+
+    folder = context.run.path / "tensorboard" / stage
+    return open_trackers(folder, name=f"{context.name}/{stage}", config=config)
+
+
 def _build_teacher(context: Context) -> Built:
     from train.stage import train_teacher
 
     recipe = context.recipe
-    return Built(
-        train_teacher(_dataset(context), recipe.teacher, seed=recipe.seed, out=context.out)
-    )
+    with _curves(context, "teacher", _training_options("teacher")(recipe)) as listen:
+        metrics = train_teacher(
+            _dataset(context), recipe.teacher, seed=recipe.seed, out=context.out, listen=listen
+        )
+    return Built(metrics)
 
 
 def _build_student(context: Context) -> Built:
     from compress.stage import distil_student
 
     recipe = context.recipe
-    return Built(
-        distil_student(
+    with _curves(context, "student", _student_options(recipe)) as listen:
+        metrics = distil_student(
             _dataset(context),
             context.run.stage("teacher"),
             recipe.student,
             recipe.distil,
             seed=_student_seed(recipe),
             out=context.out,
+            listen=listen,
         )
-    )
+    return Built(metrics)
 
 
 def _student_seed(recipe: Recipe) -> int:
@@ -77,11 +90,15 @@ def _build_baseline(context: Context) -> Built:
     from train.stage import train_teacher
 
     recipe = context.recipe
-    return Built(
-        train_teacher(
-            _dataset(context), recipe.student, seed=_student_seed(recipe), out=context.out
+    with _curves(context, "baseline", _training_options("student")(recipe)) as listen:
+        metrics = train_teacher(
+            _dataset(context),
+            recipe.student,
+            seed=_student_seed(recipe),
+            out=context.out,
+            listen=listen,
         )
-    )
+    return Built(metrics)
 
 
 def _build_export(context: Context) -> Built:
@@ -129,9 +146,18 @@ def _training_options(section: str) -> Any:
     def options(recipe: Recipe) -> dict[str, Any]:
         values = asdict(getattr(recipe, section))
         del values["workers"]
+        values["weights"] = _named_weights(values["weights"])
         return values
 
     return options
+
+
+def _named_weights(source: str) -> str:
+    """Where weights come from; a file by its digest, for its path says nothing of what is in it."""
+    path = Path(source)
+    if source in ("none", "hub", "package") or not path.is_file():
+        return source
+    return f"sha256:{sha256_of_file(path)}"
 
 
 def _student_options(recipe: Recipe) -> dict[str, Any]:
@@ -206,6 +232,7 @@ PIPELINE = Graph(
             ("audit", "export", "http"),
             lambda recipe: {"serve": asdict(recipe.serve), "load": asdict(recipe.loadtest)},
             _build_loadtest,
+            version=2,  # an objective can be neither met nor missed
         ),
         Stage(
             "report",

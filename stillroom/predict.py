@@ -9,35 +9,43 @@ from pathlib import Path
 
 from serve.client import classify, describe_model
 from serve.contract.artifact import open_artifact
-from serve.contract.errors import StillroomError, UsageError
+from serve.contract.errors import ImageError, ServiceError, UsageError
 from serve.contract.preprocess import preprocess
 from serve.prediction import Prediction, top_predictions
-from serve.runner import open_runner
+from stillroom.local_runner import open_local_runner
 
 __all__ = ["is_url", "predict_images"]
 
 Classify = Callable[[bytes], Sequence[Prediction]]
+SHOWN = 3
 
 
 def predict_images(target: str, images: list[Path], top_k: int) -> None:
-    """Print the best answers for each image.
+    """Print the best answers for each image; of a file without one, why, and go on.
 
     Raises:
-        UsageError: a file is missing.
-        ImageError: a file is no acceptable image; those before it are answered.
+        UsageError: files could not be read, or are no acceptable images; the others are answered.
+        ServiceError: the service is not there, or not ours.
     """
+    unanswered = []
     with ExitStack() as stack:
         answer = _remote(target, top_k) if is_url(target) else _local(target, top_k, stack)
         for path in images:
             try:
                 predictions = answer(path.read_bytes())
-            except OSError as error:
-                raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
-            except StillroomError as error:
-                error.message = f"{path}: {error.message}"
-                raise
+            except (OSError, ImageError, ServiceError) as error:
+                if isinstance(error, ServiceError) and not error.slug:
+                    raise
+                why = f"{error.strerror}." if isinstance(error, OSError) else error
+                sys.stderr.write(f"error: {path}: {why}\n")
+                unanswered.append(path)
+                continue
             best = "  ".join(f"{p['label']} {p['probability']:.3f}" for p in predictions)
             sys.stdout.write(f"{path}  {best}\n")
+    if unanswered:
+        names = ", ".join(map(str, unanswered[:SHOWN]))
+        more = f" and {len(unanswered) - SHOWN} more" if len(unanswered) > SHOWN else ""
+        raise UsageError(f"{len(unanswered)} of {len(images)} files have no answer: {names}{more}.")
 
 
 def is_url(target: str) -> bool:
@@ -57,7 +65,7 @@ def _remote(url: str, top_k: int) -> Classify:
 
 def _local(target: str, top_k: int, stack: ExitStack) -> Classify:
     artifact = open_artifact(Path(target))
-    runner = stack.enter_context(open_runner(artifact))
+    runner = stack.enter_context(open_local_runner(artifact))
 
     def answer(data: bytes) -> list[Prediction]:
         logits = runner.infer(preprocess(data, artifact.preprocess)[None])[0]

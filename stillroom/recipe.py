@@ -48,12 +48,17 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: no such recipe, not TOML, an unknown key (names the nearest valid one), or a
-            value of the wrong type.
+            value of the wrong type; names the file where that is at fault.
     """
     values = _read(source)
     for override in overrides:
         _override(values, override)
-    recipe: Recipe = _build(Recipe, values, "")
+    try:
+        recipe: Recipe = _build(Recipe, values, "")
+    except RecipeError as error:
+        if Path(source).is_file() and not any(o.partition("=")[0] in str(error) for o in overrides):
+            error.message = f"{source}: {error.message}"
+        raise
     return recipe
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from serve.contract.digest import digest_of_json
-from serve.contract.errors import RunError
+from serve.contract.errors import Interrupted, RunError
 from stillroom.graph import Context, Graph, Stage
-from stillroom.recipe import Recipe, load_recipe, recipe_text
+from stillroom.recipe import Recipe, recipe_text
 from stillroom.run_folder import RunFolder
+from stillroom.run_recipe import DEFAULT_RECIPE, RunRecipe
 from train.photos import find_photos, fingerprint
 from train.progress import say
 
-__all__ = ["Request", "StageState", "run_stages", "stage_states"]
-
-DEFAULT_RECIPE = "default"
+__all__ = ["DEFAULT_RECIPE", "Request", "run_stages"]
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,6 @@ class Request:
     rebuild_from: str | None = None
 
 
-@dataclass(frozen=True)
-class StageState:
-    """Whether a stage is done: `problem` says why not, and is None when it is."""
-
-    stage: Stage
-    problem: str | None
-    digest: str
-
-
 def run_stages(graph: Graph, request: Request) -> RunFolder:
     """Build what a request needs and is not done.
 
@@ -63,57 +53,42 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     run = RunFolder(request.run)
     record = run.record()
     photos = _photos_of(request, record)
-    recipe = _recipe_of(request, run)
+    own = RunRecipe(run, request.recipe, request.overrides)
     stages = graph.up_to(request.until)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
     inputs = fingerprint(photos, find_photos(photos))
     _refuse_other_dataset(run, record, photos, inputs)
     with run.locked():
-        run.write_recipe(recipe_text(recipe))
-        _write_record(graph, run, photos, inputs, recipe)
-        context = Context(photos, run, recipe, recipe.name or photos.name)
-        for stage in stages:
-            key = graph.key(stage, recipe, run, inputs)
-            why = run.problem(stage.folder, key)
-            if why is None and stage.name in forced:
-                why = "asked for by --from"
-            if why is None:
-                say(f"{stage.name}: done")
-                continue
-            say(f"{stage.name}: {why}; building")
-            seconds = graph.build(stage, context, key)
-            _write_record(graph, run, photos, inputs, recipe)
-            say(f"{stage.name}: built in {seconds:.1f} s")
+        own.save()
+        built = 0
+        try:
+            for stage in stages:
+                _write_record(graph, run, photos, inputs, own.recipe)
+                context = Context(photos, run, own.recipe, own.recipe.name or photos.name)
+                built += _build(graph, stage, context, inputs, forced)
+        except Interrupted:
+            raise
+        except Exception:
+            own.recipe = own.take_back(graph, built=built > 0)
+            raise
+        finally:
+            _write_record(graph, run, photos, inputs, own.recipe)
     return run
 
 
-def stage_states(graph: Graph, run: RunFolder) -> list[StageState]:
-    """Whether each stage of a run is done, by its files and its parents' digests.
-
-    Raises:
-        RunError: the folder holds no run.
-    """
-    record = run.record()
-    if not record:
-        raise RunError(
-            f"{run.path} holds no run.", f"Make one: stillroom run PHOTOS --run {run.path}"
-        )
-    states: list[StageState] = []
-    unsound: set[str] = set()
-    for stage in graph:
-        problem = run.problem(stage.folder)
-        manifest = run.manifest(stage.folder) or {}
-        if problem is None:
-            for name, digest in manifest["parents"].items():
-                parent = run.manifest(graph[name].folder)
-                if parent is None or parent["digest"] != digest:
-                    problem = f"stale: {name} changed since"
-                elif name in unsound:
-                    problem = f"stale: {name} must be built again"
-        if problem is not None:
-            unsound.add(stage.name)
-        states.append(StageState(stage, problem, str(manifest.get("digest", ""))))
-    return states
+def _build(graph: Graph, stage: Stage, context: Context, inputs: str, forced: set[str]) -> bool:
+    """Build a stage unless it is done; say which; return whether it was built."""
+    key = graph.key(stage, context.recipe, context.run, inputs)
+    why = context.run.problem(stage.folder, key)
+    if why is None and stage.name in forced:
+        why = "asked for by --from"
+    if why is None:
+        say(f"{stage.name}: done")
+        return False
+    say(f"{stage.name}: {why}; building")
+    seconds = graph.build(stage, context, key)
+    say(f"{stage.name}: built in {seconds:.1f} s")
+    return True
 
 
 def _photos_of(request: Request, record: dict[str, Any]) -> Path:
@@ -124,13 +99,6 @@ def _photos_of(request: Request, record: dict[str, Any]) -> Path:
             f"{request.run} holds no run.", f"Make one: stillroom run PHOTOS --run {request.run}"
         )
     return Path(record["photos"])
-
-
-def _recipe_of(request: Request, run: RunFolder) -> Recipe:
-    source: str | Path = request.recipe or DEFAULT_RECIPE
-    if request.recipe is None and run.recipe_path.exists():
-        source = run.recipe_path
-    return load_recipe(source, request.overrides)
 
 
 def _refuse_other_dataset(

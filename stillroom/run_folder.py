@@ -62,11 +62,16 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """run.json; empty where there is none.
 
+        Returns:
+            At least `photos` and `inputs`, text, and `chain`, a list with stage and digest of each.
+
         Raises:
-            RunError: it cannot be read.
+            RunError: it cannot be read, or is no record of a run.
         """
         try:
             value: dict[str, Any] = json.loads((self.path / RECORD).read_bytes())
+            if not _is_record(value):
+                raise ValueError("not the record of a run")
         except FileNotFoundError:
             return {}
         except NotADirectoryError:
@@ -107,7 +112,7 @@ class RunFolder:
         try:
             manifest = read_manifest(folder)
         except ArtifactError as error:
-            return f"damaged: {error.message}"
+            return f"damaged: {error.message.rstrip('.')}"
         if damaged := damaged_files(folder, manifest):
             return f"damaged: {'; '.join(damaged)}"
         if key is not None and manifest.get("key") != key:
@@ -160,3 +165,17 @@ class RunFolder:
         partial = path.with_name(f".{path.name}.partial")
         partial.write_bytes(data)
         partial.replace(path)
+
+
+def _is_record(value: Any) -> bool:
+    return (
+        _has(value, "photos", "inputs", "chain")
+        and isinstance(value["photos"], str)
+        and isinstance(value["inputs"], str)
+        and isinstance(value["chain"], list)
+        and all(_has(link, "stage", "digest") for link in value["chain"])
+    )
+
+
+def _has(value: Any, *keys: str) -> bool:
+    return isinstance(value, dict) and all(key in value for key in keys)

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stillroom.run import stage_states
 from stillroom.run_folder import RunFolder
+from stillroom.run_state import read_run_state
 
 __all__ = ["audit_table", "percent", "status_table", "summary_table"]
 
@@ -39,10 +39,17 @@ def status_table(folder: Path) -> None:
     """Every stage: done, or why not."""
     from stillroom.pipeline import PIPELINE
 
+    state = read_run_state(PIPELINE, RunFolder(folder))
     table = _table("stage", "state", "digest")
-    for state in stage_states(PIPELINE, RunFolder(folder)):
-        table.add_row(state.stage.name, state.problem or "done", state.digest[:12])
-    _console().print(table)
+    for one in state.stages:
+        table.add_row(one.stage.name, one.problem or "done", one.digest[:12])
+    console = _console()
+    console.print(table)
+    note = state.photos_changed
+    if not state.photos_here:
+        note = f"{state.photos} is not here: changes of the photographs cannot be seen"
+    if note:
+        console.print(f"photographs: {note}", markup=False, soft_wrap=True)
 
 
 def summary_table(run: RunFolder) -> None:

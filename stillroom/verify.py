@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from serve.client import describe_model
 from serve.contract.artifact import open_artifact
+from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError
-from serve.runner import open_runner
 from serve.verify import replay_golden
+from stillroom.local_runner import open_local_runner
 from stillroom.predict import is_url
-from stillroom.run import stage_states
 from stillroom.run_folder import RunFolder
-from train.photos import find_photos, fingerprint
+from stillroom.run_state import RunState, read_run_state
 
 __all__ = ["verify_target"]
 
@@ -39,40 +40,55 @@ def verify_target(target: str) -> None:
 def _verify_run(run: RunFolder) -> None:
     from stillroom.pipeline import PIPELINE
 
-    bad = []
-    recorded = {link["stage"]: link["digest"] for link in run.record()["chain"]}
-    for state in stage_states(PIPELINE, run):
-        name, problem = state.stage.name, state.problem
-        if problem == "not built yet":
-            if name not in recorded:
-                continue
-            problem = "run.json names it, and its folder is gone"
-        elif problem is None and recorded.get(name) != state.digest:
-            problem = "its manifest is not the one that run.json names"
-        _say(f"{'FAIL' if problem else 'ok':5}{name:10}{state.digest[:12]}")
-        if problem:
-            bad.append(f"{name}: {problem}")
+    state = read_run_state(PIPELINE, run)
+    bad = [*_bad_photos(state), *_bad_recipe(run), *_bad_stages(run, state)]
     if bad:
         raise GateError(
             f"The chain of {run.path} is broken. {'; '.join(bad)}.",
             f"Build again what is wrong: stillroom report {run.path}",
         )
-    record = run.record()
-    photos = Path(record["photos"])
-    if not photos.is_dir():
-        _say(f"{'skip':5}photos    {photos} is not here")
-    elif fingerprint(photos, find_photos(photos)) == record["inputs"]:
-        _say(f"{'ok':5}photos    {record['inputs'][:12]}")
+
+
+def _bad_photos(state: RunState) -> Iterator[str]:
+    if not state.photos_here:
+        _say(f"{'skip':5}{'photos':10}{state.photos} is not here")
     else:
-        raise GateError(
-            f"The photographs in {photos} are not those of the run any more.",
-            "Run again to include what changed.",
-        )
+        _say(f"{'FAIL' if state.photos_changed else 'ok':5}{'photos':10}{state.inputs[:12]}")
+    if state.photos_changed:
+        yield state.photos_changed
+
+
+def _bad_recipe(run: RunFolder) -> Iterator[str]:
+    recorded = run.record().get("recipe_digest", "")
+    if not run.recipe_path.exists():
+        problem = "recipe.toml is gone"
+    elif digest_of_json(run.recipe_path.read_text(encoding="utf-8")) != recorded:
+        problem = "recipe.toml is not the one that run.json names"
+    else:
+        problem = ""
+    _say(f"{'FAIL' if problem else 'ok':5}{'recipe':10}{recorded[:12]}")
+    if problem:
+        yield problem
+
+
+def _bad_stages(run: RunFolder, state: RunState) -> Iterator[str]:
+    recorded = {link["stage"]: link["digest"] for link in run.record()["chain"]}
+    for one in state.stages:
+        name, problem = one.stage.name, one.problem
+        if problem == "not built yet":
+            if name not in recorded:
+                continue
+            problem = "run.json names it, and its folder is gone"
+        elif problem is None and recorded.get(name) != one.digest:
+            problem = "its manifest is not the one that run.json names"
+        _say(f"{'FAIL' if problem else 'ok':5}{name:10}{one.digest[:12]}")
+        if problem:
+            yield f"{name}: {problem}"
 
 
 def _verify_artifact(folder: Path) -> None:
     artifact = open_artifact(folder)
-    with open_runner(artifact) as runner:
+    with open_local_runner(artifact) as runner:
         check = replay_golden(artifact, runner)
     _say(
         f"{'ok':5}golden    {check.images} images answered as stored on {runner.backend}, "

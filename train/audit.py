@@ -1,35 +1,76 @@
-"""What is in the folder, and what is wrong with it. Every file is read and decoded once."""
+"""What is in the folder, and what is wrong with it. A file is decoded once, and when it changes."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serve.contract.digest import canonical_json, sha256_of_bytes
-from serve.contract.errors import DatasetError, ImageError
-from serve.contract.preprocess import decode
+from serve.contract.digest import canonical_json
+from serve.contract.errors import DatasetError
+from train.audit_cache import FileFacts
+from train.duplicates import (
+    SIDE_PX,
+    NearPair,
+    groups_of,
+    is_flat,
+    near_pairs,
+    spanning_pairs,
+)
+from train.file_facts import read_facts
 from train.options import DataOptions
 from train.photos import Photo, dataset_digest, find_photos, labels_of, write_index
-from train.progress import track
-from train.split import split_photos
+from train.problems import (
+    IMBALANCE_LIMIT,
+    Problem,
+    file_problems,
+    group_problems,
+    imbalance_problem,
+    summary,
+)
+from train.split import SPLITS, split_photos, write_lists
 
-__all__ = ["IMBALANCE_LIMIT", "audit_photos", "read_photos"]
+__all__ = ["IMBALANCE_LIMIT", "SCHEMA_VERSION", "Findings", "audit_photos", "read_photos"]
 
-IMBALANCE_LIMIT = 5.0  # largest class over smallest
+SCHEMA_VERSION = "1.0"
 SHOWN = 5  # file names in a message
+QUANTILES = [0, 5, 50, 95, 100]  # in percent
 
-Problem = tuple[str, str]  # path, why
+Unreadable = tuple[str, str]  # path, why
 
 
-def audit_photos(root: Path, options: DataOptions, *, seed: int, out: Path) -> dict[str, Any]:
-    """Audit and split a folder of photographs; write index.csv and audit.json into `out`.
+@dataclass(frozen=True)
+class Findings:
+    """What the pictures say.
+
+    Args:
+        unreadable: path and reason of files that do not decode.
+        flat: of each photograph that decodes, whether it shows nothing.
+        near: near-duplicates by index of those photographs, enough to join every group.
+    """
+
+    unreadable: list[Unreadable]
+    flat: list[bool]
+    near: list[NearPair]
+
+
+def audit_photos(
+    root: Path, options: DataOptions, *, seed: int, out: Path, photos: list[Photo] | None = None
+) -> dict[str, Any]:
+    """Audit and split photographs.
+
+    Writes audit.json, index.csv, train.csv, val.csv and test.csv into `out`.
+
+    Args:
+        root: folder that the paths of the photographs are relative to.
+        options: what to do with images that do not decode; how to split.
+        seed: of the split.
+        out: existing folder.
+        photos: as listed; None finds those of the folder `root`.
 
     Returns:
         The audit, as in audit.json.
@@ -37,78 +78,128 @@ def audit_photos(root: Path, options: DataOptions, *, seed: int, out: Path) -> d
     Raises:
         DatasetError: the folder cannot be used; or images do not decode and the policy is "error".
     """
-    found = find_photos(root)
-    readable, unreadable = read_photos(root, found)
-    if unreadable and options.unreadable == "error":
-        names = "; ".join(f"{path}: {why}" for path, why in unreadable[:SHOWN])
-        more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
-        raise DatasetError(
-            f"{len(unreadable)} of {len(readable) + len(unreadable)} images do not decode: "
-            f"{names}{more}.",
-            "Repair or remove them, or leave them out with data.unreadable=skip.",
-        )
-    if lost := sorted(set(labels_of(found)) - set(labels_of(readable))):
-        raise DatasetError(
-            f"No image of {', '.join(lost)} in {root} decodes.",
-            "Repair the files, or remove the class folders.",
-        )
-    photos = split_photos(
+    listed = find_photos(root) if photos is None else photos
+    facts = read_facts(root, listed)
+    readable, unreadable = _divide(listed, facts)
+    _check(root, listed, readable, unreadable, options)
+    thumbnails = _thumbnails(facts)
+    near = _near(readable, thumbnails)
+    divided = split_photos(
         readable,
         val_fraction=options.val_fraction,
         test_fraction=options.test_fraction,
         seed=seed,
+        groups=_groups(readable, near) if options.near_duplicates == "together" else None,
     )
-    audit = describe(photos, unreadable)
-    write_index(out / "index.csv", photos)
+    audit = describe(divided, Findings(unreadable, is_flat(thumbnails).tolist(), near))
+    write_index(out / "index.csv", divided)
+    write_lists(out, divided)
     (out / "audit.json").write_bytes(canonical_json(audit))
     return audit
 
 
-def read_photos(root: Path, photos: list[Photo]) -> tuple[list[Photo], list[Problem]]:
-    """Read and decode every file: fills in digest and upright size.
+def read_photos(root: Path, photos: list[Photo]) -> tuple[list[Photo], list[Unreadable]]:
+    """Read and decode every file that the cache does not know: digest and upright size.
 
     Returns:
         The photographs that decode, and (path, reason) of those that do not; both in order.
     """
-
-    def read(photo: Photo) -> Photo | Problem:
-        try:
-            data = (root / photo.path).read_bytes()
-            width, height = decode(data).size
-        except ImageError as error:
-            return photo.path, error.message
-        except OSError as error:
-            return photo.path, error.strerror or type(error).__name__
-        return replace(photo, sha256=sha256_of_bytes(data), width=width, height=height)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(track(pool.map(read, photos), "audit", len(photos), "images"))
-    good = [result for result in results if isinstance(result, Photo)]
-    bad = [result for result in results if not isinstance(result, Photo)]
-    return good, bad
+    return _divide(photos, read_facts(root, photos))
 
 
-def describe(photos: list[Photo], unreadable: list[Problem]) -> dict[str, Any]:
-    """Counts, sizes, duplicates and findings of split photographs, as JSON."""
+def describe(photos: list[Photo], findings: Findings) -> dict[str, Any]:
+    """Counts, sizes, duplicates and problems of split photographs, as JSON."""
     labels = labels_of(photos)
     counts = Counter((photo.label, photo.split) for photo in photos)
-    totals = {
-        label: sum(counts[label, split] for split in ("train", "val", "test")) for label in labels
-    }
-    groups = _groups_of_equal_files(photos)
+    totals = {label: sum(counts[label, split] for split in SPLITS) for label in labels}
+    equal = _groups_of_equal_files(photos)
+    problems = [
+        *imbalance_problem(totals),
+        *file_problems(photos, findings.flat, findings.unreadable),
+        *group_problems(photos, findings.near),
+    ]
     return {
+        "schema_version": SCHEMA_VERSION,
         "dataset_digest": dataset_digest(photos),
         "labels": list(labels),
         "photos": len(photos),
-        "splits": {
-            split: {label: counts[label, split] for label in labels}
-            for split in ("train", "val", "test")
-        },
+        "splits": {split: {label: counts[label, split] for label in labels} for split in SPLITS},
         "imbalance": round(max(totals.values()) / min(totals.values()), 3),
         "sizes_px": _sizes(photos),
-        "unreadable": [{"path": path, "why": why} for path, why in unreadable],
-        "duplicates": [[photo.path for photo in group] for group in groups],
-        "findings": _findings(totals, groups, unreadable),
+        "aspects": _aspects(photos),
+        "unreadable": [{"path": path, "why": why} for path, why in findings.unreadable],
+        "duplicates": [[photo.path for photo in group] for group in equal],
+        "near_duplicates": [
+            {
+                "paths": [photos[pair.first].path, photos[pair.second].path],
+                "distance": pair.distance,
+                "similarity": pair.similarity,
+            }
+            for pair in findings.near
+        ],
+        "conflicts": _paths(problems, "conflict"),
+        "leaks": _paths(problems, "leak"),
+        "constant": [path for paths in _paths(problems, "constant") for path in paths],
+        "tiny": [path for paths in _paths(problems, "tiny") for path in paths],
+        "problems": [problem.to_dict() for problem in problems],
+        "findings": summary(problems, stored_twice=len(equal), near=len(findings.near)),
+    }
+
+
+def _divide(
+    photos: list[Photo], facts: Sequence[FileFacts]
+) -> tuple[list[Photo], list[Unreadable]]:
+    both = list(zip(photos, facts, strict=True))
+    good = [
+        replace(photo, sha256=one.sha256, width=one.width, height=one.height)
+        for photo, one in both
+        if not one.problem
+    ]
+    return good, [(photo.path, one.problem) for photo, one in both if one.problem]
+
+
+def _check(
+    root: Path,
+    listed: list[Photo],
+    readable: list[Photo],
+    unreadable: list[Unreadable],
+    options: DataOptions,
+) -> None:
+    if unreadable and options.unreadable == "error":
+        names = "; ".join(f"{path}: {why.rstrip('.')}" for path, why in unreadable[:SHOWN])
+        more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+        raise DatasetError(
+            f"{len(unreadable)} of {len(listed)} images do not decode: {names}{more}.",
+            "Repair or remove them, or leave them out with data.unreadable=skip.",
+        )
+    if lost := sorted(set(labels_of(listed)) - set(labels_of(readable))):
+        raise DatasetError(
+            f"No image of {', '.join(lost)} in {root} decodes.",
+            "Repair the files, or remove the class folders.",
+        )
+
+
+def _thumbnails(facts: Iterable[FileFacts]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(N, SIDE_PX, SIDE_PX, 3) of the files that decode."""
+    data = b"".join(one.thumbnail for one in facts if not one.problem)
+    return np.frombuffer(data, np.uint8).reshape(-1, SIDE_PX, SIDE_PX, 3)
+
+
+def _near(photos: list[Photo], thumbnails: np.ndarray[Any, np.dtype[np.uint8]]) -> list[NearPair]:
+    """Near-duplicates by index of `photos`; of equal files the first alone is compared."""
+    first = np.array(sorted({p.sha256: i for i, p in reversed(list(enumerate(photos)))}.values()))
+    pairs = [
+        NearPair(pair.distance, int(first[pair.first]), int(first[pair.second]), pair.similarity)
+        for pair in near_pairs(thumbnails[first])
+    ]
+    return spanning_pairs(len(photos), pairs)
+
+
+def _groups(photos: list[Photo], near: list[NearPair]) -> dict[str, str]:
+    """sha256 -> the smallest sha256 of its group of near-duplicates."""
+    groups = groups_of(len(photos), [(pair.first, pair.second) for pair in near])
+    return {
+        photos[i].sha256: min(photos[k].sha256 for k in group) for group in groups for i in group
     }
 
 
@@ -119,35 +210,21 @@ def _groups_of_equal_files(photos: Iterable[Photo]) -> list[list[Photo]]:
     return [group for group in by_content.values() if len(group) > 1]
 
 
+def _paths(problems: Iterable[Problem], kind: str) -> list[list[str]]:
+    return [list(problem.paths) for problem in problems if problem.kind == kind]
+
+
 def _sizes(photos: list[Photo]) -> dict[str, list[int]]:
     sides = np.array([sorted((photo.width, photo.height)) for photo in photos])
-    quantiles = np.percentile(sides, [0, 5, 50, 95, 100], axis=0, method="nearest").astype(int)
+    quantiles = np.percentile(sides, QUANTILES, axis=0, method="nearest").astype(int)
     return {
-        "quantiles": [0, 5, 50, 95, 100],
+        "quantiles": QUANTILES,
         "shorter_side": quantiles[:, 0].tolist(),
         "longer_side": quantiles[:, 1].tolist(),
     }
 
 
-def _findings(
-    totals: dict[str, int], groups: list[list[Photo]], unreadable: list[Problem]
-) -> list[str]:
-    """Sentences a person should read before training."""
-    found = []
-    smallest, largest = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
-    if totals[largest] > IMBALANCE_LIMIT * totals[smallest]:
-        found.append(
-            f"Imbalanced: {totals[largest]} images of {largest}, {totals[smallest]} of {smallest}."
-        )
-    if unreadable:
-        found.append(f"{len(unreadable)} images do not decode and were left out.")
-    if groups:
-        found.append(f"{len(groups)} images are stored more than once.")
-    for group in groups:
-        labels = sorted({photo.label for photo in group})
-        splits = sorted({photo.split for photo in group})
-        if len(labels) > 1:
-            found.append(f"{group[0].path} is filed under {' and '.join(labels)}.")
-        if len(splits) > 1:
-            found.append(f"{group[0].path} leaks: it is in {' and '.join(splits)}.")
-    return found
+def _aspects(photos: list[Photo]) -> dict[str, list[Any]]:
+    aspects = np.array([photo.width / photo.height for photo in photos])
+    values = np.percentile(aspects, QUANTILES, method="nearest").round(3)
+    return {"quantiles": QUANTILES, "width_over_height": values.tolist()}

@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from train.loop import Fitted, Listener, Phase, Scores, fit
 from train.models import PhotoClassifier, build_model, check_size
 from train.objective import Objective, build_objective
 from train.options import TrainOptions
-from train.order import sizes_px
+from train.order import draws_per_class, sizes_px
 from train.photos import dataset_digest
 from train.plan import plan_of
 from train.pretrained import load_pretrained
@@ -146,7 +145,7 @@ def phases_of(
     seed: int,
 ) -> list[Phase]:
     """The classifier alone where asked for, then all layers, then again from the best weights."""
-    counts = np.bincount(dataset.targets("train"), minlength=len(dataset.labels))
+    counts = draws_per_class(dataset.targets("train"), options.balance_limit)
     labels_only = build_objective(options, counts=counts, num_features=model.num_features)
     if isinstance(labels_only, nn.Module):
         labels_only.to(model.device)

@@ -28,8 +28,8 @@ class TrainAll:
     """Everything learns, but for the first groups of layers where asked for.
 
     Args:
-        freeze_stages: groups of layers that stay as they are, statistics of batch norm included;
-            the stem is the first.
+        freeze_stages: groups of layers that stay as they are; the stem is the first. Their
+            batch norms keep their statistics, and nothing in them is dropped at random.
     """
 
     def __init__(self, freeze_stages: int = 0) -> None:
@@ -50,9 +50,9 @@ class TrainAll:
         model.train()
         frozen = first_groups(model, self._freeze_stages)
         for name, module in model.backbone.named_modules():
-            own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
-            if own and own <= frozen:
-                module.eval()
+            below = {f"{name}.{key}" for key, _ in module.named_parameters()}
+            if below and below <= frozen:
+                module.eval()  # with the dropout and stochastic depth in it
 
 
 class HeadOnly:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["initialise"]
@@ -17,6 +18,9 @@ INITIALISERS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def initialise(model: nn.Module, kind: str) -> None:
     """Draw the weights of convolutions and linear layers anew; biases become 0.
+
+    A grouped convolution is drawn as so many small ones: its fans are those of one group, where
+    torch would count the outputs of all.
 
     Args:
         model: changed in place; norms and everything else stay as timm made them.
@@ -32,6 +36,8 @@ def initialise(model: nn.Module, kind: str) -> None:
         raise ValueError(f"init = {kind!r}: expected timm, {', '.join(INITIALISERS)}.")
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-            INITIALISERS[kind](module.weight)
+            with torch.no_grad():
+                for part in module.weight.chunk(getattr(module, "groups", 1)):
+                    INITIALISERS[kind](part)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

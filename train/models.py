@@ -93,9 +93,18 @@ class PhotoClassifier(nn.Module):
         if not with_features:
             logits: Tensor = self.backbone(normalised)
             return logits
-        maps = self.backbone.forward_features(normalised)  # type: ignore[operator]
-        features = self.backbone.forward_head(maps, pre_logits=True)  # type: ignore[operator]
-        return self.backbone.get_classifier()(features), features.flatten(1)  # type: ignore[operator]
+        return self._with_features(normalised)
+
+    def _with_features(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
+        """Caught where they enter: timm's own split of the head fails on some architectures."""
+        caught: list[Tensor] = []
+        head: nn.Module = self.backbone.get_classifier()  # type: ignore[operator]
+        handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        try:
+            logits = self.backbone(normalised)
+        finally:
+            handle.remove()
+        return logits, caught[0].flatten(1)
 
 
 def build_model(
@@ -122,12 +131,16 @@ def build_model(
     Raises:
         UsageError: timm knows no such model, it cannot be built at this size, it has no stochastic
             depth, or a bilinear head is asked for and it gives no feature maps.
+        ValueError: an unknown head.
     """
+    if head not in HEADS:
+        raise ValueError(f"head = {head!r}: expected {' or '.join(HEADS)}.")
     if arch not in timm.list_models():
         near = difflib.get_close_matches(arch.split(".")[0], timm.list_models(), 4)
         hint = f"Near it: {', '.join(near)}." if near else "See timm.list_models()."
         raise UsageError(f"timm {timm.__version__} has no model {arch!r}.", hint)
-    kwargs: dict[str, Any] = {"num_classes": num_classes, "drop_rate": drop_rate}
+    kwargs: dict[str, Any] = {"num_classes": num_classes}
+    kwargs["drop_rate"] = drop_rate if head == "linear" else 0.0  # else the head has it alone
     if drop_path_rate:
         kwargs["drop_path_rate"] = drop_path_rate
     try:

@@ -1,31 +1,42 @@
-"""Train, val and test: stratified, seeded, equal files on one side."""
+"""Train, val and test: stratified, seeded, equal and nearly equal files on one side."""
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from serve.contract.errors import DatasetError
 from train.photos import Photo
 from train.seed import derive_seed
 
-__all__ = ["split_photos"]
+__all__ = ["SPLITS", "split_photos", "write_lists"]
+
+SPLITS = ("train", "val", "test")
 
 
 def split_photos(
-    photos: list[Photo], *, val_fraction: float, test_fraction: float, seed: int
+    photos: list[Photo],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
 ) -> list[Photo]:
     """Give every photograph a split; folders that were named train, val or test stay as they are.
 
-    Each class is divided by the order of a hash of (seed, file content), so adding a photograph
-    moves few others, and equal files always fall on the same side.
+    Each class is divided by the order of a hash of (seed, group), so adding a photograph moves few
+    others, and files of one group always fall on the same side. Equal files are one group.
 
     Args:
         photos: with `sha256` set.
         val_fraction: of each class, in (0, 1); ignored where a val split exists.
         test_fraction: of each class, in (0, 1); ignored where a test split exists.
         seed: of the split.
+        groups: sha256 -> sha256 that stands for all nearly equal files; others stand for
+            themselves.
 
     Returns:
         The photographs in their order, each with a split.
@@ -42,43 +53,70 @@ def split_photos(
             "photographs into train, val and test.",
             "Choose fractions above 0 that sum to less than 1.",
         )
-    assigned = _assign(photos, shares, seed)
+    group_of = groups or {}
+    assigned = _assign(photos, shares, seed, group_of)
     result = [
         photo
         if photo.split in ("val", "test")
-        else replace(photo, split=assigned.get(photo.sha256, "train"))
+        else replace(photo, split=assigned.get(group_of.get(photo.sha256, photo.sha256), "train"))
         for photo in photos
     ]
-    _check_every_class_everywhere(result)
+    _check_every_class_everywhere(result, group_of)
     return result
 
 
-def _assign(photos: Iterable[Photo], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """The split of each file content that leaves `train`."""
-    contents: dict[str, dict[str, None]] = defaultdict(dict)  # label -> its distinct contents
+def write_lists(folder: Path, photos: Iterable[Photo]) -> None:
+    """Write train.csv, val.csv and test.csv: `path,label`, one row a photograph."""
+    rows: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    for photo in photos:
+        rows[photo.split].append((photo.path, photo.label))
+    for split in SPLITS:
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("path", "label"))
+            writer.writerows(rows[split])
+
+
+def _assign(
+    photos: Iterable[Photo], shares: dict[str, float], seed: int, group_of: Mapping[str, str]
+) -> dict[str, str]:
+    """The split of each group that leaves `train`."""
+    contents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for photo in photos:
         if photo.split in ("", "train"):
-            contents[photo.label].setdefault(photo.sha256)
+            group = group_of.get(photo.sha256, photo.sha256)
+            contents[photo.label][group].add(photo.sha256)
     assigned: dict[str, str] = {}
     for label in sorted(contents):
-        free = sorted(
-            (sha for sha in contents[label] if sha not in assigned),
-            key=lambda sha: derive_seed(seed, "split", sha),
-        )
-        total = len(contents[label])
+        sizes = {group: len(members) for group, members in contents[label].items()}
+        total = sum(sizes.values())
         for split, share in shares.items():
-            count = max(1, round(total * share))
-            assigned.update(dict.fromkeys(free[:count], split))
-            free = free[count:]
+            free = {group: size for group, size in sizes.items() if group not in assigned}
+            chosen = _fill(free, max(1, round(total * share)), seed)
+            assigned.update(dict.fromkeys(chosen, split))
     return assigned
 
 
-def _check_every_class_everywhere(photos: list[Photo]) -> None:
+def _fill(sizes: dict[str, int], wanted: int, seed: int) -> list[str]:
+    """Groups of so many files together, in a seeded order; one too large for the rest stays out."""
+    order = sorted(sizes, key=lambda group: derive_seed(seed, "split", group))
+    chosen = []
+    for group in order:
+        if sizes[group] <= wanted:
+            chosen.append(group)
+            wanted -= sizes[group]
+    if not chosen and len(order) > 1:  # a split too small is better than none
+        chosen.append(min(order, key=sizes.__getitem__))
+    return chosen
+
+
+def _check_every_class_everywhere(photos: list[Photo], group_of: Mapping[str, str]) -> None:
     present = {(photo.label, photo.split) for photo in photos}
     for label in sorted({photo.label for photo in photos}):
-        missing = [split for split in ("train", "val", "test") if (label, split) not in present]
+        missing = [split for split in SPLITS if (label, split) not in present]
         if missing:
-            count = len({photo.sha256 for photo in photos if photo.label == label})
+            files = {photo.sha256 for photo in photos if photo.label == label}
+            count = len({group_of.get(sha, sha) for sha in files})
             raise DatasetError(
                 f"The class {label!r} has {count} distinct images: none of them is in "
                 f"{' and '.join(missing)}.",

@@ -10,8 +10,8 @@
   - GateError                a gate said no: exit 1 (parity, verification, SLO)
   - MeasurementError         a measurement that means nothing: exit 3
   - Interrupted              stopped by a signal after saving: exit 75
-  - ServiceError             a running service refused, failed or cannot be reached: exit 1
-  - ImageError               bytes that are no acceptable image: an HTTP status and a slug
+  - ServiceError             a running service refused, failed or cannot be reached: exit 2
+  - ImageError               bytes that are no acceptable image: exit 2, an HTTP status and a slug
     · EmptyImage             400 empty-body
     · UnsupportedImage       415 unsupported-image
     · TooLargeImage          413 too-many-bytes
@@ -119,7 +119,7 @@ class ServiceError(StillroomError):
         slug: the problem's name, for example "truncated-image"; empty when no answer came.
     """
 
-    exit_code = 1
+    exit_code = 2
 
     def __init__(
         self, message: str, next_step: str = "", *, status: int = 0, slug: str = ""
@@ -135,6 +135,7 @@ class ImageError(StillroomError):
     `message` is safe to show to a stranger: it never holds a path or an exception's text.
     """
 
+    exit_code = 2
     status: ClassVar[int] = 422
     slug: ClassVar[str] = "undecodable-image"
     title: ClassVar[str] = "The image cannot be decoded"

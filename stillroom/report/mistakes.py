@@ -16,6 +16,7 @@ __all__ = [
     "Mistake",
     "confident_mistakes",
     "confused_pairs",
+    "mistakes_by_pair",
     "reliability_bins",
 ]
 
@@ -92,3 +93,15 @@ def reliability_bins(predictions: Predictions) -> list[Bin]:
         low, high = wilson_interval(hits, n)
         bins.append(Bin(n, float(confidence[inside].mean()), hits / n, low, high))
     return bins
+
+
+def mistakes_by_pair(
+    predictions: Predictions, pairs: list[ConfusedPair], limit: int
+) -> list[tuple[ConfusedPair, list[Mistake]]]:
+    """For each pair its mistakes, the most confident first, at most `limit` of them."""
+    wanted = {(pair.label, pair.answer): (pair, list[Mistake]()) for pair in pairs}
+    for mistake in confident_mistakes(predictions, len(predictions.photos)):
+        entry = wanted.get((mistake.photo.label, mistake.answer))
+        if entry is not None and len(entry[1]) < limit:
+            entry[1].append(mistake)
+    return list(wanted.values())

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.graph import Context
 from stillroom.report import wording
 from stillroom.report.comparison import compare_all
 from stillroom.report.data_section import data_section
+from stillroom.report.environment import page_environment
 from stillroom.report.facts import Facts, read_facts
 from stillroom.report.load_section import load_section
 from stillroom.report.model_sections import mistakes_section, models_section, training_section
@@ -22,7 +19,6 @@ from stillroom.report.verdict import judge_run
 
 __all__ = ["write_report"]
 
-TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL_PX = 72
 
 
@@ -37,7 +33,7 @@ def write_report(context: Context) -> dict[str, Any]:
     verdict = judge_run(facts, comparisons)
     spec = PreprocessSpec.from_dict(facts.manifest["preprocess"])
     thumbnails = Thumbnails(context.photos, spec, THUMBNAIL_PX)
-    page = _environment().get_template("page.html.j2")
+    page = page_environment().get_template("page.html.j2")
     text = page.render(
         facts=facts,
         verdict=verdict,
@@ -76,18 +72,3 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
             f"open loop; {wording.number(facts.loads['closed']['achieved_rps'], 0)} closed loop",
         ),
     ]
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        name: getattr(wording, name) for name in wording.__all__ if name[0].islower()
-    }
-    environment.globals["stylesheet"] = Markup((TEMPLATES / "style.css").read_text("utf-8"))
-    return environment

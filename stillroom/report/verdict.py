@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loadtest.percentiles import samples_needed
 from stillroom.report.comparison import Comparison
 from stillroom.report.facts import Facts
 from stillroom.report.models import Model
@@ -117,8 +116,9 @@ def load_sentence(load: dict[str, Any]) -> str:
         return f"{text}; no objective was set."
     observed = slo["observed_ms"]
     seen = ms(observed) if observed is not None else "unbounded, so many requests failed"
+    verdict = {True: "met", False: "MISSED", None: "not judged, too few requests"}[slo["met"]]
     return (
-        f"{text}. Objective {_objective(slo)} {'met' if slo['met'] else 'MISSED'}: "
+        f"{text}. Objective {_objective(slo)} {verdict}: "
         f"{seen} over all planned requests, a failed one counted as endless."
     )
 
@@ -162,9 +162,9 @@ def _objective_badge(load: dict[str, Any]) -> Badge:
         return Badge(title, "inconclusive", "not set", "the open loop had no objective")
     seen = "unbounded" if slo["observed_ms"] is None else ms(slo["observed_ms"])
     detail = f"{_objective(slo)}: {seen} at {number(load['planned_rps'], 0)} requests/s"
-    if not slo["met"]:
+    if slo["met"] is False:
         return Badge(title, "failed", "missed", detail)
-    if load["stopped_by"] or load["intended"]["n"] < samples_needed(slo["percentile"]):
+    if slo["met"] is None or load["stopped_by"]:
         return Badge(title, "inconclusive", "too few requests", detail)
     return Badge(title, "passed", "met", detail)
 

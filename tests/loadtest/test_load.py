@@ -160,7 +160,7 @@ def test_a_signal_saves_what_ran(tmp_path: Path, number: signal.Signals, abandon
 
 def test_plain_locust_runs_the_locustfile(tmp_path: Path) -> None:
     write_corpus(tmp_path)
-    flags = ["--headless", "-u", "2", "-t", "1s", "--only-summary", "--json"]
+    flags = ["--headless", "-u", "2", "-t", "3s", "--only-summary", "--json"]
     with served(Behaviour(delay_s=0.01)) as url:
         done = subprocess.run(
             [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--host", url, *flags],

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadtest.errors import UsageError
 from loadtest.outcome import Outcome, Sample
@@ -42,6 +44,32 @@ def test_what_is_wrong_with_it(text: str, message: str) -> None:
 def test_observed_is_the_nearest_rank() -> None:
     samples = [sample(latency_ms) for latency_ms in range(1, 101)]
     assert Slo(99, 50).observed_ms(samples) == pytest.approx(99)
+
+
+@pytest.mark.parametrize(
+    ("fast", "slow", "met"),
+    [
+        (99, 1, True),
+        (98, 2, False),
+        (99, 0, None),  # the next one may be slow
+        (50, 1, None),  # the next 49 may be fast
+        (50, 2, False),  # no more requests can mend it
+        (0, 0, None),
+    ],
+)
+def test_too_few_requests_are_judged_only_where_no_further_one_matters(
+    fast: int, slow: int, met: bool | None
+) -> None:
+    samples = [sample(10) for _ in range(fast)] + [sample(90) for _ in range(slow)]
+    assert Slo(99, 50).is_met(samples) is met
+
+
+@given(st.lists(st.floats(1, 100), min_size=20, max_size=60), st.sampled_from([50, 90, 95]))
+def test_with_enough_requests_the_observed_percentile_decides(
+    latencies: list[float], percentile: float
+) -> None:
+    slo, samples = Slo(percentile, 50), [sample(latency) for latency in latencies]
+    assert slo.is_met(samples) is ((slo.observed_ms(samples) or 0) <= 50)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,13 @@ def test_every_request_is_counted_once(outcomes: list[Outcome]) -> None:
     json.dumps(summary, allow_nan=False)
 
 
+def test_an_objective_without_enough_requests_is_not_judged() -> None:
+    summary = summary_of(steady(99), Slo(99, 50))
+    assert (summary["slo"]["met"], summary["slo"]["needed"]) == (None, 100)
+    wrong = sample(5, outcome=Outcome.WRONG_ANSWER, answer="daisy")
+    assert exit_code_from_summary(summary_of([*steady(90), wrong], Slo(99, 50))) == 1
+
+
 def test_who_is_in_the_percentiles() -> None:
     samples = [
         sample(0, 10),
@@ -103,6 +110,8 @@ def test_wrong_answers_fail_the_run_and_the_first_is_named() -> None:
     [
         (steady(), Slo(99, 19), None, 1),
         (steady(), Slo(99, 21), None, 0),
+        (steady(99), Slo(99, 21), None, 3),
+        (steady(99), Slo(99, 19), None, 1),
         ([sample(0, outcome=Outcome.HTTP_ERROR)], None, None, 1),
         (steady(), Slo(99, 19), "SIGINT", 75),
         ([], None, "SIGTERM", 75),

@@ -24,6 +24,12 @@ def test_the_text_fits_80_columns_at_its_worst() -> None:
     assert "p99.9 <= 50 ms: MISSED" in text
 
 
+def test_an_objective_that_cannot_be_judged_says_what_it_lacks() -> None:
+    text = text_from_summary(summary_of(steady(60), Slo(99, 50)))
+    assert "p99 <= 50 ms: NOT JUDGED" in text
+    assert "60 requests, 100 needed" in " ".join(text.split())
+
+
 @pytest.mark.parametrize("samples", [steady(), []])
 def test_a_run_without_samples_can_be_shown(samples: list[object]) -> None:
     text = text_from_summary(summary_of(samples))

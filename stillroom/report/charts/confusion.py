@@ -15,13 +15,17 @@ LABEL_CHARACTERS = 18
 Attributes = dict[str, str | float]
 
 
-def draw_confusion(confusion: list[list[int]], labels: list[str]) -> Markup:
+def draw_confusion(
+    confusion: list[list[int]], labels: list[str], totals: list[int] | None = None
+) -> Markup:
     """Rows are true classes, columns are answers; colour is the share of the row.
 
     Args:
         confusion: (K, K) counts.
         labels: K class names; long ones are cut, whole on hover.
+        totals: images of each class, where the matrix is a part of a larger one.
     """
+    totals = totals or [sum(row) for row in confusion]
     cell = 40.0 if len(labels) <= 12 else 30.0 if len(labels) <= 20 else 25.0
     names = [_cut(label) for label in labels]
     margin = 30 + TEXT_PX * max(len(name) for name in names)
@@ -39,7 +43,7 @@ def draw_confusion(confusion: list[list[int]], labels: list[str]) -> Markup:
     for i, row in enumerate(confusion):
         for j, count in enumerate(row):
             x, y = margin + j * cell, top + i * cell
-            parts.append(_cell(count, sum(row), (labels[i], labels[j]), x=x, y=y, side=cell))
+            parts.append(_cell(count, totals[i], (labels[i], labels[j]), x=x, y=y, side=cell))
     side = len(labels) * cell
     width, height = margin + side + right_pad, top + side + 4
     return svg(width, height, *parts, label="Confusion matrix", class_="confusion")

@@ -236,7 +236,8 @@ def write_run(root: Path, labels: tuple[str, ...], **parts: Any) -> Context:
         {"stage": name, "folder": name, "digest": "a" * 64, "parents": {"data": "a" * 64}}
         for name in (*folders, "loadtest", "report")
     ]
-    write_json(run / "run.json", {"chain": chain, "written_at": "whenever"})
+    record = {"photos": "photos", "inputs": "0" * 64, "chain": chain, "written_at": "whenever"}
+    write_json(run / "run.json", record)
     for name in folders:
         write_json(run / name / "runtime.json", RUNTIME)
     (run / "recipe.toml").write_text(recipe_text(Recipe()))

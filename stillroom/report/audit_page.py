@@ -1,0 +1,272 @@
+"""audit.html: what is in the folder of photographs and what is wrong with it, as pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serve.contract.errors import ImageError
+from serve.contract.preprocess import PreprocessSpec, decode
+from stillroom.report.environment import page_environment
+from stillroom.report.thumbnails import QUALITY, Thumbnails, spread
+from stillroom.report.wording import count, number
+from train.photos import Photo
+from train.split import SPLITS
+
+__all__ = ["Group", "Kind", "write_audit_page"]
+
+SHEET_PX = 96  # a photograph on a contact sheet
+MAX_SHEET = 400  # photographs on all contact sheets together
+PER_CLASS = 18
+FOLDED_CLASSES = 20  # with more, contact sheets are folded
+PICTURE_PX = 200  # longer side of a picture of a problem
+MAX_GROUPS = 24  # of each kind that are shown as pictures
+MAX_MEMBERS = 4  # pictures of a group
+MAX_LINES = 60  # of files without a picture
+
+KINDS = {  # in the order of the page: title, what it means and what to do
+    "conflict": (
+        "One picture under two labels",
+        "At most one of the labels is right, and training would see both. Remove the wrong file.",
+    ),
+    "leak": (
+        "One picture in two splits",
+        "What was learnt by heart would count as known. Remove the file from one of the splits.",
+    ),
+    "unreadable": (
+        "Files that do not decode",
+        "They were left out. Repair or remove them.",
+    ),
+    "constant": (
+        "Pictures of nothing",
+        "All of the picture is one colour: a failed shot or a failed export. Remove it.",
+    ),
+    "duplicate": (
+        "Files stored more than once",
+        "Equal bytes under one label; they were kept in one split. Copies count twice.",
+    ),
+    "near_duplicate": (
+        "Pictures that look the same",
+        "Resized, compressed again or edited; they count as different photographs. "
+        "Keep the best one, unless they are meant to be there.",
+    ),
+    "tiny": (
+        "Very small pictures",
+        "They hold less detail than the smallest useful thumbnail.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One problem with its pictures.
+
+    Args:
+        text: one sentence.
+        reason: why the pictures are taken for the same; empty where it is one picture.
+        members: (photograph, data: URI or None), the first of them.
+        more: members that are not shown.
+    """
+
+    text: str
+    reason: str
+    members: list[tuple[Photo, str | None]]
+    more: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All problems of one kind.
+
+    Args:
+        name: as audit.json says it.
+        severity: error or warning.
+        title: for people.
+        advice: what it means and what to do.
+        total: problems of the kind.
+        groups: with pictures, the first of them.
+        lines: of files that cannot be shown.
+    """
+
+    name: str
+    severity: str
+    title: str
+    advice: str
+    total: int
+    groups: list[Group]
+    lines: list[str]
+
+
+def write_audit_page(root: Path, photos: list[Photo], audit: dict[str, Any], out: Path) -> None:
+    """Write the page of an audit: one file that opens anywhere, equal for equal photographs.
+
+    Args:
+        root: folder that the paths of the photographs are relative to.
+        photos: with digest and split, as in index.csv.
+        audit: as in audit.json.
+        out: the file to write.
+    """
+    thumbnails = Thumbnails(root, PreprocessSpec(SHEET_PX, 1.0), SHEET_PX)
+    totals = {split: sum(audit["splits"][split].values()) for split in SPLITS}
+    kinds = _kinds(root, photos, audit)
+    text = (
+        page_environment()
+        .get_template("audit.html.j2")
+        .render(
+            audit=audit,
+            state=_state(audit),
+            headline=_headline(audit, kinds),
+            kinds=kinds,
+            totals=totals,
+            rows=_rows(audit),
+            sheets=_sheets(photos, audit["labels"], thumbnails),
+            folded=len(audit["labels"]) > FOLDED_CLASSES,
+            tiles=_tiles(audit, totals),
+            splits=SPLITS,
+        )
+    )
+    out.write_text(text, encoding="utf-8")
+
+
+def _state(audit: dict[str, Any]) -> str:
+    severities = {problem["severity"] for problem in audit["problems"]}
+    return (
+        "failed"
+        if "error" in severities
+        else "inconclusive"
+        if "warning" in severities
+        else "passed"
+    )
+
+
+def _headline(audit: dict[str, Any], kinds: list[Kind]) -> str:
+    images = f"{count(audit['photos'])} photographs in {count(len(audit['labels']))} classes"
+    errors = [f"{kind.title.lower()} ({count(kind.total)})" for kind in kinds if _is_error(kind)]
+    if errors:
+        return f"{images}. Put right before figures are trusted: {', '.join(errors)}."
+    if audit["problems"]:
+        return f"{images}. Nothing is wrong that would spoil figures; some things are worth a look."
+    return f"{images}: every file decodes, no picture is there twice, and no class is rare."
+
+
+def _is_error(kind: Kind) -> bool:
+    return kind.severity == "error"
+
+
+def _tiles(audit: dict[str, Any], totals: dict[str, int]) -> list[tuple[str, str, str]]:
+    severities = [problem["severity"] for problem in audit["problems"]]
+    sizes = audit["sizes_px"]
+    middle = sizes["quantiles"].index(50)
+    side = count(sizes["shorter_side"][middle])
+    return [
+        ("photographs", count(audit["photos"]), f"{count(len(audit['labels']))} classes"),
+        ("train", count(totals["train"]), f"val {count(totals['val'])}, test {totals['test']}"),
+        ("imbalance", f"{number(audit['imbalance'])} ×", "largest over smallest class"),
+        ("shorter side", f"{side} px", "half of the photographs have less"),
+        (
+            "problems",
+            count(severities.count("error")),
+            f"and {count(severities.count('warning'))} warnings",
+        ),
+    ]
+
+
+def _rows(audit: dict[str, Any]) -> list[dict[str, Any]]:
+    """Classes with their counts, and the widths of the bars in percent of the largest class."""
+    counts = {
+        label: {split: audit["splits"][split][label] for split in SPLITS}
+        for label in audit["labels"]
+    }
+    largest = max(sum(one.values()) for one in counts.values())
+    return [
+        {
+            "label": label,
+            "counts": one,
+            "total": sum(one.values()),
+            "shares": {split: 100 * one[split] / largest for split in SPLITS},
+        }
+        for label, one in counts.items()
+    ]
+
+
+def _sheets(
+    photos: list[Photo], labels: list[str], thumbnails: Thumbnails
+) -> list[tuple[str, int, list[tuple[str, str | None]]]]:
+    """Of each class its name, its size and photographs evenly spread over it."""
+    by_label: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        by_label[photo.label].append(photo)
+    per_class = max(1, min(PER_CLASS, MAX_SHEET // len(labels)))
+    return [
+        (
+            label,
+            len(by_label[label]),
+            [(photo.path, thumbnails.of(photo)) for photo in spread(by_label[label], per_class)],
+        )
+        for label in labels[:MAX_SHEET]
+    ]
+
+
+def _kinds(root: Path, photos: list[Photo], audit: dict[str, Any]) -> list[Kind]:
+    by_path = {photo.path: photo for photo in photos}
+    found = []
+    for name, (title, advice) in KINDS.items():
+        problems = [problem for problem in audit["problems"] if problem["kind"] == name]
+        if not problems:
+            continue
+        seen = [problem for problem in problems if problem["paths"][0] in by_path]
+        lines = [problem["text"] for problem in problems if problem["paths"][0] not in by_path]
+        groups = [_group(root, by_path, problem, audit) for problem in seen[:MAX_GROUPS]]
+        severity = problems[0]["severity"]
+        found.append(Kind(name, severity, title, advice, len(problems), groups, lines[:MAX_LINES]))
+    return found
+
+
+def _group(
+    root: Path, by_path: dict[str, Photo], problem: dict[str, Any], audit: dict[str, Any]
+) -> Group:
+    members = [by_path[path] for path in problem["paths"]]
+    shown = _varied(members)
+    return Group(
+        text=problem["text"],
+        reason=_reason(problem, audit),
+        members=[(photo, _picture(root, photo)) for photo in shown],
+        more=len(members) - len(shown),
+    )
+
+
+def _varied(members: list[Photo]) -> list[Photo]:
+    """A few members: first one of each label and split, for that is where they disagree."""
+    first: dict[tuple[str, str], Photo] = {}
+    for photo in members:
+        first.setdefault((photo.label, photo.split), photo)
+    chosen = list(first.values())
+    return (chosen + [photo for photo in members if photo not in chosen])[:MAX_MEMBERS]
+
+
+def _reason(problem: dict[str, Any], audit: dict[str, Any]) -> str:
+    if problem["same"] == "exact":
+        return "The same bytes."
+    if not problem["same"]:
+        return ""
+    paths = set(problem["paths"])
+    pairs = [pair for pair in audit["near_duplicates"] if paths.issuperset(pair["paths"])]
+    distance = max(pair["distance"] for pair in pairs)
+    alike = min(pair["similarity"] for pair in pairs)
+    return f"Hashes differ in {distance} of 64 bits, small pictures correlate by {alike:.3f}."
+
+
+def _picture(root: Path, photo: Photo) -> str | None:
+    """The whole photograph, small, as a data: URI; None where it cannot be read any more."""
+    try:
+        image = decode((root / photo.path).read_bytes())
+    except (OSError, ImageError):
+        return None
+    image.thumbnail((PICTURE_PX, PICTURE_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,1 @@
+"""Many trainings compared on the validation photographs: search, backbones, data, resolution."""

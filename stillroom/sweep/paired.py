@@ -1,0 +1,58 @@
+"""Two trainings on the same validation photographs: is the difference more than chance?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillroom.compare import paired_interval
+from stillroom.report.comparison import compare
+from stillroom.report.wording import p_value, points
+from stillroom.sweep.trial import PREDICTIONS
+from train.evaluate import Predictions, read_predictions
+
+__all__ = ["Paired", "compare_trials", "pair"]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """First minus second on the same photographs.
+
+    Args:
+        n: photographs.
+        difference: of top-1, a fraction.
+        low: of its 95 % bootstrap interval over the photographs.
+        high: likewise.
+        p: exact two-sided McNemar p.
+        shown: whether p is below 0.05.
+    """
+
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    shown: bool
+
+    def describe(self) -> str:
+        """+1.2 points (−0.5 to +2.9; paired, n = 440, McNemar p = 0.21): no difference shown."""
+        reading = "no difference shown"
+        if self.shown:
+            reading = "better" if self.difference > 0 else "worse"
+        return (
+            f"{points(self.difference)} points ({points(self.low)} to {points(self.high)}; "
+            f"paired, n = {self.n}, McNemar p {p_value(self.p)}): {reading}"
+        )
+
+
+def pair(first: Predictions, second: Predictions) -> Paired:
+    """Compare answers to the same photographs in the same order."""
+    result = compare("first − second", first, second)
+    right = [one.answers == one.targets for one in (second, first)]
+    low, high = paired_interval(*right)
+    return Paired(result.n, result.difference, low, high, result.p, result.shown)
+
+
+def compare_trials(first: Path, second: Path) -> Paired:
+    """Compare two trial folders."""
+    return pair(*(read_predictions(folder / PREDICTIONS) for folder in (first, second)))

@@ -1,0 +1,107 @@
+"""What a sweep works on: a run's photographs and recipe, without the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from serve.contract.digest import digest_of_json
+from serve.contract.errors import DatasetError, RecipeError
+from stillroom.pipeline import PIPELINE
+from stillroom.recipe import Recipe, load_recipe
+from stillroom.run import DEFAULT_RECIPE, Request, run_stages
+from stillroom.run_folder import RunFolder
+from train.dataset import Dataset
+from train.photos import find_photos, fingerprint
+
+__all__ = ["Subject", "judged_without_test", "open_subject"]
+
+OF_THE_AUDIT = ("data.", "name=", "seed=")  # overrides that a new run is told
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is trained and judged.
+
+    Args:
+        run: where the results go.
+        recipe: with the overrides of this call.
+        dataset: the train and val photographs; no sweep ever holds the others.
+        held_back: number of test photographs, which stay unopened.
+    """
+
+    run: RunFolder
+    recipe: Recipe
+    dataset: Dataset
+    held_back: int
+
+    @property
+    def digest(self) -> str:
+        """Of the photographs with their splits."""
+        return digest_of_json(
+            [[photo.path, photo.sha256, photo.split] for photo in self.dataset.photos]
+        )
+
+
+def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> Subject:
+    """Open a run, or the run of a folder of photographs; audit it where that is not done.
+
+    Args:
+        target: a run folder, or photographs, whose run is then runs/<name>.
+        recipe: a file or a shipped name; None takes the run's own, or the default.
+        overrides: key=value each; they hold for the sweep and leave the run's recipe alone.
+
+    Raises:
+        RecipeError: the recipe reads the photographs otherwise than the run does.
+        StillroomError: photographs or recipe cannot be used.
+    """
+    is_run = (target / "run.json").is_file()
+    run = RunFolder(target if is_run else Path("runs") / target.resolve().name)
+    record = run.record()
+    photos = Path(record["photos"]) if is_run else target.resolve()
+    own = load_recipe(run.recipe_path) if record else None
+    source: str | Path = recipe or (run.recipe_path if own else DEFAULT_RECIPE)
+    asked = load_recipe(source, overrides)
+    if own is not None:
+        _refuse_other_data(run, own, asked)
+    if not _is_audited(run, photos, own or asked):
+        kept = tuple(entry for entry in overrides if entry.startswith(OF_THE_AUDIT))
+        new = Request(run.path, photos, recipe, kept, "audit")
+        run_stages(PIPELINE, Request(run.path, photos, until="audit") if own else new)
+    index = run.stage(PIPELINE["audit"].folder) / "index.csv"
+    dataset = Dataset.open(photos, index, asked.data.cache_mib)
+    kept_dataset = judged_without_test(dataset)
+    return Subject(run, asked, kept_dataset, len(dataset.photos) - len(kept_dataset.photos))
+
+
+def judged_without_test(dataset: Dataset) -> Dataset:
+    """A dataset without its test photographs: what is not there cannot be tuned on.
+
+    Raises:
+        DatasetError: there are no validation photographs.
+    """
+    kept = [photo for photo in dataset.photos if photo.split in ("train", "val")]
+    if not any(photo.split == "val" for photo in kept):
+        raise DatasetError(
+            "A sweep is judged on validation photographs, and there are none.",
+            "Set data.val_fraction above 0, or add a val split.",
+        )
+    return replace(dataset, photos=kept)
+
+
+def _is_audited(run: RunFolder, photos: Path, recipe: Recipe) -> bool:
+    audit = PIPELINE["audit"]
+    key = PIPELINE.key(audit, recipe, run, fingerprint(photos, find_photos(photos)))
+    return run.problem(audit.folder, key) is None
+
+
+def _refuse_other_data(run: RunFolder, own: Recipe, asked: Recipe) -> None:
+    """Two ways to split the photographs of one run would make its stages stale."""
+    options = PIPELINE["audit"].options
+    if options(own) != options(asked):
+        raise RecipeError(
+            f"The data section differs from that of {run.path}: {asked.data} and {own.data}.",
+            "Leave data.* out, or audit the photographs into another run: "
+            "stillroom audit PHOTOS --run NEW data.key=value",
+        )

@@ -1,0 +1,65 @@
+"""Reading the files of a dataset: each is decoded once, and again when it changes."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from serve.contract.digest import sha256_of_bytes
+from serve.contract.errors import ImageError
+from serve.contract.preprocess import decode
+from train.audit_cache import AuditCache, FileFacts, FileKey, open_cache
+from train.duplicates import thumbnail_of
+from train.photos import Photo
+from train.progress import track
+
+__all__ = ["read_facts"]
+
+KEPT_EVERY = 500  # files read between two writes to the cache: an audit that is stopped goes on
+
+
+def read_facts(root: Path, photos: list[Photo]) -> list[FileFacts]:
+    """What every file is, in order; those that the cache knows are not opened."""
+    with open_cache() as cache:
+        keys = [_key_of(root / photo.path) for photo in photos]
+        known = cache.read([key for key in keys if key is not None])
+        todo = [i for i, key in enumerate(keys) if key is None or key.path not in known]
+        facts = [known.get(key.path, FileFacts()) if key else FileFacts() for key in keys]
+        paths = [root / photos[i].path for i in todo]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            read = track(pool.map(_read, paths), "audit", len(paths), "images")
+            fresh = []
+            for i, one in zip(todo, read, strict=True):
+                facts[i] = one
+                fresh.append((keys[i], one))
+                if len(fresh) == KEPT_EVERY:
+                    _keep(cache, fresh)
+                    fresh = []
+        _keep(cache, fresh)
+    return facts
+
+
+def _key_of(path: Path) -> FileKey | None:
+    try:
+        return FileKey.of(path)
+    except OSError:
+        return None
+
+
+def _keep(cache: AuditCache, facts: list[tuple[FileKey | None, FileFacts]]) -> None:
+    """Remember what was decoded or refused; a file that could not be read may be readable soon."""
+    cache.write((key, one) for key, one in facts if key is not None and one.sha256)
+
+
+def _read(path: Path) -> FileFacts:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return FileFacts(problem=error.strerror or type(error).__name__)
+    sha256 = sha256_of_bytes(data)
+    try:
+        image = decode(data)
+    except ImageError as error:
+        return FileFacts(sha256, problem=error.message)
+    return FileFacts(sha256, *image.size, thumbnail_of(image).tobytes())

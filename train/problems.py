@@ -1,0 +1,173 @@
+"""What is wrong with a dataset, as problems with a severity, and as sentences for people.
+
+An `error` makes figures wrong or training useless: one picture under two labels, or in two splits;
+a file that does not decode; a picture of nothing. A `warning` is for a person to know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from train.duplicates import NearPair, groups_of
+from train.photos import Photo
+
+__all__ = [
+    "IMBALANCE_LIMIT",
+    "TINY_PX",
+    "Problem",
+    "file_problems",
+    "group_problems",
+    "imbalance_problem",
+    "summary",
+]
+
+IMBALANCE_LIMIT = 5.0  # largest class over smallest
+TINY_PX = 16  # shorter side: less than a thumbnail
+
+Kind = Literal[
+    "imbalance", "unreadable", "conflict", "leak", "duplicate", "near_duplicate", "constant", "tiny"
+]
+ERRORS = frozenset({"unreadable", "conflict", "leak", "constant"})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        kind: of problem.
+        paths: of the files concerned; empty where it is the dataset's.
+        text: one sentence.
+        same: exact or near where pictures are the same; else empty.
+    """
+
+    kind: Kind
+    paths: tuple[str, ...]
+    text: str
+    same: Literal["", "exact", "near"] = ""
+
+    @property
+    def severity(self) -> Literal["error", "warning"]:
+        """Whether `--strict` fails for it."""
+        return "error" if self.kind in ERRORS else "warning"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**asdict(self), "paths": list(self.paths), "severity": self.severity}
+
+
+def imbalance_problem(totals: dict[str, int]) -> list[Problem]:
+    """One problem where the largest class has more than IMBALANCE_LIMIT times the smallest."""
+    smallest, largest = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
+    if totals[largest] <= IMBALANCE_LIMIT * totals[smallest]:
+        return []
+    text = f"Imbalanced: {totals[largest]} images of {largest}, {totals[smallest]} of {smallest}."
+    return [Problem("imbalance", (), text)]
+
+
+def file_problems(
+    photos: list[Photo], flat: list[bool], unreadable: list[tuple[str, str]]
+) -> list[Problem]:
+    """Files that do not decode, show nothing, or are tiny.
+
+    Args:
+        photos: that decode.
+        flat: of each, whether it shows nothing.
+        unreadable: path and reason of the others.
+    """
+    bad = [
+        Problem("unreadable", (path,), f"{path} does not decode: {why.rstrip('.')}.")
+        for path, why in unreadable
+    ]
+    empty = [
+        Problem("constant", (photo.path,), f"{photo.path} shows nothing: all of it is one colour.")
+        for photo, is_empty in zip(photos, flat, strict=True)
+        if is_empty
+    ]
+    tiny = [
+        Problem("tiny", (p.path,), f"{p.path} is only {p.width} x {p.height} px.")
+        for p in photos
+        if min(p.width, p.height) < TINY_PX
+    ]
+    return bad + empty + tiny
+
+
+def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
+    """Conflicts, leaks and duplicates: one problem a group of photographs that are the same.
+
+    Args:
+        photos: with digest and split.
+        pairs: near-duplicates by index of `photos`.
+    """
+    first: dict[str, int] = {}
+    equal = [(first.setdefault(p.sha256, i), i) for i, p in enumerate(photos)]
+    links = equal + [(pair.first, pair.second) for pair in pairs]
+    return [
+        problem
+        for group in groups_of(len(photos), links)
+        for problem in _problems_of_group([photos[i] for i in group])
+    ]
+
+
+def _problems_of_group(group: list[Photo]) -> list[Problem]:
+    exact = len({photo.sha256 for photo in group}) == 1
+    same: Literal["exact", "near"] = "exact" if exact else "near"
+    paths = tuple(photo.path for photo in group)
+    labels = sorted({photo.label for photo in group})
+    splits = sorted({photo.split for photo in group})
+    others = "" if exact else f" (looks like {_listed(paths[1:])})"
+    found = []
+    if len(labels) > 1:
+        text = f"{paths[0]}{others} is filed under {' and '.join(labels)}."
+        found.append(Problem("conflict", paths, text, same))
+    if len(splits) > 1:
+        text = f"{paths[0]}{others} leaks: it is in {' and '.join(splits)}."
+        found.append(Problem("leak", paths, text, same))
+    if not found:
+        words = "are the same file" if exact else "look the same"
+        kind: Kind = "duplicate" if exact else "near_duplicate"
+        found.append(Problem(kind, paths, f"{paths[0]} and {_listed(paths[1:])} {words}.", same))
+    return found
+
+
+def _listed(paths: tuple[str, ...], shown: int = 3) -> str:
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return ", ".join(paths[:shown]) + more
+
+
+def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[str]:
+    """Sentences a person should read before training: what is many is counted.
+
+    Args:
+        problems: all of them.
+        stored_twice: groups of equal files.
+        near: near-duplicates beside their first.
+    """
+    counts = Counter(problem.kind for problem in problems)
+    sentences = [problem.text for problem in problems if problem.kind == "imbalance"]
+    sentences += [
+        f"{count} {one if count == 1 else many}."
+        for count, one, many in (
+            (
+                counts["unreadable"],
+                "image does not decode and was left out",
+                "images do not decode and were left out",
+            ),
+            (stored_twice, "image is stored more than once", "images are stored more than once"),
+            (
+                near,
+                "image looks like another one: resized, compressed again or edited",
+                "images look like other ones: resized, compressed again or edited",
+            ),
+            (counts["constant"], "image is of one colour", "images are of one colour each"),
+            (
+                counts["tiny"],
+                f"image has a side of less than {TINY_PX} px",
+                f"images have a side of less than {TINY_PX} px",
+            ),
+        )
+        if count
+    ]
+    return sentences + [p.text for p in problems if p.kind in ("conflict", "leak")]
