@@ -31,7 +31,7 @@ def without_fft(backbone: nn.Module) -> nn.Module:
         backbone: changed in place; one without bilinear pooling stays as it is.
     """
     if isinstance(backbone, BilinearClassifier):
-        backbone.global_pool = MatrixBilinear(backbone.global_pool)
+        backbone.add_module("global_pool", MatrixBilinear(backbone.global_pool))
     return backbone
 
 
@@ -138,7 +138,8 @@ class MatrixFourier(nn.Module):
 
     def transform(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """(..., dim) -> real and imaginary part, each (..., a // 2 + 1, b)."""
-        real, imag = (self.rows @ values.unflatten(-1, self.shape)).split(self.kept, -2)
+        joined = self.rows @ torch.unflatten(values, -1, self.shape)
+        real, imag = joined[..., : self.kept, :], joined[..., self.kept :, :]
         turned_real = real * self.twiddle_real - imag * self.twiddle_imag
         turned_imag = real * self.twiddle_imag + imag * self.twiddle_real
         return self._halves(torch.cat([turned_real, turned_imag], -1) @ self.columns)
@@ -151,8 +152,8 @@ class MatrixFourier(nn.Module):
         return (self.rows_back @ torch.cat([turned_real, turned_imag], -2)).flatten(-2)
 
     def _halves(self, joined: Tensor) -> tuple[Tensor, Tensor]:
-        real, imag = joined.split(self.shape[1], -1)
-        return real, imag
+        columns = self.shape[1]
+        return joined[..., :columns], joined[..., columns:]
 
 
 def _roots(rows: int, columns: int, period: int) -> Tensor:

@@ -25,7 +25,7 @@ TRAINING = "cpu,train,loadtest"
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "onnx", "sklearn", "scipy"), TRAINING),
     **dict.fromkeys(("safetensors", "jinja2", "matplotlib", "tensorboard"), TRAINING),
-    **dict.fromkeys(("pytorch_grad_cam", "imagehash", "optuna"), TRAINING),
+    **dict.fromkeys(("pytorch_grad_cam", "optuna"), TRAINING),
     "locust": "loadtest",
     "onnxruntime": "cpu",
 }
@@ -40,7 +40,9 @@ app = typer.Typer(
 app.command()(evaluate)
 app.add_typer(sweep_app, name="sweep")
 
-Photos = Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")]
+Photos = Annotated[
+    Path, typer.Argument(help="Folder with one folder of images per class, or a list file.")
+]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Served = Annotated[Path, typer.Argument(help="Run folder or artifact folder.")]
 Target = Annotated[str, typer.Argument(help="Run folder, artifact folder or URL of a service.")]
@@ -103,15 +105,22 @@ def run_command(
 
 
 @app.command()
-def audit(photos: Photos, overrides: Overrides = None, run: RunOption = None) -> None:
-    """What is in the folder, and what is wrong with it.
+def audit(
+    photos: Photos,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on leaks, conflicting labels and bad files.")
+    ] = False,
+) -> None:
+    """What is in the folder, and what is wrong with it: figures here, pictures in data/audit.html.
 
-    Example: stillroom audit photos/
+    Example: stillroom audit photos/ --strict
     """
     folder = _run(photos, run, None, overrides, "audit", None)
-    from stillroom.show import audit_table
+    from stillroom.audit_command import show_audit
 
-    audit_table(folder)
+    show_audit(folder, strict=strict)
 
 
 @app.command()
@@ -131,8 +140,9 @@ def train(
     if sanity:
         from stillroom.run import Request
         from stillroom.sanity_command import check_training
+        from train.source import name_of
 
-        run = run or Path("runs") / photos.resolve().name
+        run = run or Path("runs") / name_of(photos)
         check_training(Request(run, photos, recipe, tuple(overrides or ())))
     else:
         _run(photos, run, recipe, overrides, "teacher", None)
@@ -331,9 +341,10 @@ def _build(
 ) -> RunFolder:
     from stillroom.pipeline import PIPELINE
     from stillroom.run import Request, run_stages
+    from train.source import name_of
 
     if run is None:
-        run = Path("runs") / (photos.resolve().name if photos else "run")
+        run = Path("runs") / (name_of(photos) if photos else "run")
     request = Request(run, photos, recipe, tuple(overrides or ()), until, rebuild_from)
     return run_stages(PIPELINE, request)
 

@@ -19,6 +19,7 @@ from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.recipe import Recipe
 from stillroom.run_folder import RunFolder
+from train.source import Source
 
 __all__ = ["Built", "Context", "Graph", "Stage"]
 
@@ -43,11 +44,12 @@ class Context:
     """What a stage is given.
 
     Args:
-        photos: the dataset's folder.
+        photos: the folder that the paths of the photographs are relative to.
         run: where the parents' folders are.
         recipe: all options; a stage reads those that its key covers.
         name: of the model.
         out: the folder to write into; what is there comes from an interrupted build.
+        source: the photographs as listed; None lists those of the folder `photos`.
     """
 
     photos: Path
@@ -55,6 +57,7 @@ class Context:
     recipe: Recipe
     name: str
     out: Path = Path()
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

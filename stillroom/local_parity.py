@@ -14,6 +14,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import GateError, UsageError
 from serve.contract.preprocess import preprocess
 from stillroom.local_runner import open_local_runner
+from train.list_rows import read_rows
 
 __all__ = ["check_local_parity"]
 
@@ -25,7 +26,8 @@ def check_local_parity(target: Path, photos: Path | None) -> None:
 
     Args:
         target: an artifact, or a run folder with one.
-        photos: a folder searched for images with a stored reference; None takes the golden images.
+        photos: a folder searched for images with a stored reference, or a list of them; None takes
+            the golden images.
 
     Raises:
         UsageError: no such folder, or no image in `photos` has a stored reference answer.
@@ -33,12 +35,11 @@ def check_local_parity(target: Path, photos: Path | None) -> None:
     """
     artifact = open_artifact(target)
     folder = artifact.root / "golden" if photos is None else photos
-    if not folder.is_dir():
-        raise UsageError(f"No such folder: {folder}.", "Name a folder of images with --photos.")
+    paths = _images_of(folder)
     reference = _stored_reference(artifact)
     flips, worst, count = [], 0.0, 0
     with open_local_runner(artifact) as runner:
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        for path in paths:
             data = path.read_bytes()
             expected = reference.get(sha256_of_bytes(data))
             if expected is None:
@@ -63,6 +64,14 @@ def check_local_parity(target: Path, photos: Path | None) -> None:
         detail = f" Flips: {'; '.join(flips[:3])}." if flips else ""
         raise GateError(f"PARITY FAIL {line}.{detail}", "Export the artifact on this machine.")
     sys.stdout.write(f"parity passed: {line}\n")
+
+
+def _images_of(photos: Path) -> list[Path]:
+    if photos.is_file():
+        return [photos.resolve().parent / row.path for row in read_rows(photos)]
+    if not photos.is_dir():
+        raise UsageError(f"No such folder: {photos}.", "Name a folder of images with --photos.")
+    return sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def _stored_reference(artifact: Artifact) -> dict[str, NDArray[np.float32]]:

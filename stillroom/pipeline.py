@@ -24,10 +24,20 @@ def _dataset(context: Context) -> Any:
 
 
 def _build_audit(context: Context) -> Built:
+    from stillroom.report.audit_page import write_audit_page
     from train.audit import audit_photos
+    from train.photos import read_index
+    from train.source import open_source
 
     recipe = context.recipe
-    audit = audit_photos(context.photos, recipe.data, seed=recipe.seed, out=context.out)
+    source = context.source or open_source(context.photos)
+    if recipe.data.unreadable == "error":
+        source.refuse_empty_files()
+    audit = audit_photos(
+        source.root, recipe.data, seed=recipe.seed, out=context.out, photos=source.photos
+    )
+    photos = read_index(context.out / "index.csv")
+    write_audit_page(source.root, photos, audit, context.out / "audit.html")
     metrics = {key: audit[key] for key in ("photos", "imbalance", "dataset_digest")}
     return Built({**metrics, "classes": len(audit["labels"]), "findings": len(audit["findings"])})
 
@@ -172,7 +182,14 @@ def _audit_options(recipe: Recipe) -> dict[str, Any]:
 
 PIPELINE = Graph(
     (
-        Stage("audit", "data", (), _audit_options, _build_audit),
+        Stage(
+            "audit",
+            "data",
+            (),
+            _audit_options,
+            _build_audit,
+            version=2,  # near-duplicates stay on one side of the split
+        ),
         Stage(
             "teacher",
             "teacher",

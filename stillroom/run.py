@@ -13,8 +13,8 @@ from stillroom.graph import Context, Graph, Stage
 from stillroom.recipe import Recipe, recipe_text
 from stillroom.run_folder import RunFolder
 from stillroom.run_recipe import DEFAULT_RECIPE, RunRecipe
-from train.photos import find_photos, fingerprint
 from train.progress import say
+from train.source import name_of, open_source
 
 __all__ = ["DEFAULT_RECIPE", "Request", "run_stages"]
 
@@ -25,7 +25,7 @@ class Request:
 
     Args:
         run: the run folder's path.
-        photos: the dataset's folder; None takes the run's own.
+        photos: a folder or a list file; None takes the run's own.
         recipe: a file or a shipped name; None takes the run's own, or the default.
         overrides: key=value each.
         until: last stage to build.
@@ -56,7 +56,8 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     own = RunRecipe(run, request.recipe, request.overrides)
     stages = graph.up_to(request.until)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
-    inputs = fingerprint(photos, find_photos(photos))
+    source = open_source(photos)
+    inputs = source.fingerprint()
     _refuse_other_dataset(run, record, photos, inputs)
     with run.locked():
         own.save()
@@ -64,7 +65,8 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
         try:
             for stage in stages:
                 _write_record(graph, run, photos, inputs, own.recipe)
-                context = Context(photos, run, own.recipe, own.recipe.name or photos.name)
+                name = own.recipe.name or name_of(photos)
+                context = Context(source.root, run, own.recipe, name, source=source)
                 built += _build(graph, stage, context, inputs, forced)
         except Interrupted:
             raise

@@ -10,7 +10,7 @@ from serve.contract.errors import DatasetError, RunError
 from stillroom.graph import Graph, Stage
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run_folder import RunFolder
-from train.photos import find_photos, fingerprint
+from train.source import open_source
 
 __all__ = ["RunState", "StageState", "read_run_state"]
 
@@ -30,10 +30,10 @@ class RunState:
 
     Args:
         stages: all of the graph, in its order.
-        photos: the dataset's folder.
+        photos: the dataset's folder or list.
         inputs: fingerprint of the photographs as the run saw them.
         photos_changed: why they are not the same any more; empty where they are, or are not here.
-        photos_here: whether the folder is on this machine; changes in it cannot be seen otherwise.
+        photos_here: whether the folder or list is on this machine; else changes cannot be seen.
     """
 
     stages: tuple[StageState, ...]
@@ -71,7 +71,7 @@ def read_run_state(graph: Graph, run: RunFolder) -> RunState:
 def _look_at_photos(photos: Path, recorded: str) -> tuple[str, str]:
     """Fingerprint of today, and in words why it is not the recorded one."""
     try:
-        inputs = fingerprint(photos, find_photos(photos))
+        inputs = open_source(photos).fingerprint()
     except DatasetError as error:
         return "", error.message.rstrip(".")
     if inputs == recorded:

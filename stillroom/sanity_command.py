@@ -14,9 +14,9 @@ from stillroom.run import Request, run_stages
 from stillroom.run_folder import RunFolder
 from stillroom.run_recipe import RunRecipe
 from train.dataset import Dataset
-from train.photos import find_photos, fingerprint
 from train.progress import track
 from train.sanity import CHECKS, Check, check
+from train.source import open_source
 from train.subject import subject_of
 
 __all__ = ["check_training", "print_checks"]
@@ -38,13 +38,14 @@ def check_training(request: Request) -> None:
     run = RunFolder(request.run)
     recipe = RunRecipe(run, request.recipe, request.overrides).recipe
     audit = PIPELINE["audit"]
-    key = PIPELINE.key(audit, recipe, run, fingerprint(photos, find_photos(photos)))
+    source = open_source(photos)
+    key = PIPELINE.key(audit, recipe, run, source.fingerprint())
     if run.problem(audit.folder, key) is not None:
         wanted = Request(request.run, photos, request.recipe, request.overrides, "audit")
         run_stages(PIPELINE, wanted)
     index = run.stage(audit.folder) / "index.csv"
     subject = subject_of(
-        Dataset.open(photos, index, recipe.data.cache_mib), recipe.teacher, recipe.seed
+        Dataset.open(source.root, index, recipe.data.cache_mib), recipe.teacher, recipe.seed
     )
     names = track(CHECKS, "sanity", len(CHECKS), "checks")
     print_checks([check(name, subject) for name in names])

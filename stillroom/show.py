@@ -14,6 +14,7 @@ from stillroom.run_state import read_run_state
 
 __all__ = ["audit_table", "percent", "status_table", "summary_table"]
 
+MAX_FINDINGS = 20
 MODELS = ("teacher", "baseline", "student", "fixres")
 
 
@@ -31,8 +32,12 @@ def audit_table(folder: Path) -> None:
         counts = [str(audit["splits"][split][label]) for split in ("train", "val", "test")]
         table.add_row(label, *counts)
     console.print(table)
-    for finding in audit["findings"] or ["No findings."]:
-        console.print(f"  {finding}", markup=False)
+    findings = audit["findings"] or ["No findings."]
+    for finding in findings[:MAX_FINDINGS]:
+        console.print(f"  {finding}", markup=False, soft_wrap=True)
+    if (more := len(findings) - MAX_FINDINGS) > 0:
+        console.print(f"  {more} more findings are on the page.")
+    console.print(f"{folder / 'data' / 'audit.html'}", markup=False, soft_wrap=True)
 
 
 def status_table(folder: Path) -> None:

@@ -20,12 +20,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_the_audit_reads_every_flower_and_finds_no_leak(tmp_path):
+def test_the_audit_reads_every_flower_and_finds_the_copies_that_are_in_the_set(tmp_path):
     audit = audit_photos(PHOTOS / "flowers", DataOptions(), seed=0, out=tmp_path)
     assert audit["labels"] == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
     assert audit["unreadable"] == []
     assert audit["duplicates"] == []
-    assert audit["findings"] == []
+    assert len(audit["near_duplicates"]) == 7  # each looked at: copies, four of them retouched
+    assert len(audit["leaks"]) == 5
+    assert audit["conflicts"] == audit["constant"] == []
     index = read_index(tmp_path / "index.csv")
     assert len(index) == audit["photos"] == 3667
     assert sum(photo.split == "test" for photo in index) == 736

@@ -9,6 +9,7 @@ Source: Gao et al. 2016, arXiv:1511.06062, algorithm 2 (tensor sketch).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -117,9 +118,17 @@ class BilinearClassifier(nn.Module):
         """The linear layer."""
         return self.classifier
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Timm's groups of layers; the new head belongs to the last."""
+    def group_matcher(self, coarse: bool = False) -> Any:
+        """Timm's groups of layers; the new head belongs to the last.
+
+        Raises:
+            AttributeError: timm does not divide this body.
+        """
         matcher = self.body.group_matcher(coarse=coarse)  # type: ignore[operator]
+        if callable(matcher):  # name -> number of its group
+            return lambda name: (
+                matcher(name.removeprefix("body.")) if name.startswith("body.") else math.inf
+            )
         return {name: _below_body(patterns) for name, patterns in matcher.items()}
 
     def no_weight_decay(self) -> set[str]:

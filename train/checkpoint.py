@@ -51,6 +51,10 @@ class ModelCard:
     head: str = "linear"
     bilinear_dim: int = 0
 
+    def __post_init__(self) -> None:
+        if self.head == "bilinear" and self.bilinear_dim < 1:
+            raise ValueError(f"bilinear_dim = {self.bilinear_dim}: expected 1 or more")
+
     @classmethod
     def of(
         cls,

@@ -21,13 +21,14 @@ def layer_groups(model: PhotoClassifier) -> list[list[str]]:
     Raises:
         UsageError: timm does not divide this architecture.
     """
-    matcher = getattr(model.backbone, "group_matcher", None)
-    if matcher is None:
+    try:
+        matcher = model.backbone.group_matcher(coarse=True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
         raise UsageError(
             f"timm does not divide {model.arch} into groups of layers.",
             "Set freeze_stages = 0 and layer_decay = 1.",
-        )
-    groups = group_parameters(model.backbone, matcher(coarse=True))
+        ) from error
+    groups = group_parameters(model.backbone, matcher)
     return [groups[key] for key in sorted(groups)]
 
 

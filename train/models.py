@@ -70,9 +70,10 @@ class PhotoClassifier(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Length of the features that enter the classifier."""
+        """D, length of the features that enter the classifier; 0 where there are several."""
         head = self.backbone.get_classifier()  # type: ignore[operator]
-        return int(getattr(head, "in_features", 0) or getattr(head, "in_channels", 0))
+        weights = head.parameters() if isinstance(head, nn.Module) else ()
+        return next((int(weight.shape[1]) for weight in weights if weight.ndim > 1), 0)
 
     @overload
     def forward(self, images: Tensor, with_features: Literal[False] = False) -> Tensor: ...
@@ -87,6 +88,9 @@ class PhotoClassifier(nn.Module):
 
         With `with_features` also the (N, D) features that enter the classifier, after dropout.
         The cast stands before the transpose: TensorRT refuses to transpose uint8.
+
+        Raises:
+            UsageError: features are asked for, and the architecture has several classifiers.
         """
         pixels = images.float().permute(0, 3, 1, 2)
         normalised = pixels * self.scale + self.shift
@@ -97,13 +101,19 @@ class PhotoClassifier(nn.Module):
 
     def _with_features(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
         """Caught where they enter: timm's own split of the head fails on some architectures."""
+        head = self.backbone.get_classifier()  # type: ignore[operator]
         caught: list[Tensor] = []
-        head: nn.Module = self.backbone.get_classifier()  # type: ignore[operator]
-        handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-        try:
-            logits = self.backbone(normalised)
-        finally:
-            handle.remove()
+        if isinstance(head, nn.Module):
+            handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+            try:
+                logits = self.backbone(normalised)
+            finally:
+                handle.remove()
+        if len(caught) != 1 or caught[0].numel() != len(normalised) * self.num_features:
+            raise UsageError(
+                f"{self.arch} has no single classifier whose features a loss could use.",
+                "Set loss.centre_weight = 0, or choose another arch.",
+            )
         return logits, caught[0].flatten(1)
 
 
@@ -150,7 +160,8 @@ def build_model(
             backbone = timm.create_model(arch, **kwargs)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"timm cannot build {arch} for {size_px} px and {num_classes} classes ({error})."
+            f"timm cannot build {arch} for {size_px} px and {num_classes} classes ({error}).",
+            "Set drop_path_rate = 0." if "drop_path_rate" in str(error) else "Choose another arch.",
         ) from error
     if head == "bilinear":
         backbone = _with_bilinear_head(backbone, arch, size_px, bilinear_dim, drop_rate)

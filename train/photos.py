@@ -13,6 +13,8 @@ from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import DatasetError
 
 __all__ = [
+    "SPLIT_FOLDERS",
+    "SUFFIXES",
     "Photo",
     "dataset_digest",
     "find_photos",
@@ -37,8 +39,8 @@ class Photo:
     """One labelled image file.
 
     Args:
-        path: relative to the dataset's folder, with forward slashes.
-        label: the class folder's name.
+        path: relative to the dataset's folder, with forward slashes; of a list it may leave it.
+        label: the class: its folder's name, or as the list says.
         split: train, val or test; empty until split.
         sha256: of the file's bytes; empty until read.
         width: upright width in pixels; 0 until read.
@@ -64,7 +66,8 @@ def find_photos(root: Path) -> list[Photo]:
     """
     if not root.is_dir():
         raise DatasetError(
-            f"No such folder: {root}.", "Name a folder that holds one folder of images per class."
+            f"No such folder or list: {root}.",
+            "Name a folder that holds one folder of images per class, or a list of images.",
         )
     folders = _subfolders(root)
     splits = [SPLIT_FOLDERS.get(folder.name.lower(), "") for folder in folders]
@@ -103,10 +106,12 @@ def dataset_digest(photos: Iterable[Photo]) -> str:
 
 
 def fingerprint(root: Path, photos: list[Photo]) -> str:
-    """Hex sha256 over the path and bytes of every file, read now: changes when any of them does."""
+    """Hex sha256 over path, label, split and bytes of every file, read now."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(lambda photo: sha256_of_file(root / photo.path), photos)
-        return digest_of_json([[p.path, d] for p, d in zip(photos, digests, strict=True)])
+        return digest_of_json(
+            [[p.path, p.label, p.split, d] for p, d in zip(photos, digests, strict=True)]
+        )
 
 
 def write_index(path: Path, photos: Iterable[Photo]) -> None:

@@ -10,6 +10,7 @@ from serve.contract.errors import RunError, UsageError
 from stillroom.evaluation.reading import read_checked
 from stillroom.run_folder import RunFolder
 from train.evaluate import Predictions
+from train.source import root_of
 
 __all__ = ["STAGES", "Source", "open_source"]
 
@@ -59,11 +60,12 @@ def open_source(target: Path, stage: str | None, photos: Path | None) -> Source:
     Args:
         target: a run folder, or a predictions.csv, in a run or anywhere.
         stage: of STAGES; None takes the student, or the first that there is.
-        photos: the dataset's folder; None takes the run's.
+        photos: the dataset's folder or list; None takes the run's.
 
     Raises:
         UsageError: nothing to evaluate there, or a damaged file.
     """
+    photos = root_of(photos) if photos else None
     if photos is not None and not photos.is_dir():
         raise UsageError(f"No such folder: {photos}.", "Name the dataset's folder with --photos.")
     if target.is_file():
@@ -98,7 +100,7 @@ def _pick_stage(run: RunFolder, stage: str | None) -> str:
 
 def _open_stage(run: RunFolder, stage: str, photos: Path | None) -> Source:
     folder = run.stage(stage)
-    recorded = Path(run.record().get("photos", "")) if _is_run(run) else Path()
+    recorded = root_of(Path(run.record().get("photos", ""))) if _is_run(run) else Path()
     if photos is None and recorded.is_absolute() and recorded.is_dir():
         photos = recorded
     return Source(

@@ -21,7 +21,7 @@ __all__ = ["Group", "Kind", "write_audit_page"]
 
 SHEET_PX = 96  # a photograph on a contact sheet
 MAX_SHEET = 400  # photographs on all contact sheets together
-PER_CLASS = 18
+PER_CLASS = 22
 FOLDED_CLASSES = 20  # with more, contact sheets are folded
 PICTURE_PX = 200  # longer side of a picture of a problem
 MAX_GROUPS = 24  # of each kind that are shown as pictures
@@ -58,6 +58,12 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "Very small pictures",
         "They hold less detail than the smallest useful thumbnail.",
     ),
+}
+BRIEFLY = {
+    "conflict": "under two labels",
+    "leak": "in two splits",
+    "unreadable": "not decoding",
+    "constant": "showing nothing",
 }
 
 
@@ -99,6 +105,11 @@ class Kind:
     total: int
     groups: list[Group]
     lines: list[str]
+
+    @property
+    def is_error(self) -> bool:
+        """Whether `--strict` fails for it."""
+        return self.severity == "error"
 
 
 def write_audit_page(root: Path, photos: list[Photo], audit: dict[str, Any], out: Path) -> None:
@@ -145,16 +156,12 @@ def _state(audit: dict[str, Any]) -> str:
 
 def _headline(audit: dict[str, Any], kinds: list[Kind]) -> str:
     images = f"{count(audit['photos'])} photographs in {count(len(audit['labels']))} classes"
-    errors = [f"{kind.title.lower()} ({count(kind.total)})" for kind in kinds if _is_error(kind)]
+    errors = [f"{count(kind.total)} {BRIEFLY[kind.name]}" for kind in kinds if kind.is_error]
     if errors:
-        return f"{images}. Put right before figures are trusted: {', '.join(errors)}."
+        return f"{images}. To be put right before training: {', '.join(errors)}."
     if audit["problems"]:
         return f"{images}. Nothing is wrong that would spoil figures; some things are worth a look."
     return f"{images}: every file decodes, no picture is there twice, and no class is rare."
-
-
-def _is_error(kind: Kind) -> bool:
-    return kind.severity == "error"
 
 
 def _tiles(audit: dict[str, Any], totals: dict[str, int]) -> list[tuple[str, str, str]]:
@@ -166,7 +173,7 @@ def _tiles(audit: dict[str, Any], totals: dict[str, int]) -> list[tuple[str, str
         ("photographs", count(audit["photos"]), f"{count(len(audit['labels']))} classes"),
         ("train", count(totals["train"]), f"val {count(totals['val'])}, test {totals['test']}"),
         ("imbalance", f"{number(audit['imbalance'])} ×", "largest over smallest class"),
-        ("shorter side", f"{side} px", "half of the photographs have less"),
+        ("shorter side", f"{side} px", "median of the photographs"),
         (
             "problems",
             count(severities.count("error")),

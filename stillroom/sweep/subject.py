@@ -13,7 +13,7 @@ from stillroom.recipe import Recipe, load_recipe
 from stillroom.run import DEFAULT_RECIPE, Request, run_stages
 from stillroom.run_folder import RunFolder
 from train.dataset import Dataset
-from train.photos import find_photos, fingerprint
+from train.source import name_of, open_source, root_of
 
 __all__ = ["Subject", "judged_without_test", "open_subject"]
 
@@ -39,9 +39,7 @@ class Subject:
     @property
     def digest(self) -> str:
         """Of the photographs with their splits."""
-        return digest_of_json(
-            [[photo.path, photo.sha256, photo.split] for photo in self.dataset.photos]
-        )
+        return digest_of_json([[p.path, p.label, p.sha256, p.split] for p in self.dataset.photos])
 
 
 def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> Subject:
@@ -57,7 +55,7 @@ def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> 
         StillroomError: photographs or recipe cannot be used.
     """
     is_run = (target / "run.json").is_file()
-    run = RunFolder(target if is_run else Path("runs") / target.resolve().name)
+    run = RunFolder(target if is_run else Path("runs") / name_of(target))
     record = run.record()
     photos = Path(record["photos"]) if is_run else target.resolve()
     own = load_recipe(run.recipe_path) if record else None
@@ -70,7 +68,7 @@ def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> 
         new = Request(run.path, photos, recipe, kept, "audit")
         run_stages(PIPELINE, Request(run.path, photos, until="audit") if own else new)
     index = run.stage(PIPELINE["audit"].folder) / "index.csv"
-    dataset = Dataset.open(photos, index, asked.data.cache_mib)
+    dataset = Dataset.open(root_of(photos), index, asked.data.cache_mib)
     kept_dataset = judged_without_test(dataset)
     return Subject(run, asked, kept_dataset, len(dataset.photos) - len(kept_dataset.photos))
 
@@ -92,7 +90,7 @@ def judged_without_test(dataset: Dataset) -> Dataset:
 
 def _is_audited(run: RunFolder, photos: Path, recipe: Recipe) -> bool:
     audit = PIPELINE["audit"]
-    key = PIPELINE.key(audit, recipe, run, fingerprint(photos, find_photos(photos)))
+    key = PIPELINE.key(audit, recipe, run, open_source(photos).fingerprint())
     return run.problem(audit.folder, key) is None
 
 

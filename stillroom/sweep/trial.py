@@ -191,6 +191,6 @@ def read_outcome(folder: Path, key: str | None = None) -> Outcome | None:
 
 
 def _key(dataset: Dataset, options: TrainOptions, seed: int) -> str:
-    splits = [[photo.path, photo.split] for photo in dataset.photos]
+    splits = [[photo.path, photo.label, photo.split] for photo in dataset.photos]
     parts = [dataset_digest(dataset.photos), splits, asdict(options), seed]
     return digest_of_json(parts)

@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from serve.contract.errors import DatasetError
 from tests.train.toy import write_photos
 from train.audit import audit_photos
 from train.options import DataOptions
-from train.photos import read_index
+from train.photos import find_photos, read_index
 
 
 @pytest.fixture
@@ -116,3 +118,99 @@ def test_the_digest_names_the_dataset_wherever_it_lies(root: Path, tmp_path: Pat
     with (copy / "bell" / "001.jpg").open("ab") as file:
         file.write(b"\0")  # decodes as before
     assert _audit(copy)["dataset_digest"] != digest
+
+
+def _smaller(source: Path, target: Path) -> None:
+    image = Image.open(source)
+    image.resize((image.width * 9 // 10, image.height * 9 // 10)).save(target, quality=95)
+
+
+def _problems(audit: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+    return [(one["kind"], one["severity"], one["paths"]) for one in audit["problems"]]
+
+
+@pytest.fixture
+def soft(tmp_path: Path) -> Path:
+    """Photographs of soft shapes: a resized copy keeps them."""
+    root = tmp_path / "photos"
+    rng = np.random.default_rng(5)
+    for number in range(24):
+        path = root / "ab"[number % 2] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        levels = rng.integers(20, 200, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(levels).resize((120, 90), Image.Resampling.BICUBIC).save(path)
+    return root
+
+
+def test_a_resized_copy_is_a_warning_and_stays_on_one_side(soft: Path) -> None:
+    _smaller(soft / "a" / "000.png", soft / "a" / "copy.jpg")
+    audit = _audit(soft)
+    assert _problems(audit) == [("near_duplicate", "warning", ["a/000.png", "a/copy.jpg"])]
+    (pair,) = audit["near_duplicates"]
+    assert pair["paths"] == ["a/000.png", "a/copy.jpg"]
+    assert pair["distance"] <= 16
+    assert 0.96 < pair["similarity"] <= 1
+    assert audit["duplicates"] == []
+    assert audit["findings"] == [
+        "1 image looks like another one: resized, compressed again or edited."
+    ]
+
+
+def test_copies_apart_are_left_where_the_split_puts_them(soft: Path) -> None:
+    for path in sorted((soft / "a").iterdir()):
+        _smaller(path, soft / "a" / f"copy-{path.stem}.jpg")
+    assert _audit(soft)["leaks"] == []
+    assert _audit(soft, near_duplicates="apart")["leaks"]
+
+
+def test_a_resized_copy_under_another_label_is_an_error(soft: Path) -> None:
+    _smaller(soft / "a" / "000.png", soft / "b" / "odd.jpg")
+    audit = _audit(soft)
+    assert _problems(audit) == [("conflict", "error", ["a/000.png", "b/odd.jpg"])]
+    assert audit["conflicts"] == [["a/000.png", "b/odd.jpg"]]
+    assert "a/000.png (looks like b/odd.jpg) is filed under a and b." in audit["findings"]
+
+
+def test_equal_and_resized_copies_are_one_group(soft: Path) -> None:
+    shutil.copy(soft / "a" / "000.png", soft / "a" / "same.png")
+    _smaller(soft / "a" / "000.png", soft / "a" / "small.jpg")
+    audit = _audit(soft)
+    paths = ["a/000.png", "a/same.png", "a/small.jpg"]
+    assert _problems(audit) == [("near_duplicate", "warning", paths)]
+    assert len(audit["near_duplicates"]) == 1
+
+
+def test_a_picture_of_nothing_is_an_error_and_a_tiny_one_a_warning(root: Path) -> None:
+    Image.new("RGB", (40, 30), (7, 7, 7)).save(root / "bell" / "black.png")
+    Image.open(root / "bell" / "001.jpg").resize((30, 15)).save(root / "bell" / "tiny.png")
+    audit = _audit(root)
+    assert audit["constant"] == ["bell/black.png"]
+    assert audit["tiny"] == ["bell/tiny.png"]
+    assert ("constant", "error", ["bell/black.png"]) in _problems(audit)
+    assert ("tiny", "warning", ["bell/tiny.png"]) in _problems(audit)
+
+
+def test_aspects_are_measured(root: Path) -> None:
+    Image.open(root / "bell" / "001.jpg").resize((200, 20)).save(root / "bell" / "wide.png")
+    audit = _audit(root)
+    assert audit["schema_version"] == "1.0"
+    assert audit["aspects"]["quantiles"] == [0, 5, 50, 95, 100]
+    assert audit["aspects"]["width_over_height"][-1] == 10.0
+
+
+def test_lists_of_the_splits_lie_beside_the_index(root: Path) -> None:
+    _audit(root)
+    out = root.parent / "out"
+    for split in ("train", "val", "test"):
+        lines = (out / f"{split}.csv").read_text("utf-8").splitlines()
+        assert lines[0] == "path,label"
+        assert lines[1:] == [f"{p.path},{p.label}" for p in read_index(out / "index.csv", split)]
+
+
+def test_photographs_can_be_listed_by_the_caller(root: Path) -> None:
+    listed = [photo for photo in find_photos(root) if photo.label != "clover"]
+    out = root.parent / "out"
+    out.mkdir()
+    audit = audit_photos(root, DataOptions(), seed=0, out=out, photos=listed)
+    assert audit["labels"] == ["aster", "bell"]
+    assert audit["photos"] == 16

@@ -4,23 +4,24 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from timm.models import group_parameters
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.fixres import ClassifierAndLastNorm, last_norm
-from export.graph import write_graph
-from export.options import ExportOptions
 from serve.contract.errors import CheckpointError, UsageError
-from tests.train.toy import PATIENT, SIZE_PX, card_of, fast, lively
+from tests.train.toy import PATIENT, SIZE_PX, card_of, fast, toy_model
 from train.bilinear import CompactBilinear, signed_sqrt
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.freeze import classifier_of
 from train.layers import layer_groups
 from train.models import PhotoClassifier, build_model
+from train.pretrained import load_pretrained
 from train.stage import Dataset, train_teacher
 
 DIM = 64
@@ -138,7 +139,9 @@ def test_the_head_answers_to_what_the_rest_asks_of_a_model(dataset: Dataset) -> 
 def test_a_bilinear_model_learns_and_comes_back_from_its_checkpoint(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    options = fast(head="bilinear", bilinear_dim=DIM, epochs=10, lr=1e-2, layer_decay=0.9)
+    options = fast(
+        head="bilinear", bilinear_dim=DIM, epochs=10, lr=1e-2, layer_decay=0.9, swa_epochs=2
+    )
     metrics = train_teacher(dataset, options, seed=0, out=tmp_path)
     assert metrics["val_top1"] > 0.5
     model, card = load_checkpoint(tmp_path)
@@ -146,18 +149,58 @@ def test_a_bilinear_model_learns_and_comes_back_from_its_checkpoint(
     assert model.head == "bilinear"
 
 
-def test_the_onnx_graph_answers_as_the_model(dataset: Dataset, tmp_path: Path) -> None:
-    model = lively(_model())
-    card = card_of(dataset, model)
-    write_graph(model, card, tmp_path / "model.onnx", opset=ExportOptions().opset)
-    session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    for batch in (1, 3):
-        images = torch.randint(0, 256, (batch, SIZE_PX, SIZE_PX, 3), dtype=torch.uint8)
-        (answer,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-        with torch.no_grad():
-            expected = model(images).numpy()
-        noise = np.square(answer - expected).sum()
-        assert 10 * np.log10(np.square(expected).sum() / max(noise, 1e-30)) > 80
+def test_the_head_has_its_dropout_for_itself() -> None:
+    """timm's networks drop before their own classifier, which is gone."""
+    torch.manual_seed(0)
+    model = build_model(
+        "test_efficientnet", 3, size_px=SIZE_PX, drop_rate=0.5, head="bilinear", bilinear_dim=DIM
+    )
+    model.eval()
+    model.backbone.body.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+    pixels = torch.rand(2, 3, SIZE_PX, SIZE_PX)
+    forward = model.backbone.forward_features
+    assert torch.equal(forward(pixels), forward(pixels))
+    head = model.train().backbone.forward_head
+    dropped = head(forward(pixels), pre_logits=True)
+    assert 0.3 < float((dropped == 0).float().mean()) < 0.7
+
+
+@pytest.mark.parametrize("arch", ["test_efficientnet", "test_resnet"])
+@pytest.mark.parametrize("coarse", [True, False])
+def test_layers_are_grouped_as_under_a_linear_head(arch: str, coarse: bool) -> None:
+    plain, bilinear = toy_model(arch=arch).backbone, _model(arch).backbone
+    expected = group_parameters(plain, plain.group_matcher(coarse), reverse=True)
+    groups = group_parameters(bilinear, bilinear.group_matcher(coarse), reverse=True)
+    body = {n.removeprefix("body."): g for n, g in groups.items() if n.startswith("body.")}
+    head = plain.pretrained_cfg["classifier"]
+    assert body == {n: g for n, g in expected.items() if not n.startswith(f"{head}.")}
+    assert groups["classifier.weight"] == expected[f"{head}.weight"]
+
+
+def test_groups_that_timm_gives_as_a_function_are_understood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = _model()
+    monkeypatch.setattr(
+        model.backbone.body, "group_matcher", lambda coarse: lambda name: name.startswith("layer")
+    )
+    stem, stages, head = layer_groups(model)
+    assert all(name.startswith("body.layer") for name in stages)
+    assert "body.conv1.0.weight" in stem
+    assert set(head) == {"classifier.weight", "classifier.bias"}
+
+
+def test_pretrained_weights_fill_the_body_and_the_classifier_starts_small(tmp_path: Path) -> None:
+    donor = toy_model(5, classes=7, arch="test_resnet").backbone.state_dict()
+    save_file({n: t.contiguous() for n, t in donor.items()}, tmp_path / "weights.safetensors")
+    model = _model()
+    load_pretrained(model, str(tmp_path / "weights.safetensors"))
+    body = model.backbone.body.state_dict()
+    assert all(torch.equal(tensor, donor[name]) for name, tensor in body.items())
+    assert 0 < float(model.backbone.get_classifier().weight.detach().abs().max()) < 0.1
 
 
 def test_architectures_without_feature_maps_are_refused() -> None:
@@ -172,4 +215,21 @@ def test_an_unknown_head_in_a_checkpoint_is_refused(dataset: Dataset, tmp_path: 
     path = tmp_path / "checkpoint.json"
     path.write_text(re.sub('"head": ?"bilinear"', '"head":"quadratic"', path.read_text()))
     with pytest.raises(CheckpointError, match="head of kind 'quadratic'"):
+        load_checkpoint(tmp_path)
+
+
+def test_an_unknown_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="head = 'quadratic': expected linear or bilinear"):
+        build_model("test_resnet", 3, size_px=SIZE_PX, head="quadratic")
+
+
+@pytest.mark.parametrize("dim", [0, -3])
+def test_a_checkpoint_without_a_width_is_damaged(
+    dataset: Dataset, tmp_path: Path, dim: int
+) -> None:
+    model = _model()
+    save_checkpoint(tmp_path, model, card_of(dataset, model))
+    path = tmp_path / "checkpoint.json"
+    path.write_text(re.sub('"bilinear_dim": ?64', f'"bilinear_dim":{dim}', path.read_text()))
+    with pytest.raises(CheckpointError, match="is damaged"):
         load_checkpoint(tmp_path)

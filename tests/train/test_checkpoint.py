@@ -54,6 +54,15 @@ def test_a_model_normalises_as_its_card_says_whatever_timm_says_today(folder: Pa
     assert model.shift.flatten().tolist() == pytest.approx([-0.2, -1 / 3, -3 / 7])
 
 
+def test_a_card_from_before_there_were_heads_means_a_linear_one(folder: Path) -> None:
+    path = folder / "checkpoint.json"
+    value = json.loads(path.read_bytes())
+    assert (value.pop("head"), value.pop("bilinear_dim")) == ("linear", 0)
+    path.write_text(json.dumps(value))
+    model, card = load_checkpoint(folder)
+    assert (model.head, card.head, card.bilinear_dim) == ("linear", "linear", 0)
+
+
 def _refusal(folder: Path) -> CheckpointError:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from timm.layers import DropPath
 from torch import nn
 
 from tests.train.toy import toy_model
 from train.freeze import HeadOnly, TrainAll, classifier_of
+from train.layers import first_groups
+from train.models import build_model
 
 
 def test_head_only_leaves_the_classifier_alone_to_learn() -> None:
@@ -23,6 +26,27 @@ def test_train_all_wakes_everything_again() -> None:
     TrainAll().set_mode(model)
     assert all(p.requires_grad for p in model.parameters())
     assert all(module.training for module in model.modules())
+
+
+def test_nothing_is_dropped_at_random_in_a_frozen_stage() -> None:
+    model = build_model("test_efficientnet", 3, size_px=32, drop_path_rate=0.5)
+    policy = TrainAll(4)
+    policy.freeze(model)
+    policy.set_mode(model)
+    awake = {
+        name for name, m in model.backbone.named_modules() if isinstance(m, DropPath) and m.training
+    }
+    asleep = {
+        name
+        for name, m in model.backbone.named_modules()
+        if isinstance(m, DropPath) and not m.training
+    }
+    frozen = {name.rsplit(".", 1)[0] for name in first_groups(model, 4)}
+    assert awake
+    assert asleep
+    for name in awake | asleep:
+        block = name.rsplit(".", 1)[0]
+        assert (name in asleep) == any(n.startswith(block) for n in frozen)
 
 
 def test_a_model_with_several_heads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,17 @@ def test_the_spread_is_the_published_one() -> None:
     assert torch.allclose(gram, torch.eye(400), atol=1e-4)
 
 
+def test_a_depthwise_convolution_is_drawn_by_the_fans_of_one_channel() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2000, 2000, 3, groups=2000)
+    initialise(layer, "kaiming")
+    assert float(layer.weight.detach().var()) == pytest.approx(2 / 9, rel=0.05)
+    initialise(layer, "xavier")
+    assert float(layer.weight.detach().var()) == pytest.approx(2 / 18, rel=0.05)
+    initialise(layer, "orthogonal")
+    assert torch.allclose(layer.weight.detach().flatten(1).norm(dim=1), torch.ones(2000))
+
+
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="init = 'zeros': expected timm, kaiming, xavier"):
         initialise(toy_model(), "zeros")

@@ -70,6 +70,34 @@ def test_the_rate_falls_by_the_same_factor_from_group_to_group() -> None:
     )
 
 
+def test_what_is_frozen_gets_no_rate() -> None:
+    model = toy_model()
+    TrainAll(2).freeze(model)
+    optimizer = build_optimizer(model, name="sgd", lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    given = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    named = dict(model.backbone.named_parameters())
+    assert given == {id(p) for name, p in named.items() if name not in first_groups(model, 2)}
+
+
+def _undivided(coarse: bool) -> None:
+    raise AssertionError("coarse grouping is not implemented")
+
+
+@pytest.mark.parametrize("matcher", [None, _undivided])
+def test_what_timm_does_not_divide_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, matcher: object
+) -> None:
+    model = toy_model()
+    if matcher is None:
+        monkeypatch.delattr(type(model.backbone), "group_matcher")
+    else:
+        monkeypatch.setattr(model.backbone, "group_matcher", matcher)
+    with pytest.raises(UsageError, match="does not divide test_efficientnet into groups") as e:
+        build_optimizer(model, name="sgd", lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    assert "layer_decay = 1" in e.value.next_step
+    assert first_groups(model, 0) == set()  # not asked for, not needed
+
+
 def test_without_layer_decay_the_optimiser_is_the_plain_one() -> None:
     ours, plain = toy_model(), toy_model()
     one = build_optimizer(ours, name="adamw", lr=0.01, weight_decay=0.1, layer_decay=1.0)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from timm.layers import DropPath
+from torch import nn
 
 from serve.contract.errors import UsageError
 from tests.train.toy import SIZE_PX, toy_model
@@ -15,7 +17,6 @@ from train.models import (
 )
 
 ARCH = "test_efficientnet"
-HEAD = {"backbone.classifier.weight", "backbone.classifier.bias"}
 
 
 def _images(count: int = 2) -> torch.Tensor:
@@ -62,6 +63,14 @@ def test_an_architecture_that_does_not_fit_is_refused_by_name(
         build_model("test_vit", 3, size_px=33)
 
 
+def test_stochastic_depth_that_an_architecture_has_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="timm cannot build vgg11") as caught:
+        build_model("vgg11", 3, size_px=SIZE_PX, drop_path_rate=0.1)
+    assert caught.value.next_step == "Set drop_path_rate = 0."
+    model = build_model(ARCH, 3, size_px=SIZE_PX, drop_path_rate=0.5)
+    assert max(m.drop_prob for m in model.modules() if isinstance(m, DropPath)) > 0.3
+
+
 def test_an_architecture_of_one_size_is_refused_at_another() -> None:
     check_size(toy_model(), 48)
     model = toy_model(arch="test_vit3")
@@ -91,4 +100,58 @@ def test_parameters_and_multiply_adds_are_counted() -> None:
     assert model.training
 
 
-# ---- weights
+# ---- features
+
+
+class _ConvHead(nn.Module):
+    """A network whose classifier is a convolution, as some of timm's are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.fc = nn.Conv2d(8, 5, 1)
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.stem(pixels).mean((2, 3), keepdim=True)).flatten(1)
+
+
+@pytest.mark.parametrize("arch", [ARCH, "test_resnet", "test_vit3", "test_convnext"])
+def test_features_are_what_the_classifier_takes(arch: str) -> None:
+    model, images = toy_model(arch=arch), _images()
+    logits, features = model(images, with_features=True)
+    assert torch.equal(logits, model(images))
+    assert features.shape == (2, model.num_features)
+    assert torch.equal(model.backbone.get_classifier()(features), logits)
+
+
+def test_features_are_those_after_dropout() -> None:
+    model = build_model(ARCH, 3, size_px=SIZE_PX, drop_rate=0.5).train()
+    _, features = model(_images(), with_features=True)
+    assert 0.2 < float((features == 0).float().mean()) < 0.8
+
+
+def test_a_convolution_as_classifier_gives_features_too() -> None:
+    model = PhotoClassifier(_ConvHead(), "conv", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    logits, features = model(_images(), with_features=True)
+    expected = model.backbone.fc(features[..., None, None]).flatten(1)
+    torch.testing.assert_close(logits, expected)
+    assert (logits.shape, features.shape, model.num_features) == ((2, 5), (2, 8), 8)
+
+
+def test_features_of_several_classifiers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = toy_model()
+    heads = (nn.Linear(2, 2), nn.Linear(2, 2))
+    monkeypatch.setattr(model.backbone, "get_classifier", lambda: heads)
+    assert model.num_features == 0
+    with pytest.raises(UsageError, match="test_efficientnet has no single classifier") as caught:
+        model(_images(), with_features=True)
+    assert "centre_weight = 0" in caught.value.next_step
+
+
+def test_taking_features_leaves_no_hook() -> None:
+    model = toy_model()
+    model(_images(), with_features=True)
+    assert not model.backbone.get_classifier()._forward_pre_hooks

@@ -75,7 +75,7 @@ def _refusal(root: Path) -> str:
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     text = _refusal(tmp_path / "nowhere")
-    assert text.startswith(f"No such folder: {tmp_path / 'nowhere'}.")
+    assert text.startswith(f"No such folder or list: {tmp_path / 'nowhere'}.")
     assert "one folder of images per class" in text
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from serve.contract.errors import DatasetError
 from tests.train.toy import PATIENT, toy_photos
+from train.duplicates import groups_of
 from train.photos import Photo
 from train.split import split_photos
 
@@ -109,3 +110,41 @@ def test_copies_of_one_file_do_not_make_a_class() -> None:
     photos = [replace(p, sha256="0" * 64) if p.label == "b" else p for p in photos]
     with pytest.raises(DatasetError, match="The class 'b' has 1 distinct images"):
         _split(photos)
+
+
+@PATIENT
+@given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=25), st.integers(0, 5))
+def test_groups_fall_on_one_side(links: list[tuple[int, int]], seed: int) -> None:
+    photos = toy_photos({"a": 30, "b": 30})
+    groups = {
+        photos[i].sha256: photos[group[0]].sha256 for group in groups_of(60, links) for i in group
+    }
+    try:
+        result = split_photos(
+            photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups
+        )
+    except DatasetError:
+        return  # groups so large that a class is used up
+    sides: dict[str, set[str]] = {}
+    for photo in result:
+        sides.setdefault(groups.get(photo.sha256, photo.sha256), set()).add(photo.split)
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_a_large_group_does_not_fill_a_split_beyond_its_share() -> None:
+    photos = toy_photos({"a": 100, "b": 100})
+    groups = {photo.sha256: photos[0].sha256 for photo in photos[:60]}
+    for seed in range(8):
+        result = split_photos(
+            photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups
+        )
+        counts = Counter((photo.label, photo.split) for photo in result)
+        assert counts["a", "test"] == counts["b", "test"] == 20
+        assert counts["a", "val"] == counts["b", "val"] == 15
+
+
+def test_groups_count_as_one_image_of_a_small_class() -> None:
+    photos = toy_photos({"a": 9, "b": 9})
+    groups = {photo.sha256: photos[9].sha256 for photo in photos[9:]}
+    with pytest.raises(DatasetError, match="The class 'b' has 1 distinct images"):
+        split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=0, groups=groups)

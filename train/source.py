@@ -1,0 +1,116 @@
+"""Where labelled photographs come from: class folders, split folders or list files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serve.contract.errors import DatasetError
+from train.lists import Listing, list_files, read_list, read_split_lists
+from train.photos import SUFFIXES, Photo, find_photos, fingerprint
+
+__all__ = ["Source", "name_of", "open_source", "root_of"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled photographs, before any of them is opened.
+
+    Args:
+        root: the folder that the paths are relative to.
+        photos: sorted by path.
+        places: path -> file and line that name it; empty where no list does.
+    """
+
+    root: Path
+    photos: list[Photo]
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over paths, labels, splits and bytes: changes when any of them does."""
+        return fingerprint(self.root, self.photos)
+
+    def refuse_empty_files(self) -> None:
+        """Name the line of a list whose image has 0 bytes.
+
+        Raises:
+            DatasetError: there is one.
+        """
+        for path, place in self.places.items():
+            if not (self.root / path).stat().st_size:
+                raise DatasetError(
+                    f"{place}: the image {path!r} has 0 bytes.",
+                    "Repair it, remove the line, or leave such images out with "
+                    "data.unreadable=skip.",
+                )
+
+
+def open_source(path: Path) -> Source:
+    """List the photographs of a folder or of a list file.
+
+    Args:
+        path: a folder of class folders or split folders; a folder with train.csv or train.txt (and
+            val, test); or a list, CSV `path,label[,split]` or plain `path label` lines.
+
+    Raises:
+        DatasetError: nothing there that could be used; of a list it names file and line.
+    """
+    if path.is_file():
+        if path.suffix.lower() in SUFFIXES:
+            raise DatasetError(
+                f"{path} is an image, not a list of images.", "Name a folder or a list file."
+            )
+        return _source(path.resolve().parent, read_list(path))
+    files = list_files(path) if path.is_dir() else {}
+    if not files:
+        return Source(path, find_photos(path))
+    try:
+        photos = find_photos(path)
+    except DatasetError as error:
+        if "train" in files:
+            return _source(path, read_split_lists(files))
+        names = ", ".join(file.name for file in files.values())
+        raise DatasetError(
+            f"{error.message} Of its lists ({names}) none is of train.",
+            f"{error.next_step} Or add train.csv.",
+        ) from error
+    if "train" in files:
+        return _agreeing(path, files, photos)
+    return Source(path, photos)
+
+
+def root_of(path: Path) -> Path:
+    """The folder that the paths of a source are relative to, without opening the source."""
+    return path.resolve().parent if path.is_file() else path
+
+
+def name_of(path: Path) -> str:
+    """What a run of it is called: the folder's name, or the list's without its suffix."""
+    path = path.resolve()
+    return path.stem if path.is_file() else path.name
+
+
+def _source(root: Path, listing: Listing) -> Source:
+    places = {photo.path: place for photo, place in listing}
+    return Source(root, [photo for photo, _ in listing], places)
+
+
+def _agreeing(root: Path, files: dict[str, Path], photos: list[Photo]) -> Source:
+    """Lists beside class folders may add the split; what they label otherwise is ambiguous."""
+    source = _source(root, read_split_lists(files))
+    has_splits = any(photo.split for photo in photos)
+    listed, found = (
+        {(photo.path, photo.label, photo.split * has_splits) for photo in each}
+        for each in (source.photos, photos)
+    )
+    differing = sorted(listed ^ found)
+    if not differing:
+        return source
+    path, label, _ = differing[0]
+    by = "the lists" if differing[0] in listed else "the folders"
+    raise DatasetError(
+        f"{root} has class folders and {files['train'].name}, and they differ: {path!r} as "
+        f"{label!r} is in {by} alone.",
+        "Name one list with a column split instead of the folder, or move the lists out.",
+    )
