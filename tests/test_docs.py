@@ -37,7 +37,7 @@ def test_every_command_in_the_documents_exists():
 
 def test_every_variable_in_the_documents_is_a_setting():
     known = {f"STILLROOM_{name.upper()}" for name in Settings.__dataclass_fields__}
-    known |= {"STILLROOM_TEST_PHOTOS", "STILLROOM_SOAK", "STILLROOM_CORPUS"}
+    known |= {"STILLROOM_TEST_PHOTOS", "STILLROOM_SOAK", "STILLROOM_CORPUS", "STILLROOM_CACHE"}
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert set(re.findall(r"STILLROOM_[A-Z_]+[A-Z]", text)) <= known, document.name

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 __all__ = ["BilinearClassifier", "CompactBilinear", "signed_sqrt"]
 
 SEED = 20160627  # of the hashes: fixed, so equal models sketch alike; they are saved all the same
+LENGTH = 16.0  # of what the classifier gets: unit length keeps logits small (arXiv:1703.09507)
 EPS = 1e-6  # gives the root a finite slope at zero: rounding errors of empty bins stay small
 
 
@@ -111,7 +112,7 @@ class BilinearClassifier(nn.Module):
 
     def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
         """(N, C, h, w) -> (N, K) logits, or the (N, dim) features before them."""
-        features: Tensor = self.head_drop(self.global_pool(maps))
+        features: Tensor = self.head_drop(self.global_pool(maps) * LENGTH)
         return features if pre_logits else self.classifier(features)
 
     def get_classifier(self) -> nn.Module:

@@ -100,3 +100,12 @@ def test_the_lists_of_a_run_serve_as_input_in_the_folder_of_photographs(
     assert outcome.code == 0, outcome.err
     before = read_index(first / "data" / "index.csv")
     assert read_index(second / "data" / "index.csv") == before  # the split is the lists' own
+
+
+def test_parity_takes_a_list_of_images(stillroom, tiny_run, tiny_photos, tmp_path):
+    index = read_index(tiny_run / "data" / "index.csv", "test")[:5]
+    lines = [f"{tiny_photos / photo.path} {number}" for number, photo in enumerate(index)]
+    (tmp_path / "few.txt").write_text("\n".join(lines))
+    outcome = stillroom("parity", tiny_run, "--photos", tmp_path / "few.txt")
+    assert outcome.code == 0, outcome.err
+    assert "parity passed: 5 of 5 answers" in outcome.out

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compress.fixres import ClassifierAndLastNorm, last_norm
 from serve.contract.errors import CheckpointError, UsageError
 from tests.train.toy import PATIENT, SIZE_PX, card_of, fast, toy_model
-from train.bilinear import CompactBilinear, signed_sqrt
+from train.bilinear import LENGTH, CompactBilinear, signed_sqrt
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.freeze import classifier_of
 from train.layers import layer_groups
@@ -108,9 +108,11 @@ def test_gradients_are_finite_even_at_zero() -> None:
 
 
 def test_half_precision_around_it_does_not_reach_the_transform() -> None:
-    pooling, maps = CompactBilinear(6, DIM), _maps(6)
+    pooling, maps = CompactBilinear(6, DIM), _maps(6).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(pooling.sketch(maps), pooling.sketch(maps.float()))
+        sketch, features = pooling.sketch(maps), pooling(maps)
+    assert sketch.dtype == features.dtype == torch.float32
+    assert torch.equal(sketch, pooling.sketch(maps.float()))
 
 
 # ---- the model
@@ -122,6 +124,7 @@ def test_the_head_answers_to_what_the_rest_asks_of_a_model(dataset: Dataset) -> 
     logits, features = model(images, with_features=True)
     assert torch.equal(logits, model(images))
     assert features.shape == (2, DIM) == (2, model.num_features)
+    assert torch.allclose(features.norm(dim=1), torch.full((2,), LENGTH))
     assert (model.head, model.num_classes) == ("bilinear", 3)
     assert classifier_of(model).in_features == DIM
     groups = layer_groups(model)

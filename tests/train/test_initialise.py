@@ -33,7 +33,9 @@ def test_the_spread_is_the_published_one() -> None:
     """Kaiming, fan out, gain of ReLU: variance 2 / fan_out; Xavier: 2 / (fan_in + fan_out)."""
     torch.manual_seed(0)
     layer = nn.Linear(400, 600)
+    assert layer.bias.detach().any()
     initialise(layer, "kaiming")
+    assert not layer.bias.detach().any()
     assert float(layer.weight.detach().var()) == pytest.approx(2 / 600, rel=0.05)
     initialise(layer, "xavier")
     assert float(layer.weight.detach().var()) == pytest.approx(2 / 1000, rel=0.05)
