@@ -99,11 +99,11 @@ GROUPS: dict[str, dict[str, Arm]] = {
 }
 
 
-def options_of(arm: Arm) -> TrainOptions:
+def options_of(arm: Arm, base: TrainOptions = BASE) -> TrainOptions:
     """The base options with an arm's changes."""
     inner = {k.split(".")[1]: v for k, v in arm.changes.items() if k.startswith("augment.")}
     outer = {k: v for k, v in arm.changes.items() if not k.startswith("augment.")}
-    return replace(BASE, **outer, augment=replace(BASE.augment, **inner))
+    return replace(base, **outer, augment=replace(base.augment, **inner))
 
 
 def thinned(dataset: Dataset, per_class: Callable[[int, int], int]) -> Dataset:
@@ -220,7 +220,7 @@ def conditions(options: TrainOptions, dataset: Dataset, seeds: int, train_photos
 
 
 def run_group(
-    group: str, dataset: Dataset, out: Path, seeds: int
+    group: str, dataset: Dataset, out: Path, seeds: int, base: TrainOptions = BASE
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Train all arms of a group, seed by seed, and return the table's lines."""
     arms = GROUPS[group]
@@ -228,7 +228,7 @@ def run_group(
         for name, arm in arms.items():
             data = data_of(arm, dataset)
             print(f"== {group}: {name}, seed {seed}", flush=True)
-            train_arm(data, options_of(arm), _folder(out, group, name, seed), seed)
+            train_arm(data, options_of(arm, base), _folder(out, group, name, seed), seed)
     targets = dataset.targets("test")
     right: dict[str, NDArray[np.bool_]] = {}
     wall_s: dict[str, list[float]] = {}
@@ -236,7 +236,7 @@ def run_group(
         folders = [_folder(out, group, name, seed) for seed in range(seeds)]
         if group == "averages":
             parts = [
-                right_by_candidate(data_of(arm, dataset), options_of(arm), folder, seed)
+                right_by_candidate(data_of(arm, dataset), options_of(arm, base), folder, seed)
                 for seed, folder in enumerate(folders)
             ]
             for key in parts[0]:
@@ -254,6 +254,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     parser.add_argument("--arms", choices=GROUPS, nargs="+", default=["methods"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--epochs", type=int, default=BASE.epochs, help="of all layers; an --out each"
+    )
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
     data = args.out / "data"
@@ -261,11 +264,12 @@ def main() -> None:
         data.mkdir(parents=True, exist_ok=True)
         audit_photos(args.photos, DataOptions(), seed=0, out=data)
     dataset = Dataset.open(args.photos, data / "index.csv", 2048)
+    base = replace(BASE, epochs=args.epochs)
     lines: list[str] = []
     for group in args.arms:
-        rows, _ = run_group(group, dataset, args.out, args.seeds)
+        rows, _ = run_group(group, dataset, args.out, args.seeds, base)
         fitted = len(data_of(next(iter(GROUPS[group].values())), dataset).of_split("train"))
-        lines += [f"## {group}", "", conditions(BASE, dataset, args.seeds, fitted), "", *rows, ""]
+        lines += [f"## {group}", "", conditions(base, dataset, args.seeds, fitted), "", *rows, ""]
         print("\n".join(lines), flush=True)
     if args.table:
         args.table.write_text("\n".join(lines), encoding="utf-8")
