@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from serve.contract.digest import sha256_of_file
 from stillroom.graph import Built, Context, Graph, Stage
 from stillroom.recipe import Recipe
 
@@ -154,20 +152,11 @@ def _training_options(section: str) -> Any:
     """Options of a training stage without those that cannot change its result."""
 
     def options(recipe: Recipe) -> dict[str, Any]:
-        values = asdict(getattr(recipe, section))
-        del values["workers"]
-        values["weights"] = _named_weights(values["weights"])
-        return values
+        from train.options import deciding
+
+        return deciding(getattr(recipe, section))
 
     return options
-
-
-def _named_weights(source: str) -> str:
-    """Where weights come from; a file by its digest, for its path says nothing of what is in it."""
-    path = Path(source)
-    if source in ("none", "hub", "package") or not path.is_file():
-        return source
-    return f"sha256:{sha256_of_file(path)}"
 
 
 def _student_options(recipe: Recipe) -> dict[str, Any]:

@@ -126,7 +126,7 @@ Views = TrainingViews | FixedViews
 
 
 def build_loader(
-    views: Views, batches: Iterable[list[Key]], *, workers: int
+    views: Views, batches: Iterable[list[Key]], *, workers: int, poll_s: float = 0.0
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """One loader for a whole training: it yields the batches in their order.
 
@@ -134,6 +134,7 @@ def build_loader(
         views: of the photographs.
         batches: keys of each batch.
         workers: loader processes; 0 loads in this one.
+        poll_s: without a batch, after which the workers are said to be late; 0 waits for ever.
 
     Yields:
         images (N, size, size, 3) uint8 and labels (N,) int64.
@@ -145,6 +146,7 @@ def build_loader(
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
+        timeout=poll_s if workers else 0,
         worker_init_fn=_leave_signals_to_the_parent,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from serve.contract.digest import digest_of_json
 from serve.contract.preprocess import PreprocessSpec
 from train.augment import random_view
 from train.batches import PhotoStore, TrainingViews, View, pixels_of
@@ -20,7 +21,7 @@ from train.initialise import initialise
 from train.loop import Fitted, Listener, Phase, Scores, fit
 from train.models import PhotoClassifier, build_model, check_size
 from train.objective import Objective, build_objective
-from train.options import TrainOptions
+from train.options import TrainOptions, deciding
 from train.order import draws_per_class, sizes_px
 from train.photos import dataset_digest
 from train.plan import plan_of
@@ -31,6 +32,7 @@ __all__ = [
     "Trained",
     "build_views",
     "fit_model",
+    "lineage_of",
     "phases_of",
     "pick_device",
     "prepare_model",
@@ -90,8 +92,11 @@ def fit_model(
     kept: dict[str, str] = {}
     candidates: dict[str, dict[str, Scores]] = {}
     phases = phases_of(dataset, model, options, objective, seed)
+    lineage = lineage_of(dataset, options, seed)
     for phase in phases:
-        fitted = fit(phase, model, views, validate=validate, folder=out, listen=listen)
+        fitted = fit(
+            phase, model, views, validate=validate, folder=out, listen=listen, lineage=lineage
+        )
         kept[phase.name], candidates[phase.name] = fitted.kept, fitted.candidates
         if phase.name == HEAD and phase is not phases[-1]:
             continue  # the next phase starts from it, better or worse
@@ -109,6 +114,14 @@ def fit_model(
     assert best is not None  # the options have at least one epoch, so there is a phase
     names = [phase.name for phase in phases]
     return Trained(model, card, best[0].scores, kept, candidates, names)
+
+
+def lineage_of(dataset: Dataset, options: TrainOptions, seed: int) -> dict[str, str]:
+    """Digests of what decides a training: its recipe and its photographs."""
+    return {
+        "recipe_digest": digest_of_json({"seed": seed, **deciding(options)}),
+        "dataset_digest": dataset_digest(dataset.photos),
+    }
 
 
 def prepare_model(dataset: Dataset, options: TrainOptions, seed: int) -> PhotoClassifier:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,13 @@ from torch import Tensor
 from serve.contract.errors import DatasetError, Interrupted
 from train.averaging import Candidate, Scores, choose, measure_norms, norms_that_move
 from train.batches import Views, build_loader
+from train.feed import feed
 from train.freeze import FreezePolicy
 from train.interrupt import stop_on_signal
 from train.models import PhotoClassifier
 from train.objective import Objective
 from train.order import Order, some_batches
+from train.pace import TIMINGS, Pace
 from train.plan import Plan
 from train.progress import say, steps
 from train.training import Listener, Training, Validate
@@ -66,6 +67,7 @@ def fit(
     validate: Validate,
     folder: Path,
     listen: Listener | None = None,
+    lineage: Mapping[str, str] | None = None,
 ) -> Fitted:
     """Train a model in place, resuming from `folder` where an earlier call was stopped.
 
@@ -76,12 +78,14 @@ def fit(
         validate: scores a model at the end of each epoch.
         folder: its hidden folder `.{name}` gets metrics.jsonl and the state to resume from.
         listen: gets each epoch's record as metrics.jsonl has it.
+        lineage: digests of the recipe and the dataset; a state of others is not resumed from.
 
     Returns:
         Which of the last weights and their averages was kept: where the validation loss is lowest.
 
     Raises:
         DatasetError: fewer photographs than one batch.
+        CheckpointError: the state in `folder` belongs to another recipe or dataset.
         Interrupted: a signal came; the state is saved.
         StillroomError: the loss is not finite.
     """
@@ -100,7 +104,7 @@ def fit(
             "Lower batch_size.",
         )
     training = Training(phase.name, model, phase.objective, phase.policy, plan, order.per_epoch)
-    training.resume(folder / f".{phase.name}")
+    training.resume(folder / f".{phase.name}", lineage)
     _run(training, views, order.starting_at(training.done), validate, listen)
     fitted = _keep_best(training, views, validate)
     if len(fitted.candidates) > 1:
@@ -113,24 +117,25 @@ def _run(
     training: Training, views: Views, order: Order, validate: Validate, listen: Listener | None
 ) -> None:
     """The epochs that are left."""
-    loader = build_loader(views, order, workers=training.plan.workers)
+    plan = training.plan
+    pace = Pace(training.folder / TIMINGS)
+    batches = feed(views, order, workers=plan.workers)
     with steps(training.name, training.total) as bar, stop_on_signal() as stop:
         bar.advance(training.done)
-        clock = _Clock()
-        for images, labels in loader:
+        for images, labels in pace.watched(batches):
             loss = training.step(images, labels)
-            bar.advance(1, f"loss {loss:.3f}  {clock.rate(len(images)):.0f} img/s")
+            pace.count(len(images))
+            bar.advance(1, f"loss {loss:.3f}  {pace}")
             if training.at_epoch_end:
+                pace.end_steps()
                 record = training.end_epoch(validate)
-                bar.write(training.line(record))
-            if training.at_epoch_end or stop:
+                bar.write(f"{training.line(record)}  {pace.line}")
+                pace.end_epoch(record["epoch"], training.name)
+            if training.at_epoch_end or stop or pace.save_due(plan.save_minutes):
                 training.save()
+                pace.saved()
             if stop:
-                raise Interrupted(
-                    f"Stopped at step {training.done} of {training.total} of {training.name}; "
-                    "everything is saved.",
-                    "Run the same command again to go on.",
-                )
+                raise Interrupted(training.stopped(), "Run the same command again to go on.")
             if training.at_epoch_end and listen is not None:
                 listen(record)
 
@@ -174,15 +179,3 @@ def _measured(
     with torch.autocast(model.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
         measure_norms(model, norms, images)
     return model
-
-
-class _Clock:
-    """Images a second, over the whole training since (re)start."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._images = 0
-
-    def rate(self, images: int) -> float:
-        self._images += images
-        return self._images / (time.perf_counter() - self._start)

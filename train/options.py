@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["AugmentOptions", "DataOptions", "LossOptions", "TrainOptions"]
+from serve.contract.digest import sha256_of_file
+
+__all__ = ["AugmentOptions", "DataOptions", "LossOptions", "TrainOptions", "deciding"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class TrainOptions:
     clip_norm: float = 5.0  # largest gradient norm; 0 = off
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
     workers: int = 1  # loader processes; 0 loads in the training process
+    save_minutes: float = 10.0  # between two saves within an epoch; every epoch's end is saved
     loss: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
@@ -125,6 +129,7 @@ class TrainOptions:
         _check_at_least(self, 0 if self.head_epochs else 1, "epochs")
         _check_at_least(self, 0, "swa_epochs", "precise_bn_images", "l1", "weight_decay", "min_lr")
         _check_at_least(self, 0, "warmup_epochs", "clip_norm", "workers", "swa_lr", "decay_epochs")
+        _check_at_least(self, 0, "save_minutes")
         if self.bilinear_dim < 16:
             raise ValueError(f"bilinear_dim = {self.bilinear_dim}: expected 16 or more")
         if not 0 < self.crop_pct <= 1:
@@ -146,6 +151,19 @@ class TrainOptions:
     def eval_size_px(self) -> int:
         """Side of the square that evaluation sees, in pixels."""
         return self.test_size_px or self.train_size_px
+
+
+def deciding(options: TrainOptions) -> dict[str, Any]:
+    """The options that decide what a training ends with, as JSON.
+
+    Weights in a file count by its digest, for its path says nothing of what is in it.
+    """
+    values = asdict(options)
+    del values["workers"], values["save_minutes"]
+    source = values["weights"]
+    if source not in ("none", "hub", "package") and Path(source).is_file():
+        values["weights"] = f"sha256:{sha256_of_file(Path(source))}"
+    return values
 
 
 def _check_within(options: Any, low: float, high: float, *names: str) -> None:

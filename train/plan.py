@@ -43,6 +43,7 @@ class Plan:
     size_px: int = 0
     precision: str = "fp32"
     workers: int = 0
+    save_minutes: float = 10.0
     seed: int = 0
 
     def schedule_of(self, per_epoch: int) -> Schedule:
@@ -96,5 +97,6 @@ def plan_of(options: TrainOptions, seed: int) -> Plan:
         size_px=options.train_size_px,
         precision=precision,
         workers=options.workers,
+        save_minutes=options.save_minutes,
         seed=seed,
     )

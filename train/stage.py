@@ -17,6 +17,7 @@ from train.loop import Listener, Scores
 from train.models import PhotoClassifier
 from train.objective import Objective
 from train.options import TrainOptions
+from train.pace import TIMINGS
 from train.training import METRICS
 
 __all__ = [
@@ -96,6 +97,8 @@ def finish(
     (out / "evaluation.json").write_bytes(canonical_json({**evaluation, "training": extra}))
     logs = [(out / f".{phase}" / METRICS).read_bytes() for phase in phases]
     (out / METRICS).write_bytes(b"".join(logs))
+    timings = [path.read_bytes() for p in phases if (path := out / f".{p}" / TIMINGS).exists()]
+    (out / TIMINGS).write_bytes(b"".join(timings))
     test = evaluation["test"]
     return {
         "test_top1": test["top1"],

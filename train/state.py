@@ -1,8 +1,15 @@
-"""The state of an unfinished training: saved whole or not at all, and resumed exactly."""
+"""The state of an unfinished training: saved whole or not at all, and resumed exactly.
+
+A state is a folder with the tensors (safetensors) and a record (JSON) that names their digest and
+its own. It counts once the folder has its final name: it is written under another name, forced to
+disk and renamed, so a crash at any point leaves the older states. The newest one that verifies is
+resumed from.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +21,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from serve.contract.digest import canonical_json, sha256_of_file
+from serve.contract.digest import canonical_json, digest_of_json, sha256_of_file
+from serve.contract.errors import CheckpointError
 from serve.contract.manifest import fsync_folder, fsync_path
+from train.progress import say
 
-__all__ = ["Progress", "load_state", "save_state"]
+__all__ = ["Progress", "load_state", "save_state", "saved_steps"]
 
 PREFIX = ".state-"
+PARTIAL = ".partial"
 TENSORS = "state.safetensors"
 RECORD = "state.json"
+VERSION = 1
+KEEP = 2  # newest states; the best of all is kept beside them
+SPARE_BYTES = 2**20  # that must stay free on the disk
 
 
 @dataclass(frozen=True)
@@ -47,17 +60,23 @@ def save_state(
     *,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
+    lineage: Mapping[str, str] | None = None,
+    val_loss: float | None = None,
+    keep: int = KEEP,
 ) -> None:
-    """Write the state beside older ones, then remove those.
-
-    A state counts once its folder has its final name: it is written under another name, forced to
-    disk and renamed, so a crash at any point leaves the older state.
+    """Write a state, then remove all but the `keep` newest and the one of lowest `val_loss`.
 
     Args:
         folder: of the phase.
         progress: how far it is.
         modules: by a name without a dot: the model, its averages, an objective that learns.
         optimizer: of the phase.
+        lineage: what the state belongs to: digests of the recipe and the dataset.
+        val_loss: where this state was validated.
+        keep: newest states that stay; at least 1.
+
+    Raises:
+        OSError: no space is left, or the folder cannot be written; older states are untouched.
     """
     tensors = {
         f"{key}.{name}": tensor
@@ -65,51 +84,124 @@ def save_state(
         for name, tensor in module.state_dict().items()
     }
     moments, groups = _flatten(optimizer.state_dict())
-    tensors |= moments
-    final = folder / f"{PREFIX}{progress.step:09d}"
-    partial = folder / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, partial / TENSORS)
-    record = {
-        "step": progress.step,
-        "sums": progress.sums,
-        "log_bytes": progress.log_bytes,
-        "plateau": progress.plateau,
-        "optimizer": groups,
-        "sha256": sha256_of_file(partial / TENSORS),
-    }
-    (partial / RECORD).write_bytes(canonical_json(record))
-    fsync_folder(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    host = {n: t.detach().cpu().contiguous() for n, t in (tensors | moments).items()}
+    final, partial = folder / f"{PREFIX}{progress.step:09d}", folder / PARTIAL
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _check_space(partial, sum(tensor.nbytes for tensor in host.values()))
+        save_file(host, partial / TENSORS)
+        record = {
+            "version": VERSION,
+            "step": progress.step,
+            "sums": progress.sums,
+            "log_bytes": progress.log_bytes,
+            "plateau": progress.plateau,
+            "lineage": dict(lineage or {}),
+            "val_loss": val_loss,
+            "optimizer": groups,
+            "sha256": sha256_of_file(partial / TENSORS),
+        }
+        record["digest"] = digest_of_json(record)
+        (partial / RECORD).write_bytes(canonical_json(record))
+        fsync_folder(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except SafetensorError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(str(error)) from error
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     fsync_path(folder)
-    for other in folder.glob(f"{PREFIX}*"):
-        if other != final:  # older, or newer and damaged
-            shutil.rmtree(other)
+    _prune(folder, final, keep)
 
 
 def load_state(
-    folder: Path, *, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+    folder: Path,
+    *,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    lineage: Mapping[str, str] | None = None,
 ) -> Progress:
-    """Restore the newest state that is whole; the start of the training where there is none."""
+    """Restore the newest state that verifies; the start of the training where there is none.
+
+    Raises:
+        CheckpointError: the state is whole but belongs to another recipe or dataset.
+    """
     for saved in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
         try:
-            record: dict[str, Any] = json.loads((saved / RECORD).read_bytes())
+            record = _read_record(saved)
             if record["sha256"] != sha256_of_file(saved / TENSORS):
-                continue
+                raise ValueError("its tensors are not those that were saved")
             tensors = load_file(saved / TENSORS)
             progress = Progress(
                 record["step"], record["sums"], record["log_bytes"], tuple(record["plateau"])
             )
             moments = _unflatten(tensors, record["optimizer"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            say(f"  {saved.name} is damaged and not used ({error}).")
             continue
+        _check_lineage(saved, record["lineage"], lineage)
         for key, module in modules.items():
             module.load_state_dict(_below(f"{key}.", tensors))
         optimizer.load_state_dict(moments)
         return progress
     return Progress()
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Steps of the states in a phase's folder, whole or not, in order."""
+    return sorted(int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*"))
+
+
+def _read_record(saved: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((saved / RECORD).read_bytes())
+    if record["version"] != VERSION:
+        raise ValueError(f"its version is {record['version']}, this stillroom reads {VERSION}")
+    if record["digest"] != digest_of_json({k: v for k, v in record.items() if k != "digest"}):
+        raise ValueError("its record is not the one that was saved")
+    return record
+
+
+def _check_lineage(
+    saved: Path, found: Mapping[str, str], expected: Mapping[str, str] | None
+) -> None:
+    for key, value in (expected or {}).items():
+        if found.get(key) != value:
+            raise CheckpointError(
+                f"{saved} is of a training with another {key.removesuffix('_digest')}.",
+                f"Go on with that one, or remove {saved.parent} to start anew.",
+            )
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE_BYTES:
+        raise OSError(
+            f"no space left: a state takes {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
+        )
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    """Remove what is older than the `keep` newest, but for the best, and what is newer: damaged."""
+    older = sorted((p for p in folder.glob(f"{PREFIX}*") if p.name < newest.name), reverse=True)
+    stay = {newest, *older[: keep - 1]}
+    losses = {path: _val_loss(path) for path in (newest, *older)}
+    best = min(losses, key=lambda path: losses[path])
+    if losses[best] < math.inf:
+        stay.add(best)
+    for path in folder.glob(f"{PREFIX}*"):
+        if path not in stay:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _val_loss(saved: Path) -> float:
+    try:
+        value = _read_record(saved)["val_loss"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
+    return math.inf if value is None else float(value)
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from train.models import PhotoClassifier
 from train.nonfinite import diagnose_weights, explain
 from train.objective import Objective, StepOutput
 from train.plan import Plan
+from train.progress import say
 from train.schedule import Plateau
 from train.seed import derive_seed
-from train.state import Progress, load_state, save_state
+from train.state import Progress, load_state, save_state, saved_steps
 
 __all__ = ["METRICS", "Listener", "Training", "Validate"]
 
@@ -78,6 +79,8 @@ class Training:
         self._learning = [p for p in model.parameters() if p.requires_grad]
         self._decayed = [p for p in self._learning if p.ndim > 1]
         self.done = 0
+        self._val_loss: float | None = None  # of the weights as they are now
+        self._unsaved = ""  # why the last save failed
         self._sums: dict[str, float] = {}
 
     @property
@@ -85,11 +88,17 @@ class Training:
         """Whether the last step was the last of an epoch."""
         return self.done % self.per_epoch == 0
 
-    def resume(self, folder: Path) -> None:
-        """Go on from the state in `folder`, or start there."""
+    def resume(self, folder: Path, lineage: Mapping[str, str] | None = None) -> None:
+        """Go on from the state in `folder`, or start there.
+
+        Raises:
+            CheckpointError: the state there belongs to another recipe or dataset.
+        """
         folder.mkdir(exist_ok=True)
-        self._folder, self._log = folder, folder / METRICS
-        progress = load_state(folder, modules=self._modules(), optimizer=self._optimizer)
+        self.folder, self._log, self._lineage = folder, folder / METRICS, lineage
+        progress = load_state(
+            folder, modules=self._modules(), optimizer=self._optimizer, lineage=lineage
+        )
         self.done, self._sums = progress.step, dict(progress.sums)
         best, self._plateau.waited, self._plateau.decays = progress.plateau
         self._plateau.best = math.inf if best is None else best
@@ -121,6 +130,7 @@ class Training:
             raise self._explain(images, labels, seed)
         self._optimizer.step()
         self.done += 1
+        self._val_loss = None
         if self._ema is not None:
             self._ema.update(self.model, step=self.done)
         hits = output.logits.detach().argmax(1) == _class_numbers(labels)
@@ -142,6 +152,7 @@ class Training:
         with self._log.open("a") as file:
             file.write(json.dumps(record) + "\n")
         self._sums = {}
+        self._val_loss = scores["val_loss"]
         if not math.isfinite(scores["val_loss"]):
             raise self._explain_validation()
         return record
@@ -164,7 +175,10 @@ class Training:
         return weights
 
     def save(self) -> None:
-        """Save the state, to be found by `resume`."""
+        """Save the state, to be found by `resume`; without space the older ones stay, and so do we.
+
+        A training must not end because a disk is full for an hour.
+        """
         fsync_path(self._log)  # the state names its length
         plateau = self._plateau
         best = plateau.best if math.isfinite(plateau.best) else None
@@ -174,7 +188,31 @@ class Training:
             self._log.stat().st_size,
             (best, plateau.waited, plateau.decays),
         )
-        save_state(self._folder, progress, modules=self._modules(), optimizer=self._optimizer)
+        try:
+            save_state(
+                self.folder,
+                progress,
+                modules=self._modules(),
+                optimizer=self._optimizer,
+                lineage=self._lineage,
+                val_loss=self._val_loss,
+            )
+        except OSError as error:
+            self._unsaved = str(error)
+            say(f"  Step {self.done} could not be saved: {error}. {self._kept()}")
+        else:
+            self._unsaved = ""
+
+    def stopped(self) -> str:
+        """What to say when a signal ended the training, after the save."""
+        where = f"Stopped at step {self.done} of {self.total} of {self.name}"
+        if not self._unsaved:
+            return f"{where}; everything is saved."
+        return f"{where}, which could not be saved: {self._unsaved}. {self._kept()}"
+
+    def _kept(self) -> str:
+        states = saved_steps(self.folder)
+        return f"The state of step {states[-1]} is kept." if states else "Nothing was saved yet."
 
     @property
     def _mixes(self) -> bool:
@@ -223,7 +261,7 @@ class Training:
             labels,
             seed=seed,
             precision=self.plan.precision,
-            folder=self._folder.parent.parent / f"nonfinite-{self.name}-step-{self.done + 1}",
+            folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{self.done + 1}",
             step=self.done,
             phase=self.name,
         )
