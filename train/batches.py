@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
 from train.order import Key
 from train.photos import Photo
+from train.pixel_cache import open_pixels, read_photo
 from train.seed import generator
 
 __all__ = [
@@ -34,46 +35,27 @@ View = Callable[[Image.Image, int, np.random.Generator], NDArray[np.uint8]]  # i
 
 
 class PhotoStore:
-    """Decoded photographs by position: kept in memory up to a limit, else decoded when asked for.
+    """Decoded photographs by position: from the cache where they fit, else decoded when asked for.
 
     Args:
         root: the dataset's folder.
         photos: whose `path` is below it.
         keep_px: photographs are shrunk so that the shorter side is at most this; 0 keeps all.
-        cache_mib: memory for decoded photographs.
+        cache_mib: for decoded photographs, on disk.
     """
 
     def __init__(self, root: Path, photos: list[Photo], *, keep_px: int, cache_mib: int) -> None:
-        self._paths = [root / photo.path for photo in photos]
-        self._keep_px = keep_px
-        size = sum(self._kept_bytes(photo) for photo in photos)
-        self._kept: list[NDArray[np.uint8]] = []
-        if size <= cache_mib * 2**20:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                self._kept = list(
-                    pool.map(lambda path: np.asarray(self._decode(path)), self._paths)
-                )
+        self._root, self._photos, self._keep_px = root, photos, keep_px
+        self._kept = open_pixels(root, photos, keep_px=keep_px, limit_mib=cache_mib)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._photos)
 
     def __getitem__(self, position: int) -> Image.Image:
-        if self._kept:
+        if self._kept is not None:
             return Image.fromarray(self._kept[position])
-        return self._decode(self._paths[position])
-
-    def _decode(self, path: Path) -> Image.Image:
-        image = decode(path.read_bytes())
-        shorter = min(image.size)
-        if not self._keep_px or shorter <= self._keep_px:
-            return image
-        scale = self._keep_px / shorter
-        size = (round(image.width * scale), round(image.height * scale))
-        return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-
-    def _kept_bytes(self, photo: Photo) -> float:
-        scale = min(1.0, self._keep_px / min(photo.width, photo.height)) if self._keep_px else 1.0
-        return 3 * photo.width * photo.height * scale**2
+        photo = self._photos[position]
+        return read_photo(self._root / photo.path, photo, self._keep_px)
 
 
 class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):

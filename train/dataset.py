@@ -20,7 +20,7 @@ class Dataset:
     Args:
         root: the folder that the paths are relative to.
         photos: with labels and splits.
-        cache_mib: memory for decoded training photographs.
+        cache_mib: of the disk, for decoded training photographs.
     """
 
     root: Path

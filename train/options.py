@@ -19,7 +19,7 @@ class DataOptions:
     test_fraction: float = 0.2  # of each class; used where there is no test folder
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
-    cache_mib: int = 2048  # decoded training photographs kept in memory, at most
+    cache_mib: int = 2048  # decoded training photographs kept on disk, at most; 0: none
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,17 @@ def decode(
     data: bytes,
     background: tuple[int, int, int] = (255, 255, 255),
     limits: DecodeLimits = DEFAULT_LIMITS,
+    *,
+    at_least_px: int = 0,
 ) -> Image.Image:
     """Decode an image file to an upright 8-bit RGB image.
+
+    Args:
+        data: the file, unchanged.
+        background: behind transparent pixels.
+        limits: refused above these.
+        at_least_px: JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, while no side is shorter
+            than this. 0 decodes every pixel, as evaluation and serving do.
 
     Raises:
         ImageError: as `preprocess`.
@@ -155,6 +164,8 @@ def decode(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; the pixels are checked
+            if at_least_px:
+                image.draft(None, (at_least_px, at_least_px))  # has an effect on JPEG alone
             image.load()
             upright = ImageOps.exif_transpose(image)
     except ImageError:
