@@ -136,8 +136,10 @@ def _run(
                 pace.saved()
             if stop:
                 raise Interrupted(training.stopped(), "Run the same command again to go on.")
-            if training.at_epoch_end and listen is not None:
-                listen(record)
+            if training.at_epoch_end:
+                if listen is not None:
+                    listen(record)
+                pace.start_epoch()
 
 
 def _keep_best(training: Training, views: Views, validate: Validate) -> Fitted:

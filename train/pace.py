@@ -29,7 +29,7 @@ class Pace:
         self._log = log
         self._saved_s = time.perf_counter()
         self._ended: dict[str, float] = {}
-        self._start()
+        self.start_epoch()
 
     def watched(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, and count how long each was waited for."""
@@ -67,11 +67,10 @@ class Pace:
         }
 
     def end_epoch(self, epoch: int, phase: str) -> None:
-        """Write the epoch's line, and start the next one."""
+        """Write the epoch's line."""
         entry = {"phase": phase, "epoch": epoch, **self._ended, **peak_memory_mib()}
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        self._start()
 
     def save_due(self, minutes: float) -> bool:
         """Whether the last save is so long ago."""
@@ -81,7 +80,8 @@ class Pace:
         """The state was saved just now."""
         self._saved_s = time.perf_counter()
 
-    def _start(self) -> None:
+    def start_epoch(self) -> None:
+        """Forget the epoch before, and what came after its steps."""
         self._begin_s, self._waited_s, self._images = time.perf_counter(), 0.0, 0
 
 

@@ -36,6 +36,7 @@ def test_each_epoch_is_timed_for_itself(tmp_path: Path) -> None:
         pace.count(10 * epoch)
         pace.end_steps()
         pace.end_epoch(epoch, "all")
+        pace.start_epoch()
     lines = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["images"]) for line in lines] == [(1, 10), (2, 20)]
 

@@ -1,0 +1,203 @@
+"""Images a second: the real loop, the same steps on data in memory, and timm's script.
+
+    python -m benchmarks.train_throughput PHOTOS --arch resnet18 --size 128 --out throughput \
+        [--timm-train TIMM/train.py]
+
+The loop and the steps in memory run in turn, an epoch each, in one process: the loop as `fit` runs
+it (cache of decoded photographs, loader, augmentation, progress), the steps with batches that the
+loop had made before. timm's train.py runs for as many epochs in a process of its own, before and
+after; its figure is what it prints for each epoch from the second on, its loader included. Both
+sides get the same weights, split, batch, precision, crops, flips and colours, and no average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+import numpy as np
+import torch
+
+from benchmarks.against_timm import Bench, commands_of, open_bench, readable, write_start
+from benchmarks.timm_script import Recipe
+from serve.contract.digest import sha256_of_file
+from train.feed import feed
+from train.fitting import phases_of, prepare_model, views_of
+from train.loop import fit
+from train.options import AugmentOptions, TrainOptions
+from train.order import Order
+from train.pace import TIMINGS
+from train.training import Training
+
+RATE = re.compile(r"100%\)\].*\(([\d.]+)s, +([\d.]+)/s\)")  # the last line of timm's epoch
+
+
+def options_of(bench: Bench) -> TrainOptions:
+    """Ours, as `benchmarks.timm_script.our_overrides` says them."""
+    recipe = bench.recipe
+    jitter = recipe.jitter
+    augment = AugmentOptions(
+        min_scale=recipe.min_scale, max_aspect=recipe.max_aspect, flip=recipe.flip,
+        brightness=jitter, contrast=jitter, saturation=jitter,
+    )  # fmt: skip
+    return TrainOptions(
+        arch=recipe.arch, weights=str(bench.weights(0)), train_size_px=recipe.size_px,
+        epochs=recipe.epochs, batch_size=recipe.batch_size, lr=recipe.lr, balance_limit=0.0,
+        weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm, ema_decay=recipe.ema_decay,
+        precision="fp32", workers=recipe.workers, augment=augment,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images a second, an entry an epoch, and the share of time that the loop waited for data."""
+
+    loop: list[float]
+    memory: list[float]
+    waits: list[float]
+
+
+def measure_loop(bench: Bench) -> Rates:
+    """The real loop and the steps in memory, an epoch each in turn, from the second epoch on."""
+    options = options_of(bench)
+    dataset = bench.dataset
+    views = views_of(dataset, options, 0)
+    loop, memory, waits = [], [], []
+    in_memory = _MemorySteps(bench, options, views)
+    with tempfile.TemporaryDirectory() as folder:
+        model = prepare_model(dataset, options, 0)
+        (phase,) = phases_of(dataset, model, options, None, 0)
+
+        def after_epoch(record: dict[str, object]) -> None:
+            if record["epoch"] != 1:  # the first epoch warms up
+                memory.append(in_memory.rate())
+
+        fit(
+            phase, model, views, folder=Path(folder), listen=after_epoch,
+            validate=lambda _: {"val_loss": 1.0, "val_top1": 0.0},
+        )  # fmt: skip
+        lines = (Path(folder) / f".{phase.name}" / TIMINGS).read_text().splitlines()
+    for entry in list(map(json.loads, lines))[1:]:
+        loop.append(entry["images_per_s"])
+        waits.append(entry["data_wait"])
+    return Rates(loop, memory, waits)
+
+
+class _MemorySteps:
+    """The same steps, on one epoch's batches that lie in memory."""
+
+    def __init__(self, bench: Bench, options: TrainOptions, views: object) -> None:
+        model = prepare_model(bench.dataset, options, 0)
+        (phase,) = phases_of(bench.dataset, model, options, None, 0)
+        plan = phase.plan
+        order = Order(
+            bench.dataset.targets("train"), plan.batch_size, 1, plan.seed, sizes_px=plan.sizes_px
+        )
+        self._batches = list(feed(views, order, workers=0))  # type: ignore[arg-type]
+        self._training = Training(
+            phase.name, model, phase.objective, phase.policy, plan, order.per_epoch
+        )
+        self._folder = tempfile.TemporaryDirectory()
+        self._training.resume(Path(self._folder.name) / "memory")
+
+    def rate(self) -> float:
+        start, images = perf_counter(), 0
+        for batch, labels in self._batches:
+            self._training.step(batch, labels)
+            images += len(batch)
+        return images / (perf_counter() - start)
+
+
+def measure_timm(bench: Bench) -> list[float]:
+    """Images a second that timm's script prints, from the second epoch on."""
+    command = commands_of(bench, 0)["timm train.py"]
+    result = subprocess.run(
+        [*command, "--log-interval", "1"], capture_output=True, text=True, check=True
+    )
+    rates = [float(rate) for _, rate in RATE.findall(result.stdout + result.stderr)]
+    if len(rates) < bench.recipe.epochs:
+        raise SystemExit(f"timm printed {len(rates)} rates; its last lines: {result.stderr[-500:]}")
+    return rates[1:]
+
+
+def report(bench: Bench, rates: Rates, timm: list[float]) -> list[str]:
+    """Markdown of what was measured."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
+    ratios = np.array(rates.loop) / np.array(rates.memory)
+    lines = [
+        f"{bench.recipe.arch}, {bench.recipe.size_px} px, batch {bench.recipe.batch_size}, fp32, "
+        f"{bench.recipe.workers} loader worker, {len(bench.dataset.of_split('train'))} photographs,"
+        f" epochs 2 to {bench.recipe.epochs}. {device}, {os.cpu_count()} CPU cores, Python "
+        f"{platform.python_version()}, {versions}.",
+        "",
+        "| | images/s, median (lowest to highest epoch) |",
+        "|---|---|",
+        _row("stillroom, the real loop", rates.loop),
+        _row("the same steps on data in memory", rates.memory),
+    ]
+    if timm:
+        lines.append(_row("timm train.py", timm))
+    lines += [
+        "",
+        f"Loop over memory {np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f}); the "
+        f"loop waited for data {np.median(rates.waits):.1%} of its time.",
+    ]
+    if timm:
+        lines += [
+            f"Loop over timm {np.median(rates.loop) / np.median(timm):.2f}. Its command, train.py "
+            f"sha256 {sha256_of_file(bench.script)[:12]}:",
+            "",
+            f"    {readable(bench, commands_of(bench, 0)['timm train.py'])}",
+        ]
+    return lines
+
+
+def _row(name: str, rates: list[float]) -> str:
+    return f"| {name} | {np.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) |"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--timm-train", type=Path, help="timm's train.py; without it ours alone")
+    parser.add_argument("--out", type=Path, default=Path("throughput"))
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--size", type=int, default=128, help="px")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--results", type=Path, help="folder for train_throughput-<arch>.md")
+    args = parser.parse_args()
+    recipe = Recipe(
+        arch=args.arch, size_px=args.size, batch_size=args.batch, epochs=args.epochs,
+        workers=args.workers,
+    )  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    bench = open_bench(args.photos, recipe, args.timm_train or Path(sys.executable), args.out)
+    write_start(bench, "none", 0)
+    before = measure_timm(bench) if args.timm_train else []
+    rates = measure_loop(bench)
+    after = measure_timm(bench) if args.timm_train else []
+    lines = report(bench, rates, before + after)
+    print("\n".join(lines))
+    if args.results:
+        path = args.results / f"train_throughput-{args.arch}.md"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
