@@ -19,8 +19,10 @@ from train.interrupt import stop_on_signal
 from train.models import PhotoClassifier
 from train.objective import Objective
 from train.order import Order, some_batches
+from train.place import here, share
 from train.plan import Plan
 from train.progress import say, steps
+from train.ranks import any_rank, check_batch_size, shared, wait_for_all
 from train.training import Listener, Training, Validate
 
 __all__ = ["Fitted", "Listener", "Phase", "Scores", "Validate", "fit"]
@@ -82,10 +84,12 @@ def fit(
 
     Raises:
         DatasetError: fewer photographs than one batch.
+        UsageError: the ranks cannot share a batch equally, or see different files.
         Interrupted: a signal came; the state is saved.
         StillroomError: the loss is not finite.
     """
     plan = phase.plan
+    check_batch_size(plan.batch_size)
     order = Order(
         views.targets,
         plan.batch_size,
@@ -101,7 +105,8 @@ def fit(
         )
     training = Training(phase.name, model, phase.objective, phase.policy, plan, order.per_epoch)
     training.resume(folder / f".{phase.name}")
-    _run(training, views, order.starting_at(training.done), validate, listen)
+    left = order.starting_at(training.done).of_rank(here().rank, here().world)
+    _run(training, views, left, validate, listen if here().is_writer else None)
     fitted = _keep_best(training, views, validate)
     if len(fitted.candidates) > 1:
         losses = ", ".join(f"{n} {s['val_loss']:.4f}" for n, s in fitted.candidates.items())
@@ -119,17 +124,22 @@ def _run(
         clock = _Clock()
         for images, labels in loader:
             loss = training.step(images, labels)
-            bar.advance(1, f"loss {loss:.3f}  {clock.rate(len(images)):.0f} img/s")
+            bar.advance(1, f"loss {loss:.3f}  {clock.rate(here().world * len(images)):.0f} img/s")
             if training.at_epoch_end:
                 record = training.end_epoch(validate)
                 bar.write(training.line(record))
-            if training.at_epoch_end or stop:
+            stopping = any_rank(bool(stop))
+            if training.at_epoch_end or stopping:
                 training.save()
-            if stop:
-                raise Interrupted(
-                    f"Stopped at step {training.done} of {training.total} of {training.name}; "
-                    "everything is saved.",
-                    "Run the same command again to go on.",
+            if stopping:
+                stop.follow()
+                wait_for_all()  # a rank that ends makes torchrun end the one that saves
+                raise shared(
+                    Interrupted(
+                        f"Stopped at step {training.done} of {training.total} of {training.name}; "
+                        "everything is saved.",
+                        "Run the same command again to go on.",
+                    )
                 )
             if training.at_epoch_end and listen is not None:
                 listen(record)
@@ -161,7 +171,7 @@ def _measured(
     keys = some_batches(
         len(views),
         plan.precise_bn_images,
-        batch_size=plan.batch_size,
+        batch_size=plan.batch_size // here().world,
         epoch=plan.epochs,  # views that the training did not see
         seed=plan.seed,
         size_px=plan.size_px,
@@ -169,7 +179,7 @@ def _measured(
     model = copy.deepcopy(averaged)
 
     def images() -> Iterable[Tensor]:
-        return (batch.to(model.device) for batch, _ in build_loader(views, keys, workers=0))
+        return (batch.to(model.device) for batch, _ in build_loader(views, share(keys), workers=0))
 
     with torch.autocast(model.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
         measure_norms(model, norms, images)
