@@ -9,10 +9,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
-from serve.contract.errors import Interrupted, StillroomError
+from serve.contract.errors import Interrupted, LostRank, StillroomError
 from stillroom.graph import Built, Context
 from stillroom.run import Request, run_stages
 from stillroom.run_folder import RunFolder
@@ -41,25 +43,37 @@ def run_as_rank(place: Place, request: Request) -> RunFolder | None:
         The run folder; None on ranks that only join.
 
     Raises:
-        StillroomError: on rank 0. Another rank says what rank 0 does not know, and exits.
+        SystemExit: on every rank, after an error that one of them said.
     """
-    from train.ranks import is_shared, open_ranks
+    from train.ranks import open_ranks
 
-    try:
-        with open_ranks(place):
+    with open_ranks(place):
+        try:
             if place.is_writer:
                 return _lead(request)
             _follow()
-            return None
-    except StillroomError as error:
-        _ignore_signals()  # torchrun ends the others when one has ended; each does so by itself
-        if place.is_writer:
+        except StillroomError as error:
+            _say_and_exit(error)
+        except Exception:
+            _ignore_signals()
             raise
-        if is_shared(error):
-            _wait_for_the_end_of_rank_0(place)
-        elif not isinstance(error, Interrupted):
-            sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+    return None
+
+
+def _say_and_exit(error: StillroomError) -> NoReturn:
+    """End this rank; what all ranks raise is said by rank 0, which ends first.
+
+    Torchrun signals the other ranks as soon as one has ended; each ends by itself, in its words.
+    """
+    from train.ranks import is_shared
+
+    _ignore_signals()
+    if not here().is_writer and is_shared(error):
+        _wait_for_the_end_of_rank_0()
+    elif here().is_writer or not isinstance(error, Interrupted):
+        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
+    sys.exit(error.exit_code)
 
 
 def build_with_ranks(
@@ -125,7 +139,7 @@ def _follow() -> None:
         build_teacher(call.context)
     if call.exit_code:
         _ignore_signals()
-        _wait_for_the_end_of_rank_0(here())
+        _wait_for_the_end_of_rank_0()
         sys.exit(call.exit_code)
 
 
@@ -153,16 +167,12 @@ def _check_files(context: Context) -> None:
     )
 
 
-def _wait_for_the_end_of_rank_0(place: Place) -> None:
-    """Let rank 0 say what happened: torchrun interrupts it as soon as another rank has ended."""
-    from train.place import standing
+def _wait_for_the_end_of_rank_0() -> None:
+    """Let rank 0 say what happened before torchrun, seeing another rank end, signals it."""
     from train.ranks import from_rank
 
-    try:
-        with standing(place):
-            from_rank(0, None)  # its end breaks the connection
-    except StillroomError:
-        return
+    with suppress(LostRank):
+        from_rank(0, None)  # its end breaks the connection
 
 
 def _ignore_signals() -> None:

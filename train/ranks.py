@@ -18,7 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serve.contract.errors import StillroomError, UsageError
+from serve.contract.errors import LostRank, StillroomError, UsageError
 from train.place import Place, alone, here, standing
 
 __all__ = [
@@ -58,7 +58,7 @@ def open_ranks(place: Place) -> Iterator[None]:
 
     Raises:
         UsageError: there are more ranks than GPUs on this machine.
-        StillroomError: the ranks do not meet in time.
+        LostRank: the ranks do not meet in time.
     """
     if place.world == 1:
         yield
@@ -72,8 +72,12 @@ def open_ranks(place: Place) -> Iterator[None]:
             warnings.filterwarnings("ignore", STRIDES)
             dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank)
             _open_patient_group()
-        yield
-    dist.destroy_process_group()  # after an error the process ends, which the others notice
+        try:
+            yield
+        except BaseException:
+            _leave_others_behind()
+            raise
+    dist.destroy_process_group()
 
 
 def check_batch_size(batch_size: int, key: str = "batch_size") -> None:
@@ -160,7 +164,8 @@ def gather_rows(rows: NDArray[np.float32], count: int) -> NDArray[np.float32] | 
     with linked("gathering answers"):
         dist.all_reduce(width, dist.ReduceOp.MAX)  # a rank without rows does not know it
         padded = torch.zeros(-(-count // place.world), int(width))
-        padded[: len(rows)] = torch.from_numpy(rows)
+        if len(rows):
+            padded[: len(rows)] = torch.from_numpy(rows)
         if place.is_writer:
             parts = [torch.empty_like(padded) for _ in range(place.world)]
         dist.gather(padded, parts)
@@ -260,7 +265,7 @@ def linked(doing: str) -> Iterator[None]:
     """Turn the many errors of a broken connection into one that a person understands.
 
     Raises:
-        StillroomError: another rank is gone or does not answer.
+        LostRank: another rank is gone or does not answer.
     """
     try:
         yield
@@ -269,7 +274,7 @@ def linked(doing: str) -> Iterator[None]:
         lost = isinstance(error, dist.DistError) or any(w in str(error).lower() for w in BROKEN)
         if place.world == 1 or isinstance(error, torch.OutOfMemoryError) or not lost:
             raise
-        raise StillroomError(
+        raise LostRank(
             f"Rank {place.rank} of {place.world} lost the others while {doing}.", AGAIN
         ) from error
 
@@ -281,6 +286,15 @@ def _open_patient_group() -> None:
     global _patient  # as torch's own default group
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
     _patient = cast(dist.ProcessGroup, group)  # each rank is a member
+
+
+def _leave_others_behind() -> None:
+    """Close the connections, which the other ranks notice, without waiting for them."""
+    group = dist.group.WORLD
+    if torch.cuda.is_available() and group is not None:
+        group.abort()  # to destroy NCCL's part would wait
+    else:
+        dist.destroy_process_group()
 
 
 def _take_gpu(place: Place) -> None:

@@ -91,13 +91,13 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
     """Everything, in one process group; what is the same on all ranks is returned."""
     said: dict[str, Any] = {}
     model, fitted, objective = smooth(dataset, out / "smooth")
-    save_file(dict(model.state_dict()), out / f"smooth-{here().rank}.safetensors")
-    save_file(dict(objective.state_dict()), out / f"centres-{here().rank}.safetensors")
+    _save(model, out / f"smooth-{here().rank}.safetensors")
+    _save(objective, out / f"centres-{here().rank}.safetensors")
     said["kept"], said["scores"] = fitted.kept, fitted.scores
     said["weights"] = each_rank([_digest(m) for m in (model, objective)])
     said["smooth"] = list(map(str, sorted((out / "smooth" / ".all").glob(".state-*"))))
     norms = measured(dataset, 6)
-    save_file(dict(norms.state_dict()), out / f"norms-{here().rank}.safetensors")
+    _save(norms, out / f"norms-{here().rank}.safetensors")
     for count in COUNTS:
         rows = answers(count)
         if rows is not None:
@@ -120,6 +120,10 @@ def _error(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:
     except StillroomError as error:
         return each_rank(f"{type(error).__name__}: {error}")
     return each_rank("")
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
 
 
 def _digest(module: nn.Module) -> str:
