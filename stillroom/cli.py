@@ -144,8 +144,6 @@ def train(
 ) -> None:
     """Audit the photographs and train the teacher.
 
-    On several machines: torchrun (docs/scale.md).
-
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """
     from stillroom.run import Request

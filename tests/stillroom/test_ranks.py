@@ -145,7 +145,7 @@ def test_what_the_ranks_cannot_do_is_refused_before_the_training(
 def test_plain_torchrun_trains_and_refuses_what_is_one_process(
     photos: Path, tmp_path: Path
 ) -> None:
-    by = (*TORCHRUN, "-m", "stillroom")
+    by = (*TORCHRUN, "-m", "--", "stillroom")  # else torchrun takes --run for its own option
     process = start(photos, tmp_path / "run", "teacher.epochs=1", by=by)
     out, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
