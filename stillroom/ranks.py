@@ -65,7 +65,7 @@ def _say_and_exit(error: StillroomError) -> NoReturn:
 
     Torchrun signals the other ranks as soon as one has ended; each ends by itself, in its words.
     """
-    from train.ranks import is_shared
+    from train.together import is_shared
 
     _ignore_signals()
     if not here().is_writer and is_shared(error):
@@ -94,7 +94,7 @@ def build_with_ranks(
         return build(context)
     from train.fitting import pick_device
     from train.parallel import check_sync_bn
-    from train.ranks import check_batch_size
+    from train.together import check_batch_size
 
     check_batch_size(options.batch_size, f"{stage}.batch_size")
     if options.sync_bn:
@@ -157,7 +157,7 @@ def _hear() -> _Call:
 
 def _check_files(context: Context) -> None:
     """All ranks must see the run folder and the photographs of rank 0."""
-    from train.ranks import refuse_together
+    from train.together import refuse_together
 
     wanted: tuple[Path, ...] = (context.photos, context.run.stage("data"), context.out)
     missing = [str(path) for path in wanted if not path.is_dir()]

@@ -22,7 +22,8 @@ from train.order import Order, some_batches
 from train.place import here, share
 from train.plan import Plan
 from train.progress import say, steps
-from train.ranks import any_rank, check_batch_size, shared, wait_for_all
+from train.ranks import any_rank, wait_for_all
+from train.together import check_batch_size, shared
 from train.training import Listener, Training, Validate
 
 __all__ = ["Fitted", "Listener", "Phase", "Scores", "Validate", "fit"]

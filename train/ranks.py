@@ -7,7 +7,7 @@ function that exchanges something must be called by all ranks in the same order.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -18,37 +18,29 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serve.contract.errors import LostRank, StillroomError, UsageError
-from train.place import Place, alone, here, standing
+from serve.contract.errors import LostRank, UsageError
+from train.place import Place, here, standing
 
 __all__ = [
     "any_rank",
-    "check_batch_size",
-    "check_equal",
     "each_rank",
-    "explain_together",
     "first_rank",
     "from_rank",
     "gather_rows",
-    "is_shared",
     "linked",
     "mean",
     "open_ranks",
-    "refuse_together",
     "share_buffers",
-    "shared",
     "total",
     "wait_for_all",
 ]
 
 T = TypeVar("T")
-E = TypeVar("E", bound=StillroomError)
 
 TIMEOUT = timedelta(minutes=30)  # of one exchange; a rank that died is noticed at once
 PATIENCE = timedelta(days=2)  # while rank 0 reads photographs, saves or predicts
 BROKEN = ("gloo", "nccl", "connection", "timed out", "timeout", "broken pipe", "socket")
 STRIDES = "Grad strides do not match"  # of sides of length 1, which costs nothing
-SHARED = "Every rank raises this; rank 0 says it."
 AGAIN = "The rank that ended first says why. Run the same command again to go on."
 
 
@@ -78,26 +70,6 @@ def open_ranks(place: Place) -> Iterator[None]:
             _leave_others_behind()
             raise
     dist.destroy_process_group()
-
-
-def check_batch_size(batch_size: int, key: str = "batch_size") -> None:
-    """Refuse a batch that does not divide into equal shares.
-
-    Args:
-        batch_size: of all ranks together.
-        key: its name in the recipe.
-
-    Raises:
-        UsageError: names one that does.
-    """
-    world = here().world
-    if batch_size % world:
-        works = max(1, batch_size // world) * world
-        raise UsageError(
-            f"{key} = {batch_size} is the batch of all ranks together, and {world} ranks "
-            "cannot share it equally.",
-            f"Set {key}={works}.",
-        )
 
 
 def first_rank(flag: bool) -> int | None:
@@ -195,69 +167,6 @@ def each_rank(value: T) -> list[T]:
 def wait_for_all() -> None:
     """Go on when all ranks are here."""
     each_rank(None)
-
-
-def check_equal(value: object, what: str) -> None:
-    """Refuse to go on where ranks start from different things.
-
-    Raises:
-        UsageError: on all ranks; names the values of rank 0 and of the first that differs.
-    """
-    values = each_rank(value)
-    for rank, other in enumerate(values):
-        if other != values[0]:
-            raise shared(
-                UsageError(
-                    f"Rank {rank} sees {what} {other}, rank 0 {values[0]}.",
-                    "Put the run folder where all machines see the same files.",
-                )
-            )
-
-
-def refuse_together(problem: str, next_step: str) -> None:
-    """Raise on all ranks what one of them has to say; an empty problem is none.
-
-    Raises:
-        UsageError: a rank has a problem.
-    """
-    for rank, said in enumerate(each_rank(problem)):
-        if said:
-            raise shared(UsageError(f"Rank {rank}: {said}", next_step))
-
-
-def explain_together(
-    explain: Callable[[], StillroomError], *, saw_it: Callable[[], bool]
-) -> StillroomError:
-    """The error that all ranks raise, explained by the lowest rank that saw its cause.
-
-    Args:
-        explain: called on that rank alone.
-        saw_it: whether this rank saw it; not called in a world of one.
-    """
-    place = here()
-    if place.world == 1:
-        return explain()
-    with alone():
-        mine = saw_it()
-    rank = first_rank(mine) or 0
-    words = ("", "")
-    if rank == place.rank:
-        with alone():
-            error = explain()
-        words = (f"Rank {rank}: {error.message}", error.next_step)
-    return shared(StillroomError(*from_rank(rank, words)))
-
-
-def shared(error: E) -> E:
-    """Mark an error that all ranks raise alike, so that it is said once."""
-    if here().world > 1:
-        error.add_note(SHARED)
-    return error
-
-
-def is_shared(error: BaseException) -> bool:
-    """Whether all ranks raise this error alike."""
-    return SHARED in getattr(error, "__notes__", ())
 
 
 @contextmanager

@@ -26,20 +26,12 @@ from train.objective import Objective, StepOutput
 from train.parallel import build_forward
 from train.place import here
 from train.plan import Plan
-from train.ranks import (
-    any_rank,
-    check_equal,
-    each_rank,
-    explain_together,
-    linked,
-    mean,
-    share_buffers,
-    shared,
-)
+from train.ranks import any_rank, each_rank, linked, mean, share_buffers
 from train.replay import Step
 from train.schedule import Plateau
 from train.seed import derive_seed
 from train.state import Progress, load_state, save_state
+from train.together import check_equal, explain_together, shared
 
 __all__ = ["METRICS", "Listener", "Training", "Validate"]
 

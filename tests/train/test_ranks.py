@@ -22,8 +22,9 @@ from tests.train.toy import toy_model
 from train.order import Order, draws_per_class
 from train.parallel import synchronised_twin
 from train.place import Place, here, place_from_env, share, standing
-from train.ranks import check_batch_size, linked
+from train.ranks import linked
 from train.stage import Dataset
+from train.together import check_batch_size
 from train.training import METRICS, _sums_of_all, _sums_of_rank
 
 ROOT = Path(__file__).parents[2]
