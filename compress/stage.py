@@ -34,6 +34,7 @@ from train.objective import CrossEntropy
 from train.options import TrainOptions
 from train.order import draws_per_class
 from train.photos import dataset_digest
+from train.place import share
 from train.plan import Plan
 from train.progress import say
 from train.stage import finish, train_model
@@ -94,7 +95,7 @@ def fine_tune_fixres(
     spec = PreprocessSpec(options.test_size_px, options.crop_pct, card.preprocess.interpolation)
     check_size(model, spec.size_px)
     validate = validator(
-        pixels_of(dataset.root, dataset.of_split("val"), spec), dataset.targets("val")
+        pixels_of(dataset.root, share(dataset.of_split("val")), spec), dataset.targets("val")
     )
     resized = _score(dataset, model, card, spec)
     norm = last_norm(model, spec.size_px)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serve.contract.errors import Interrupted, StillroomError
+from serve.contract.errors import Interrupted, StillroomError, UsageError
 from stillroom.evaluate_cli import evaluate
 from stillroom.sweep_cli import sweep_app
+from train.place import place_from_env
 
 if TYPE_CHECKING:
     from stillroom.run_folder import RunFolder
@@ -67,6 +68,11 @@ def stillroom(
         typer.echo(f"stillroom {metadata.version('stillroom')}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif context.invoked_subcommand != "train" and place_from_env(os.environ).world > 1:
+        raise UsageError(
+            f"torchrun started stillroom {context.invoked_subcommand}, which is one process.",
+            "Only stillroom train runs under torchrun; run the rest without it.",
+        )
 
 
 @app.command()
@@ -132,18 +138,39 @@ def train(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Check for a minute whether it can work; no training.")
     ] = False,
+    nproc: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine that train together.")
+    ] = 1,
 ) -> None:
     """Audit the photographs and train the teacher.
 
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """
-    if sanity:
-        from stillroom.run import Request
-        from stillroom.sanity_command import check_training
-        from train.source import name_of
+    from stillroom.run import Request
+    from train.source import name_of
 
-        run = run or Path("runs") / name_of(photos)
-        check_training(Request(run, photos, recipe, tuple(overrides or ())))
+    run = run or Path("runs") / name_of(photos)
+    request = Request(run, photos, recipe, tuple(overrides or ()), "teacher")
+    place = place_from_env(os.environ)
+    if sanity:
+        from stillroom.sanity_command import check_training
+
+        if nproc > 1 or place.world > 1:
+            raise UsageError("--sanity needs one process.", "Leave --nproc and torchrun out.")
+        check_training(request)
+    elif nproc > 1:
+        from stillroom.launch_ranks import launch_ranks
+
+        options = ["--run", str(run), *(["--recipe", recipe] if recipe else [])]
+        arguments = ["train", *options, "--", str(photos), *request.overrides]
+        raise typer.Exit(launch_ranks(nproc, arguments))
+    elif place.world > 1:
+        from stillroom.ranks import run_as_rank
+        from stillroom.show import summary_table
+
+        folder = run_as_rank(place, request)
+        if folder is not None:
+            summary_table(folder)
     else:
         _run(photos, run, recipe, overrides, "teacher", None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -42,13 +43,23 @@ def _build_audit(context: Context) -> Built:
 
 def _curves(context: Context, stage: str, config: dict[str, Any]) -> Any:
     """Listeners that draw a training's curves while it runs, beside the stages: they have times."""
+    from train.place import here
     from train.tracking import open_trackers
 
+    if not here().is_writer:
+        return nullcontext()
     folder = context.run.path / "tensorboard" / stage
     return open_trackers(folder, name=f"{context.name}/{stage}", config=config)
 
 
 def _build_teacher(context: Context) -> Built:
+    from stillroom.ranks import build_with_ranks
+
+    return build_with_ranks("teacher", context.recipe.teacher, context, build_teacher)
+
+
+def build_teacher(context: Context) -> Built:
+    """Train the teacher; of several ranks, each calls this."""
     from train.stage import train_teacher
 
     recipe = context.recipe

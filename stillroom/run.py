@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.contract.digest import digest_of_json
-from serve.contract.errors import Interrupted, RunError
+from serve.contract.errors import Interrupted, LostRank, RunError
 from stillroom.graph import Context, Graph, Stage
 from stillroom.recipe import Recipe, recipe_text
 from stillroom.run_folder import RunFolder
@@ -68,7 +68,7 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
                 name = own.recipe.name or name_of(photos)
                 context = Context(source.root, run, own.recipe, name, source=source)
                 built += _build(graph, stage, context, inputs, forced)
-        except Interrupted:
+        except (Interrupted, LostRank):  # to be gone on with, by the same command
             raise
         except Exception:
             own.recipe = own.take_back(graph, built=built > 0)

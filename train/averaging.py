@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
+
+from train.place import here
+from train.ranks import total
 
 __all__ = ["Candidate", "build_swa", "choose", "measure_norms", "norms_that_move"]
 
@@ -80,7 +83,7 @@ def measure_norms(
     Args:
         model: changed in place; the mode of every layer is restored.
         names: of batch norms in it.
-        batches: called once; images (N, H, W, 3).
+        batches: called once; images (N, H, W, 3), of this rank: statistics are those of all ranks'.
 
     Source: Wu and Johnson 2021, arXiv:2105.07576, section 3.
     """
@@ -104,6 +107,7 @@ def measure_norms(
             for name, momentum in momenta.items():
                 norms[name].momentum = momentum
         for name, meter in meters.items():
+            meter.join_ranks(norms[name])
             meter.write(norms[name])
 
 
@@ -129,6 +133,20 @@ class _Meter:
         self._mean = self._mean + apart * (count / total)
         self._squares = self._squares + squares + apart.square() * (self._count * count / total)
         self._count = total
+
+    def join_ranks(self, norm: _BatchNorm) -> None:
+        """Add what the other ranks measured: the same rule, for any number of parts."""
+        if here().world == 1:
+            return
+        nothing = torch.zeros_like(cast(Tensor, norm.running_mean), dtype=torch.float64)
+        own = nothing if self._mean is None else self._mean
+        squares = nothing if self._squares is None else self._squares
+        count = total(torch.tensor(self._count, dtype=torch.float64))
+        if not count:
+            return
+        mean = total(own * self._count) / count.item()
+        self._squares = total(squares + (own - mean).square() * self._count)
+        self._mean, self._count = mean, int(count)
 
     def write(self, norm: _BatchNorm) -> None:
         if self._mean is None or self._squares is None:

@@ -144,6 +144,8 @@ def pixels_of(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[
         image = decode((root / photo.path).read_bytes(), spec.background)
         return np.asarray(crop_and_resize(image, spec))
 
+    if not photos:
+        return np.zeros((0, spec.size_px, spec.size_px, 3), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(load, photos)))
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from train.ranks import total
+
 __all__ = ["CentreLoss"]
 
 
@@ -66,5 +68,6 @@ class CentreLoss(nn.Module):
         return residual.square().sum(1).mean() / 2
 
     def _follow(self, residual: Tensor, shares: Tensor) -> None:
-        pull = shares.T @ residual / (1 + shares.sum(0)).unsqueeze(1)
-        self.centres += self.rate * pull
+        """Move by the whole batch, of all ranks, so that all keep the same centres."""
+        sums = total(torch.cat([shares.T @ residual, shares.sum(0).unsqueeze(1)], 1))
+        self.centres += self.rate * (sums[:, :-1] / (1 + sums[:, -1:]))

@@ -18,6 +18,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from train.photos import Photo
+from train.ranks import from_rank, gather_rows
 
 __all__ = [
     "Predictions",
@@ -84,21 +85,32 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.fl
         ]
     for module, training in modes:
         module.training = training
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
 def validator(
     pixels: NDArray[np.uint8], targets: NDArray[np.int64]
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A function that scores a model on fixed pixels: val_loss (nats) and val_top1 (fraction)."""
+    """A function that scores a model on fixed pixels: val_loss (nats) and val_top1 (fraction).
+
+    Each rank answers for its share; rank 0 scores the answers to all N, each once, in their order.
+
+    Args:
+        pixels: (n, H, W, 3) uint8, of `train.place.share` of N photographs.
+        targets: (N,) class numbers of all of them.
+    """
     truth = torch.from_numpy(targets)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        logits = torch.from_numpy(predict_logits(model, pixels))
-        return {
-            "val_loss": float(F.cross_entropy(logits, truth)),
-            "val_top1": float((logits.argmax(1) == truth).float().mean()),
-        }
+        answers = gather_rows(predict_logits(model, pixels), len(targets))
+        scores: dict[str, float] = {}
+        if answers is not None:
+            logits = torch.from_numpy(answers)
+            scores = {
+                "val_loss": float(F.cross_entropy(logits, truth)),
+                "val_top1": float((logits.argmax(1) == truth).float().mean()),
+            }
+        return from_rank(0, scores)
 
     return validate
 

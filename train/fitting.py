@@ -24,6 +24,7 @@ from train.objective import Objective, build_objective
 from train.options import TrainOptions, deciding
 from train.order import draws_per_class, sizes_px
 from train.photos import dataset_digest
+from train.place import here, share
 from train.plan import plan_of
 from train.pretrained import load_pretrained
 from train.seed import derive_seed
@@ -86,7 +87,7 @@ def fit_model(
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
     views = views_of(dataset, options, seed)
     validate = validator(
-        pixels_of(dataset.root, dataset.of_split("val"), spec), dataset.targets("val")
+        pixels_of(dataset.root, share(dataset.of_split("val")), spec), dataset.targets("val")
     )
     best: tuple[Fitted, dict[str, Tensor]] | None = None
     kept: dict[str, str] = {}
@@ -197,5 +198,7 @@ def build_views(dataset: Dataset, view: View, *, keep_px: int, seed: int) -> Tra
 
 
 def pick_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
+    """The first GPU where there is one, for a rank among others its own, else the CPU."""
+    if here().world > 1 and torch.cuda.is_available():
+        return torch.device("cuda", here().local_rank)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,8 @@
-"""SIGTERM and Ctrl-C ask a long step to stop at its next safe point."""
+"""SIGTERM and Ctrl-C ask a long step to stop at its next safe point.
+
+Among ranks one signal may arrive several times, from the terminal, the scheduler and torchrun, and
+all ranks stop together: there a further signal is none, until the process ends.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from train.place import here
 
 __all__ = ["StopFlag", "stop_on_signal"]
 
@@ -21,10 +27,14 @@ class StopFlag:
         return self._raised
 
     def raise_flag(self, signum: int, frame: FrameType | None) -> None:
-        """Signal handler; a second signal interrupts at once."""
+        """Signal handler; alone in the world, a second signal interrupts at once."""
         del frame
-        if self._raised:
+        if self._raised and here().world == 1:
             raise KeyboardInterrupt(signal.Signals(signum).name)
+        self._raised = True
+
+    def follow(self) -> None:
+        """Stop because another rank was asked to."""
         self._raised = True
 
 
@@ -41,5 +51,6 @@ def stop_on_signal() -> Iterator[StopFlag]:
     try:
         yield flag
     finally:
+        ends = bool(flag) and here().world > 1
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends else handler)

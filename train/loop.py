@@ -20,8 +20,11 @@ from train.models import PhotoClassifier
 from train.objective import Objective
 from train.order import Order, some_batches
 from train.pace import TIMINGS, Pace
+from train.place import here, share
 from train.plan import Plan
 from train.progress import say, steps
+from train.ranks import any_rank, wait_for_all
+from train.together import check_batch_size, shared
 from train.training import Listener, Training, Validate
 
 __all__ = ["Fitted", "Listener", "Phase", "Scores", "Validate", "fit"]
@@ -86,10 +89,12 @@ def fit(
     Raises:
         DatasetError: fewer photographs than one batch.
         CheckpointError: the state in `folder` belongs to another recipe or dataset.
+        UsageError: the ranks cannot share a batch equally, or see different files.
         Interrupted: a signal came; the state is saved.
         StillroomError: the loss is not finite.
     """
     plan = phase.plan
+    check_batch_size(plan.batch_size)
     order = Order(
         views.targets,
         plan.batch_size,
@@ -105,7 +110,8 @@ def fit(
         )
     training = Training(phase.name, model, phase.objective, phase.policy, plan, order.per_epoch)
     training.resume(folder / f".{phase.name}", lineage)
-    _run(training, views, order.starting_at(training.done), validate, listen)
+    left = order.starting_at(training.done).of_rank(here().rank, here().world)
+    _run(training, views, left, validate, listen if here().is_writer else None)
     fitted = _keep_best(training, views, validate)
     if len(fitted.candidates) > 1:
         losses = ", ".join(f"{n} {s['val_loss']:.4f}" for n, s in fitted.candidates.items())
@@ -124,18 +130,22 @@ def _run(
         bar.advance(training.done)
         for images, labels in pace.watched(batches):
             loss = training.step(images, labels)
-            pace.count(len(images))
+            pace.count(here().world * len(images))
             bar.advance(1, f"loss {loss:.3f}  {pace}")
             if training.at_epoch_end:
                 pace.end_steps()
                 record = training.end_epoch(validate)
                 bar.write(f"{training.line(record)}  {pace.line}")
                 pace.end_epoch(record["epoch"], training.name)
-            if training.at_epoch_end or stop or pace.save_due(plan.save_minutes):
+            stopping, due = any_rank(bool(stop)), any_rank(pace.save_due(plan.save_minutes))
+            if training.at_epoch_end or stopping or due:
                 training.save()
                 pace.saved()
-            if stop:
-                raise Interrupted(training.stopped(), "Run the same command again to go on.")
+            if stopping:
+                stop.follow()
+                wait_for_all()  # a rank that ends makes torchrun end the one that saves
+                again = "Run the same command again to go on."
+                raise shared(Interrupted(training.stopped(), again))
             if training.at_epoch_end:
                 if listen is not None:
                     listen(record)
@@ -168,7 +178,7 @@ def _measured(
     keys = some_batches(
         len(views),
         plan.precise_bn_images,
-        batch_size=plan.batch_size,
+        batch_size=plan.batch_size // here().world,
         epoch=plan.epochs,  # views that the training did not see
         seed=plan.seed,
         size_px=plan.size_px,
@@ -176,7 +186,7 @@ def _measured(
     model = copy.deepcopy(averaged)
 
     def images() -> Iterable[Tensor]:
-        return (batch.to(model.device) for batch, _ in build_loader(views, keys, workers=0))
+        return (batch.to(model.device) for batch, _ in build_loader(views, share(keys), workers=0))
 
     with torch.autocast(model.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
         measure_norms(model, norms, images)

@@ -115,6 +115,7 @@ class TrainOptions:
     ema_decay: float = 0.999  # 0 = no moving average of the weights
     swa_epochs: int = 0  # last epochs whose weights are averaged; 0 = no such average
     swa_lr: float = 0.0  # rate of those epochs; 0 = as the schedule says
+    sync_bn: bool = False  # several GPUs: batch norm over the batch of all ranks, not of each
     precise_bn_images: int = 0  # batch norm of averaged weights measured on so many; 0 = off
     clip_norm: float = 5.0  # largest gradient norm; 0 = off
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU

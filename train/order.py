@@ -45,6 +45,7 @@ class Order:
         seed: of the order.
         balance_limit: see `draws_per_class`; 0 draws every photograph once.
         sizes_px: sides to draw from, one a batch.
+        share: (rank, world): of each batch every world-th key from `rank` on; (0, 1) is all.
     """
 
     targets: NDArray[np.int64]
@@ -54,6 +55,7 @@ class Order:
     first_step: int = 0
     balance_limit: float = 0.0
     sizes_px: tuple[int, ...] = (0,)
+    share: tuple[int, int] = (0, 1)
 
     @property
     def per_epoch(self) -> int:
@@ -64,18 +66,24 @@ class Order:
         """The same order without its first `step` batches."""
         return replace(self, first_step=step)
 
+    def of_rank(self, rank: int, world: int) -> Order:
+        """One rank's share of every batch; the shares of all ranks are the very same batches."""
+        return replace(self, share=(rank, world))
+
     def __iter__(self) -> Iterator[list[Key]]:
         per_epoch = self.per_epoch
         if not per_epoch:
             return
         first = self.first_step // per_epoch
+        rank, world = self.share
         for epoch in range(first, self.epochs):
             begin = self.first_step % per_epoch if epoch == first else 0
             keys = self._keys_of(epoch)
             for step in range(begin, per_epoch):
                 size_px = self._size_px(epoch, step)
                 chosen = keys[step * self.batch_size : (step + 1) * self.batch_size]
-                yield [Key(epoch, position, repeat, size_px) for position, repeat in chosen]
+                mine = chosen[rank::world]
+                yield [Key(epoch, position, repeat, size_px) for position, repeat in mine]
 
     def _keys_of(self, epoch: int) -> list[tuple[int, int]]:
         draws = draws_per_photo(self.targets, self.balance_limit, seed=self.seed, epoch=epoch)

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import torch
 
+from train.place import here
+
 __all__ = ["TIMINGS", "Pace", "peak_memory_mib"]
 
 TIMINGS = "timings.jsonl"  # beside the metrics, which are the same in every run; these are not
@@ -69,6 +71,8 @@ class Pace:
     def end_epoch(self, epoch: int, phase: str) -> None:
         """Write the epoch's line."""
         entry = {"phase": phase, "epoch": epoch, **self._ended, **peak_memory_mib()}
+        if not here().is_writer:
+            return
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 

@@ -34,6 +34,7 @@ class Plan:
     ema_decay: float = 0.0
     swa_epochs: int = 0
     swa_lr: float = 0.0
+    sync_bn: bool = False
     precise_bn_images: int = 0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -88,6 +89,7 @@ def plan_of(options: TrainOptions, seed: int) -> Plan:
         ema_decay=options.ema_decay,
         swa_epochs=options.swa_epochs,
         swa_lr=options.swa_lr,
+        sync_bn=options.sync_bn,
         precise_bn_images=options.precise_bn_images,
         mixup=augment.mixup,
         cutmix=augment.cutmix,

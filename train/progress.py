@@ -11,6 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from train.place import here
+
 __all__ = ["Steps", "say", "steps", "track"]
 
 T = TypeVar("T")
@@ -18,8 +20,9 @@ LINE_EVERY_S = 10.0
 
 
 def say(text: str) -> None:
-    """Print one line of progress."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    """Print one line of progress; of several ranks, the first alone does."""
+    if here().is_writer:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 class Steps:
@@ -51,7 +54,7 @@ class Steps:
 @contextmanager
 def steps(name: str, total: int, unit: str = "steps") -> Iterator[Steps]:
     """Show the progress of `total` steps while the block runs."""
-    if not sys.stderr.isatty():
+    if not (here().is_writer and sys.stderr.isatty()):
         yield Steps(name, total, unit, None)
         return
     columns = (

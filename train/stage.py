@@ -18,6 +18,7 @@ from train.models import PhotoClassifier
 from train.objective import Objective
 from train.options import TrainOptions
 from train.pace import TIMINGS
+from train.place import here
 from train.training import METRICS
 
 __all__ = [
@@ -45,8 +46,10 @@ def train_teacher(
     Writes checkpoint.safetensors, checkpoint.json, metrics.jsonl, predictions.csv and
     evaluation.json into `out`.
 
+    Of several ranks that call this together, the first alone writes.
+
     Returns:
-        Headline metrics.
+        Headline metrics; nothing on ranks that do not write.
     """
     return train_model(dataset, options, None, seed=seed, out=out, listen=listen)
 
@@ -62,7 +65,11 @@ def train_model(
 ) -> Scores:
     """As `train_teacher`, with any objective (distillation passes its own)."""
     trained = fit_model(dataset, options, objective, seed=seed, out=out, listen=listen)
-    extra = {"kept": trained.kept, "candidates": trained.candidates}
+    if not here().is_writer:
+        return {}
+    extra: dict[str, Any] = {"kept": trained.kept, "candidates": trained.candidates}
+    if here().world > 1:
+        extra["ranks"] = here().world
     return finish(dataset, trained.model, trained.card, phases=trained.phases, out=out, extra=extra)
 
 

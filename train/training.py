@@ -21,13 +21,18 @@ from train.freeze import FreezePolicy
 from train.layers import build_optimizer
 from train.mix import Mix
 from train.models import PhotoClassifier
-from train.nonfinite import diagnose_weights, explain
+from train.nonfinite import diagnose, diagnose_weights, explain
 from train.objective import Objective, StepOutput
+from train.parallel import build_forward
+from train.place import here
 from train.plan import Plan
 from train.progress import say
+from train.ranks import any_rank, each_rank, linked, mean, share_buffers
+from train.replay import Step
 from train.schedule import Plateau
 from train.seed import derive_seed
 from train.state import Progress, load_state, save_state, saved_steps
+from train.together import check_equal, explain_together, shared
 
 __all__ = ["METRICS", "Listener", "Training", "Validate"]
 
@@ -62,6 +67,7 @@ class Training:
         self.per_epoch, self.total = per_epoch, per_epoch * plan.epochs
         self._objective, self._policy = objective, policy
         policy.freeze(model)
+        self._forward = build_forward(model, objective, sync_bn=plan.sync_bn)
         self._optimizer = build_optimizer(
             model,
             name=plan.optimizer,
@@ -99,35 +105,40 @@ class Training:
         progress = load_state(
             folder, modules=self._modules(), optimizer=self._optimizer, lineage=lineage
         )
-        self.done, self._sums = progress.step, dict(progress.sums)
+        check_equal(progress.step, f"a state of {self.name} at step")
+        self.done, self._sums = progress.step, _sums_of_rank(progress.sums)
         best, self._plateau.waited, self._plateau.decays = progress.plateau
         self._plateau.best = math.inf if best is None else best
-        self._log.touch()
-        os.truncate(self._log, progress.log_bytes)
+        if here().is_writer:
+            self._log.touch()
+            os.truncate(self._log, progress.log_bytes)
         self._policy.set_mode(self.model)
 
     def step(self, images: Tensor, labels: Tensor) -> float:
-        """One optimiser step; returns the loss."""
+        """One optimiser step on this rank's share of a batch; returns the loss of the share."""
         plan, device = self.plan, self.model.device
-        torch.manual_seed(derive_seed(plan.seed, "step", self.done))  # mixing
+        own = (here().rank,) if here().rank else ()  # the first rank draws as a process alone does
+        torch.manual_seed(derive_seed(plan.seed, "step", self.done, *own))  # mixing
         images = images.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
         if self._mixes:
             images, labels = self._mix(images, labels)
         self._set_rate()
-        seed = derive_seed(plan.seed, "forward", self.done)  # so the step can be replayed
+        seed = derive_seed(plan.seed, "forward", self.done, *own)  # so the step can be replayed
         torch.manual_seed(seed)
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            output = self._objective(self.model, images, labels)
+            output = self._forward(images, labels)
         loss, terms = self._regularised(output)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._explain(images, labels, seed)
+        if any_rank(bad := not math.isfinite(value)):
+            raise self._explain(images, labels, seed, lambda: bad)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with linked("averaging gradients"):
+            loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._learning, plan.clip_norm or math.inf)
-        if not math.isfinite(float(norm)):
-            raise self._explain(images, labels, seed)
+        if not math.isfinite(float(norm)):  # on all ranks, and not due to each
+            step = Step(self.model, self._objective, images, labels, seed, plan.precision)
+            raise self._explain(images, labels, seed, lambda: diagnose(step).origin != "nowhere")
         self._optimizer.step()
         self.done += 1
         self._val_loss = None
@@ -140,17 +151,21 @@ class Training:
     def end_epoch(self, validate: Validate) -> dict[str, Any]:
         """Average, validate, log, and return the epoch's record."""
         epoch = self.done // self.per_epoch
+        for module in self._modules().values():
+            share_buffers(module)  # each rank's batch norms followed its own share
         if self._swa is not None and epoch > self.plan.epochs - self.plan.swa_epochs:
             self._swa.update_parameters(self.model)
         scores = validate(self._ema.module if self._ema is not None else self.model)
         self._policy.set_mode(self.model)
         self._plateau.watch(scores["val_loss"])
         # Sorted: sums that were read back from a state are.
-        means = {key: value / self.per_epoch for key, value in sorted(self._sums.items())}
+        sums = mean(self._sums)
+        means = {key: value / self.per_epoch for key, value in sorted(sums.items())}
         record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
         record |= means | {"weight_norm": self._weight_norm()} | scores
-        with self._log.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        if here().is_writer:
+            with self._log.open("a") as file:
+                file.write(json.dumps(record) + "\n")
         self._sums = {}
         self._val_loss = scores["val_loss"]
         if not math.isfinite(scores["val_loss"]):
@@ -177,14 +192,18 @@ class Training:
     def save(self) -> None:
         """Save the state, to be found by `resume`; without space the older ones stay, and so do we.
 
-        A training must not end because a disk is full for an hour.
+        A training must not end because a disk is full for an hour. Of several ranks the first
+        alone writes.
         """
+        sums = _sums_of_all(each_rank(self._sums))
+        if not here().is_writer:
+            return
         fsync_path(self._log)  # the state names its length
         plateau = self._plateau
         best = plateau.best if math.isfinite(plateau.best) else None
         progress = Progress(
             self.done,
-            self._sums,
+            sums,
             self._log.stat().st_size,
             (best, plateau.waited, plateau.decays),
         )
@@ -252,30 +271,57 @@ class Training:
         for key, value in terms.items():
             self._sums[key] = self._sums.get(key, 0.0) + float(value)
 
-    def _explain(self, images: Tensor, labels: Tensor, seed: int) -> StillroomError:
+    def _explain(
+        self, images: Tensor, labels: Tensor, seed: int, saw_it: Callable[[], bool]
+    ) -> StillroomError:
         """Replay the step that went wrong; its bundle lies beside the stage's folder."""
-        return explain(
-            self.model,
-            self._objective,
-            images,
-            labels,
-            seed=seed,
-            precision=self.plan.precision,
-            folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{self.done + 1}",
-            step=self.done,
-            phase=self.name,
-        )
+
+        def explained() -> StillroomError:
+            return explain(
+                self.model,
+                self._objective,
+                images,
+                labels,
+                seed=seed,
+                precision=self.plan.precision,
+                folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{self.done + 1}",
+                step=self.done,
+                phase=self.name,
+            )
+
+        return explain_together(explained, saw_it=saw_it)
 
     def _explain_validation(self) -> StillroomError:
         averaged = self._ema.module if self._ema is not None else self.model
         diagnosis = diagnose_weights(averaged)
         why = f": {diagnosis.words}" if diagnosis is not None else ""
-        return StillroomError(
+        error = StillroomError(
             f"The validation loss of {self.name} is not finite at step {self.done}{why}.",
             "Lower lr, or set precision=fp32, and run again.",
         )
+        return shared(error)
 
 
 def _class_numbers(labels: Tensor) -> Tensor:
     """(N,) class numbers of labels, which may be mixed: the larger share counts."""
     return labels if labels.ndim == 1 else labels.argmax(1)
+
+
+def _sums_of_all(sums: list[dict[str, float]]) -> dict[str, float]:
+    """The running sums of all ranks under names of their own: `loss`, and `loss@1` of rank 1."""
+    return {
+        f"{name}@{rank}" if rank else name: value
+        for rank, own in enumerate(sums)
+        for name, value in own.items()
+    }
+
+
+def _sums_of_rank(saved: dict[str, float]) -> dict[str, float]:
+    """This rank's running sums again; where the number of ranks changed, the mean of all."""
+    sums: dict[int, dict[str, float]] = {}
+    for key, value in saved.items():
+        name, _, rank = key.partition("@")
+        sums.setdefault(int(rank or 0), {})[name] = value
+    if len(sums) == here().world:
+        return sums[here().rank]
+    return {name: sum(own[name] for own in sums.values()) / len(sums) for name in sums.get(0, {})}

@@ -10,6 +10,7 @@
   - GateError                a gate said no: exit 1 (parity, verification, SLO)
   - MeasurementError         a measurement that means nothing: exit 3
   - Interrupted              stopped by a signal after saving: exit 75
+  - LostRank                 another process of the same training is gone: exit 1
   - ServiceError             a running service refused, failed or cannot be reached: exit 2
   - ImageError               bytes that are no acceptable image: exit 2, an HTTP status and a slug
     · EmptyImage             400 empty-body
@@ -32,6 +33,7 @@ __all__ = [
     "GateError",
     "ImageError",
     "Interrupted",
+    "LostRank",
     "MeasurementError",
     "RecipeError",
     "RunError",
@@ -107,6 +109,12 @@ class Interrupted(StillroomError):
     """A signal stopped the work after its state was saved."""
 
     exit_code = 75
+
+
+class LostRank(StillroomError):
+    """Another process of the same training ended, or does not answer."""
+
+    exit_code = 1
 
 
 class ServiceError(StillroomError):

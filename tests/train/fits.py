@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from serve.contract.preprocess import PreprocessSpec
-from tests.train.toy import SIZE_PX, toy_model, toy_views
+from tests.train.toy import FAST, SIZE_PX, toy_model, toy_views
 from train.batches import pixels_of
 from train.evaluate import validator
 from train.freeze import FreezePolicy, TrainAll
 from train.loop import Fitted, Listener, Phase, Validate, fit
 from train.models import PhotoClassifier
 from train.objective import CrossEntropy, Objective, StepOutput
+from train.place import share
 from train.plan import Plan
 from train.stage import Dataset
 
@@ -65,7 +66,7 @@ class Poisoned:
 
 def validate_of(dataset: Dataset) -> Validate:
     """Scores on the val split."""
-    photos = dataset.of_split("val")
+    photos = share(dataset.of_split("val"))
     pixels = pixels_of(dataset.root, photos, PreprocessSpec(SIZE_PX, 1.0))
     return validator(pixels, dataset.targets("val"))
 
@@ -79,9 +80,10 @@ def fit_toy(
     objective: Objective | None = None,
     policy: FreezePolicy | None = None,
     listen: Listener | None = None,
+    arch: str = FAST.arch,
 ) -> tuple[PhotoClassifier, Fitted]:
     """A new process would build the model again, from the same seed, and call `fit` again."""
-    model = toy_model().to(memory_format=torch.channels_last)
+    model = toy_model(arch=arch).to(memory_format=torch.channels_last)
     folder.mkdir(exist_ok=True)
     phase = Phase("all", objective or CrossEntropy(), policy or TrainAll(), plan)
     views: Any = toy_views(dataset)
