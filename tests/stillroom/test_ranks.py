@@ -74,6 +74,7 @@ def digest(run: Path) -> str:
     return str(manifest["digest"])
 
 
+@pytest.mark.ci
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
 def test_two_ranks_stopped_by_a_signal_go_on_and_end_with_the_bytes_of_two_that_were_not(

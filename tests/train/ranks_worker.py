@@ -28,6 +28,7 @@ from train.objective import CrossEntropy, StepOutput, Supervised, Term
 from train.order import some_batches
 from train.place import here, place_from_env, share, standing
 from train.ranks import each_rank, gather_rows, open_ranks
+from train.together import check_equal
 
 SMOOTH = "test_efficientnet_gn"  # no batch norm, no dropout: nothing in it is of one rank alone
 CURVE = replace(
@@ -110,7 +111,16 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
     said["uneven"] = _error(dataset, out / "uneven", plan=replace(PLAN, batch_size=13))
     said["poisoned"] = _error(dataset, out / "p" / "q" / "poisoned", objective=Only(Poisoned(2)))
     said["sync_bn"] = _error(dataset, out / "sync", plan=replace(PLAN, sync_bn=True))
+    said["other"] = _other_steps()
     return said
+
+
+def _other_steps() -> list[str]:
+    try:
+        check_equal(40 * (1 - here().rank), "a state of all at step")
+    except StillroomError as error:
+        return each_rank(str(error))
+    return each_rank("")
 
 
 def _error(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:

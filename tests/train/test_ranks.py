@@ -156,6 +156,11 @@ def test_a_batch_that_cannot_be_shared_and_synchronised_norms_on_a_cpu_are_refus
         assert message.startswith("UsageError: sync_bn = true needs GPUs")
 
 
+def test_ranks_that_would_start_from_different_states_are_refused(two: Any) -> None:
+    for message in two[1]["other"]:
+        assert message.startswith("Rank 1 sees a state of all at step 0, rank 0 40. Put the run")
+
+
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("limit", [0.0, 1.5])
 def test_the_shares_of_all_ranks_are_the_batches_of_one_process(world: int, limit: float) -> None:
