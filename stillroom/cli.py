@@ -138,6 +138,9 @@ def train(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Check for a minute whether it can work; no training.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time some steps and write a trace; no training.")
+    ] = False,
     nproc: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that train together.")
     ] = 1,
@@ -152,12 +155,14 @@ def train(
     run = run or Path("runs") / name_of(photos)
     request = Request(run, photos, recipe, tuple(overrides or ()), "teacher")
     place = place_from_env(os.environ)
-    if sanity:
+    if sanity or profile:
+        from stillroom.profile_command import profile_run
         from stillroom.sanity_command import check_training
 
         if nproc > 1 or place.world > 1:
-            raise UsageError("--sanity needs one process.", "Leave --nproc and torchrun out.")
-        check_training(request)
+            option = "--sanity" if sanity else "--profile"
+            raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
+        (check_training if sanity else profile_run)(request)
     elif nproc > 1:
         from stillroom.launch_ranks import launch_ranks
 

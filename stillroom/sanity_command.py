@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from serve.contract.errors import GateError
-from stillroom.pipeline import PIPELINE
-from stillroom.run import Request, run_stages
-from stillroom.run_folder import RunFolder
-from stillroom.run_recipe import RunRecipe
-from train.dataset import Dataset
+from stillroom.audited import open_audited
+from stillroom.run import Request
 from train.progress import track
 from train.sanity import CHECKS, Check, check
-from train.source import open_source
 from train.subject import subject_of
 
 __all__ = ["check_training", "print_checks"]
@@ -34,19 +28,8 @@ def check_training(request: Request) -> None:
         GateError: a check found something wrong.
         StillroomError: photographs, recipe or weights cannot be used.
     """
-    photos = (request.photos or Path()).resolve()
-    run = RunFolder(request.run)
-    recipe = RunRecipe(run, request.recipe, request.overrides).recipe
-    audit = PIPELINE["audit"]
-    source = open_source(photos)
-    key = PIPELINE.key(audit, recipe, run, source.fingerprint())
-    if run.problem(audit.folder, key) is not None:
-        wanted = Request(request.run, photos, request.recipe, request.overrides, "audit")
-        run_stages(PIPELINE, wanted)
-    index = run.stage(audit.folder) / "index.csv"
-    subject = subject_of(
-        Dataset.open(source.root, index, recipe.data.cache_mib), recipe.teacher, recipe.seed
-    )
+    recipe, dataset = open_audited(request)
+    subject = subject_of(dataset, recipe.teacher, recipe.seed)
     names = track(CHECKS, "sanity", len(CHECKS), "checks")
     print_checks([check(name, subject) for name in names])
 

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.process import BaseProcess
 
 from torch import Tensor
@@ -32,7 +32,7 @@ def feed(
     workers: int,
     restarts: int = RESTARTS,
     silence_s: float = SILENCE_S,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of `order`; workers that die or hang are started again where they were.
 
     A view is a function of its key, so a batch that is loaded again is the same batch.

@@ -1,0 +1,39 @@
+"""The photographs of a request as a dataset, audited for its run where that was not done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stillroom.pipeline import PIPELINE
+from stillroom.recipe import Recipe
+from stillroom.run import Request, run_stages
+from stillroom.run_folder import RunFolder
+from stillroom.run_recipe import RunRecipe
+from train.dataset import Dataset
+from train.source import open_source
+
+__all__ = ["open_audited"]
+
+
+def open_audited(request: Request) -> tuple[Recipe, Dataset]:
+    """The recipe and the dataset of a request.
+
+    A run that has an audit of these photographs is only read; else the audit is built first.
+
+    Args:
+        request: with photographs; `until` and `rebuild_from` do not matter.
+
+    Raises:
+        StillroomError: photographs or recipe cannot be used.
+    """
+    photos = (request.photos or Path()).resolve()
+    run = RunFolder(request.run)
+    recipe = RunRecipe(run, request.recipe, request.overrides).recipe
+    audit = PIPELINE["audit"]
+    source = open_source(photos)
+    key = PIPELINE.key(audit, recipe, run, source.fingerprint())
+    if run.problem(audit.folder, key) is not None:
+        wanted = Request(request.run, photos, request.recipe, request.overrides, "audit")
+        run_stages(PIPELINE, wanted)
+    index = run.stage(audit.folder) / "index.csv"
+    return recipe, Dataset.open(source.root, index, recipe.data.cache_mib)
