@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,12 @@ Views = TrainingViews | FixedViews
 
 
 def build_loader(
-    views: Views, batches: Iterable[list[Key]], *, workers: int, poll_s: float = 0.0
+    views: Views,
+    batches: Iterable[list[Key]],
+    *,
+    workers: int,
+    poll_s: float = 0.0,
+    polite: bool = False,
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """One loader for a whole training: it yields the batches in their order.
 
@@ -117,6 +123,8 @@ def build_loader(
         batches: keys of each batch.
         workers: loader processes; 0 loads in this one.
         poll_s: without a batch, after which the workers are said to be late; 0 waits for ever.
+
+        polite: the workers run only where a core would be idle.
 
     Yields:
         images (N, size, size, 3) uint8 and labels (N,) int64.
@@ -129,7 +137,7 @@ def build_loader(
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
         timeout=poll_s if workers else 0,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_be_polite if polite else _leave_signals_to_the_parent,
     )
 
 
@@ -155,6 +163,14 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     del worker
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _be_polite(worker: int) -> None:
+    """Where the training computes on the same cores, one that it lost makes all of them wait."""
+    _leave_signals_to_the_parent(worker)
+    if hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):  # where it is forbidden, the workers are as any others
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _collate(samples: list[tuple[NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:

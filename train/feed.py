@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from multiprocessing.process import BaseProcess
 
+import torch
 from torch import Tensor
 
 from serve.contract.errors import StillroomError
@@ -23,6 +24,7 @@ Batch = tuple[Tensor, Tensor]
 RESTARTS = 3  # in a row, without a batch in between
 SILENCE_S = 300.0  # without a batch: the workers hang
 POLL_S = 2.0  # between two looks whether they live
+LATE_S = 0.5  # waiting for one batch: polite workers get too little of the cores
 
 
 def feed(
@@ -48,14 +50,17 @@ def feed(
         StillroomError: the workers failed once more than `restarts` times at one batch.
     """
     done = failures = 0
+    polite = not torch.cuda.is_available()  # the training needs the cores itself
     while True:
         rest = order.starting_at(order.first_step + done)
         try:
-            for batch in _batches(views, rest, workers, silence_s):
+            for batch in _batches(views, rest, workers, silence_s, polite):
                 yield batch
                 done += 1
                 failures = 0
             return
+        except _Late:
+            polite = False
         except _WorkersFailed as failure:
             failures += 1
             step = order.first_step + done
@@ -67,25 +72,37 @@ def feed(
             say(f"  Loader workers are started again at step {step}: {failure}.")
 
 
+class _Late(Exception):
+    """Polite workers cannot keep up."""
+
+
 class _WorkersFailed(Exception):
     """A worker died, or none yielded anything for too long."""
 
 
-def _batches(views: Views, order: Order, workers: int, silence_s: float) -> Iterator[Batch]:
+def _batches(
+    views: Views, order: Order, workers: int, silence_s: float, polite: bool
+) -> Iterator[Batch]:
     """The batches of one set of workers, which are gone at the end in any case."""
     if not workers:
         yield from build_loader(views, order, workers=0)
         return
     others = set(multiprocessing.active_children())
-    iterator = iter(build_loader(views, order, workers=workers, poll_s=min(POLL_S, silence_s)))
+    poll_s = min(POLL_S, silence_s)
+    iterator = iter(build_loader(views, order, workers=workers, poll_s=poll_s, polite=polite))
     mine = [child for child in multiprocessing.active_children() if child not in others]
     _leave_deaths_to_us()
     try:
         while True:
+            asked_s = time.monotonic()
             try:
-                yield _next(iterator, mine, silence_s)
+                batch = _next(iterator, mine, silence_s)
             except StopIteration:
                 return
+            late = polite and time.monotonic() - asked_s > LATE_S
+            yield batch
+            if late:
+                raise _Late
     finally:
         for child in mine:
             child.kill()  # those that hang would outlive us: they ignore the signals that ask

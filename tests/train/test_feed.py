@@ -106,6 +106,26 @@ def test_a_worker_that_dies_while_nobody_waits_disturbs_nothing(
     assert _same(iter(seen), undisturbed)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="no idle class on this system")
+def test_polite_workers_that_come_late_are_replaced_by_plain_ones(
+    dataset: Dataset,
+    undisturbed: list[tuple[Tensor, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def policies() -> set[int]:
+        return {
+            os.sched_getscheduler(child.pid or 0) for child in multiprocessing.active_children()
+        }
+
+    monkeypatch.setattr("train.feed.LATE_S", -1.0)  # every batch is late
+    batches = feed(toy_views(dataset), _order(dataset), workers=1)
+    seen = [next(batches)]
+    assert policies() == {os.SCHED_IDLE}
+    seen.append(next(batches))
+    assert policies() == {os.SCHED_OTHER}
+    assert _same(iter([*seen, *batches]), undisturbed)
+
+
 def test_no_worker_outlives_a_training_that_stops(dataset: Dataset) -> None:
     batches = feed(toy_views(dataset), _order(dataset), workers=2)
     next(batches)
