@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from serve.contract.errors import StillroomError
+from tests.train.dying import SURVIVED, in_a_child
 from tests.train.toy import SIZE_PX, toy_views
 from train.dataset import Dataset
 from train.feed import feed
@@ -106,7 +107,16 @@ def test_a_worker_that_dies_while_nobody_waits_disturbs_nothing(
     assert _same(iter(seen), undisturbed)
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="no idle class on this system")
+def _may_be_idle() -> bool:
+    """Whether this system has the idle class and lets a process choose it."""
+    return (
+        hasattr(os, "SCHED_IDLE")
+        and in_a_child(lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)))
+        == SURVIVED
+    )
+
+
+@pytest.mark.skipif(not _may_be_idle(), reason="no idle class on this system")
 def test_polite_workers_that_come_late_are_replaced_by_plain_ones(
     dataset: Dataset,
     undisturbed: list[tuple[Tensor, Tensor]],
