@@ -114,9 +114,9 @@ class _MemorySteps:
 
     def rate(self) -> float:
         start, images = perf_counter(), 0
-        for batch, labels in self._batches:
-            self._training.step(batch, labels)
-            images += len(batch)
+        for batch in self._batches:
+            self._training.step(batch)
+            images += len(batch.images)
         return images / (perf_counter() - start)
 
 

@@ -139,8 +139,10 @@ def _test_views(dataset: Dataset, spec: PreprocessSpec, seed: int) -> Views:
     if 3 * spec.size_px**2 * len(photos) <= dataset.cache_mib * 2**20:
         return FixedViews(pixels_of(dataset.root, photos, spec), dataset.targets("train"))
 
-    def view(image: Image.Image, size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        return np.asarray(crop_and_resize(image, spec))
+    def view(
+        pixels: NDArray[np.uint8], size_px: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        return np.asarray(crop_and_resize(Image.fromarray(pixels), spec))
 
     return build_views(dataset, view, keep_px=0, seed=seed)
 

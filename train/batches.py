@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from train.colours import recolour_batch
 from train.order import Key
 from train.photos import Photo
 from train.pixel_cache import open_pixels, read_photo
@@ -32,7 +33,35 @@ __all__ = [
     "pixels_of",
 ]
 
-View = Callable[[Image.Image, int, np.random.Generator], NDArray[np.uint8]]  # image, side in px
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+Colours = NDArray[np.float32]  # (3, 4), see `train.colours`
+# Of a photograph at a side in px; with colours where they are left to the device.
+View = Callable[[Pixels, int, np.random.Generator], Pixels | tuple[Pixels, Colours]]
+
+
+class Batch(NamedTuple):
+    """What a training step gets.
+
+    Args:
+        images: (N, size, size, 3) uint8.
+        labels: (N,) int64.
+        colours: (N, 3, 4) float32, to be applied to the images on the device; None: nothing is.
+    """
+
+    images: Tensor
+    labels: Tensor
+    colours: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """On the device, where the colours of the images become what they shall be."""
+        images = self.images.to(device, non_blocking=True)
+        labels = self.labels.to(device, non_blocking=True)
+        if self.colours is not None:
+            images = recolour_batch(images, self.colours.to(device, non_blocking=True))
+        return Batch(images, labels)
+
+
+Sample = tuple[Pixels, int, Colours | None]
 
 
 class PhotoStore:
@@ -52,14 +81,14 @@ class PhotoStore:
     def __len__(self) -> int:
         return len(self._photos)
 
-    def __getitem__(self, position: int) -> Image.Image:
+    def __getitem__(self, position: int) -> Pixels:
         if self._kept is not None:
-            return Image.fromarray(self._kept[position])
+            return self._kept[position]
         photo = self._photos[position]
-        return read_photo(self._root / photo.path, photo, self._keep_px)
+        return np.asarray(read_photo(self._root / photo.path, photo, self._keep_px))
 
 
-class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
+class TrainingViews(Dataset[Sample]):
     """View `key` of a photograph: its randomness depends on the seed and the key alone.
 
     Args:
@@ -80,14 +109,15 @@ class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
     def __len__(self) -> int:
         return len(self._store)
 
-    def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:
+    def __getitem__(self, key: Key) -> Sample:
         parts = (key.epoch, key.position, *([key.repeat] if key.repeat else []))
         rng = generator(self._seed, "view", *parts)
         view = self._view(self._store[key.position], key.size_px, rng)
-        return view, int(self.targets[key.position])
+        pixels, colours = view if isinstance(view, tuple) else (view, None)
+        return pixels, int(self.targets[key.position]), colours
 
 
-class FixedViews(Dataset[tuple[NDArray[np.uint8], int]]):
+class FixedViews(Dataset[Sample]):
     """The same view of a photograph in every epoch, computed once.
 
     Args:
@@ -101,8 +131,8 @@ class FixedViews(Dataset[tuple[NDArray[np.uint8], int]]):
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def __getitem__(self, key: Key) -> tuple[NDArray[np.uint8], int]:
-        return self._pixels[key.position], int(self.targets[key.position])
+    def __getitem__(self, key: Key) -> Sample:
+        return self._pixels[key.position], int(self.targets[key.position]), None
 
 
 Views = TrainingViews | FixedViews
@@ -115,7 +145,7 @@ def build_loader(
     workers: int,
     poll_s: float = 0.0,
     polite: bool = False,
-) -> Iterable[tuple[Tensor, Tensor]]:
+) -> Iterable[Batch]:
     """One loader for a whole training: it yields the batches in their order.
 
     Args:
@@ -123,11 +153,10 @@ def build_loader(
         batches: keys of each batch.
         workers: loader processes; 0 loads in this one.
         poll_s: without a batch, after which the workers are said to be late; 0 waits for ever.
-
         polite: the workers run only where a core would be idle.
 
     Yields:
-        images (N, size, size, 3) uint8 and labels (N,) int64.
+        the batches.
     """
     return DataLoader(
         views,
@@ -173,6 +202,8 @@ def _be_polite(worker: int) -> None:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _collate(samples: list[tuple[NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.stack([image for image, _ in samples]))
-    return images, torch.tensor([label for _, label in samples])
+def _collate(samples: list[Sample]) -> Batch:
+    images = torch.from_numpy(np.stack([image for image, _, _ in samples]))
+    labels = torch.tensor([label for _, label, _ in samples])
+    colours = [colours for _, _, colours in samples if colours is not None]
+    return Batch(images, labels, torch.from_numpy(np.stack(colours)) if colours else None)

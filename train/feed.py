@@ -10,16 +10,13 @@ from collections.abc import Generator, Iterator
 from multiprocessing.process import BaseProcess
 
 import torch
-from torch import Tensor
 
 from serve.contract.errors import StillroomError
-from train.batches import Views, build_loader
+from train.batches import Batch, Views, build_loader
 from train.order import Order
 from train.progress import say
 
 __all__ = ["feed"]
-
-Batch = tuple[Tensor, Tensor]
 
 RESTARTS = 3  # in a row, without a batch in between
 SILENCE_S = 300.0  # without a batch: the workers hang

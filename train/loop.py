@@ -13,6 +13,7 @@ from torch import Tensor
 from serve.contract.errors import DatasetError, Interrupted
 from train.averaging import Candidate, Scores, choose, measure_norms, norms_that_move
 from train.batches import Views, build_loader
+from train.exact import kernels
 from train.feed import feed
 from train.freeze import FreezePolicy
 from train.interrupt import stop_on_signal
@@ -23,7 +24,8 @@ from train.pace import TIMINGS, Pace
 from train.place import here, share
 from train.plan import Plan
 from train.progress import say, steps
-from train.ranks import any_rank, wait_for_all
+from train.ranks import any_ranks, wait_for_all
+from train.step import DTYPES
 from train.together import check_batch_size, shared
 from train.training import Listener, Training, Validate
 
@@ -126,18 +128,22 @@ def _run(
     plan = training.plan
     pace = Pace(training.folder / TIMINGS)
     batches = feed(views, order, workers=plan.workers)
-    with steps(training.name, training.total) as bar, stop_on_signal() as stop:
+    with (
+        steps(training.name, training.total) as bar,
+        stop_on_signal() as stop,
+        kernels(deterministic=plan.deterministic),
+    ):
         bar.advance(training.done)
-        for images, labels in pace.watched(batches):
-            loss = training.step(images, labels)
-            pace.count(here().world * len(images))
-            bar.advance(1, f"loss {loss:.3f}  {pace}")
+        for batch in pace.watched(batches):
+            training.step(batch)
+            pace.count(here().world * len(batch.images))
+            bar.advance(1, f"loss {training.loss:.3f}  {pace}")
             if training.at_epoch_end:
                 pace.end_steps()
                 record = training.end_epoch(validate)
                 bar.write(f"{training.line(record)}  {pace.line}")
                 pace.end_epoch(record["epoch"], training.name)
-            stopping, due = any_rank(bool(stop)), any_rank(pace.save_due(plan.save_minutes))
+            stopping, due = any_ranks(bool(stop), pace.save_due(plan.save_minutes))
             if training.at_epoch_end or stopping or due:
                 training.save()
                 pace.saved()
@@ -186,8 +192,10 @@ def _measured(
     model = copy.deepcopy(averaged)
 
     def images() -> Iterable[Tensor]:
-        return (batch.to(model.device) for batch, _ in build_loader(views, share(keys), workers=0))
+        batches = build_loader(views, share(keys), workers=0)
+        return (batch.to(model.device).images for batch in batches)
 
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+    dtype = DTYPES.get(plan.precision)
+    with torch.autocast(model.device.type, dtype, enabled=dtype is not None):
         measure_norms(model, norms, images)
     return model

@@ -118,7 +118,10 @@ class TrainOptions:
     sync_bn: bool = False  # several GPUs: batch norm over the batch of all ranks, not of each
     precise_bn_images: int = 0  # batch norm of averaged weights measured on so many; 0 = off
     clip_norm: float = 5.0  # largest gradient norm; 0 = off
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU
+    accumulate: int = 1  # parts a batch is computed in, one after the other, to save memory
+    compile: bool = False  # by torch.compile: minutes at the start, then perhaps faster
+    deterministic: bool = False  # on a GPU: the same bits in every run, slower
     workers: int = 1  # loader processes; 0 loads in the training process
     save_minutes: float = 10.0  # between two saves within an epoch; every epoch's end is saved
     loss: LossOptions = field(default_factory=LossOptions)
@@ -131,6 +134,7 @@ class TrainOptions:
         _check_at_least(self, 0, "swa_epochs", "precise_bn_images", "l1", "weight_decay", "min_lr")
         _check_at_least(self, 0, "warmup_epochs", "clip_norm", "workers", "swa_lr", "decay_epochs")
         _check_at_least(self, 0, "save_minutes")
+        _check_within(self, 1, self.batch_size, "accumulate")
         if self.bilinear_dim < 16:
             raise ValueError(f"bilinear_dim = {self.bilinear_dim}: expected 16 or more")
         if not 0 < self.crop_pct <= 1:

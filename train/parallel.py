@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Protocol, cast
 
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -20,10 +20,18 @@ from train.ranks import linked
 
 __all__ = ["Forward", "build_forward", "check_sync_bn", "synchronised_twin"]
 
-Forward = Callable[[Tensor, Tensor], StepOutput]  # images, labels
+
+class Forward(Protocol):
+    """Forward and loss of a part of a batch."""
+
+    def __call__(self, images: Tensor, labels: Tensor, *, last: bool) -> StepOutput:
+        """Score it; the backward of the last part averages the gradients over the ranks."""
+        ...
 
 
-def build_forward(model: PhotoClassifier, objective: Objective, *, sync_bn: bool) -> Forward:
+def build_forward(
+    model: PhotoClassifier, objective: Objective, *, sync_bn: bool, compiled: bool = False
+) -> Forward:
     """What a training step calls.
 
     With other ranks, a backward of its loss leaves the mean gradient of all ranks; the model's
@@ -33,15 +41,17 @@ def build_forward(model: PhotoClassifier, objective: Objective, *, sync_bn: bool
         model: frozen as it stays; on its device.
         objective: forward and loss.
         sync_bn: whether batch norms normalise with the statistics of all ranks together.
+        compiled: whether torch.compile runs the model; evaluation and replays do not.
 
     Raises:
         UsageError: sync_bn on a CPU.
     """
     if here().world == 1:
-        return lambda images, labels: objective(model, images, labels)
+        runs = _compiled(model) if compiled else model
+        return lambda images, labels, *, last: objective(runs, images, labels)
     if sync_bn:
         check_sync_bn(model.device)
-    return _Parallel(model, objective, sync_bn=sync_bn)
+    return _Parallel(model, objective, sync_bn=sync_bn, compiled=compiled)
 
 
 def check_sync_bn(device: torch.device) -> None:
@@ -70,24 +80,32 @@ def synchronised_twin(model: nn.Module) -> nn.Module:
 class _Parallel:
     """Torch's own data-parallel engine around one step."""
 
-    def __init__(self, model: PhotoClassifier, objective: Objective, *, sync_bn: bool) -> None:
+    def __init__(
+        self, model: PhotoClassifier, objective: Objective, *, sync_bn: bool, compiled: bool
+    ) -> None:
         self._model = model
         self._twin = synchronised_twin(model) if sync_bn else model
+        runs = _compiled(self._twin) if compiled else self._twin
         devices = [model.device.index] if model.device.type == "cuda" else None
         with linked("comparing models"):
             # Each rank's batch norms follow its own share; rank 0's are sent where they count.
             self._engine = DistributedDataParallel(
-                _Step(self._twin, objective), device_ids=devices, forward_sync_buffers=False
+                _Step(runs, objective), device_ids=devices, forward_sync_buffers=False
             )
 
-    def __call__(self, images: Tensor, labels: Tensor) -> StepOutput:
+    def __call__(self, images: Tensor, labels: Tensor, *, last: bool) -> StepOutput:
         if self._twin is not self._model:
             twins = dict(self._twin.named_modules())
             for name, module in self._model.named_modules():
                 twins[name].training = module.training
-        with linked("starting a step"):
+        with linked("starting a step"), nullcontext() if last else self._engine.no_sync():
             loss, logits, terms = self._engine(images, labels)
         return StepOutput(loss, logits, terms)
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    """The same weights, run by code that torch makes for the sizes it meets."""
+    return cast(nn.Module, torch.compile(model))
 
 
 class _Step(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -43,6 +44,9 @@ class Plan:
     sizes_px: tuple[int, ...] = (0,)
     size_px: int = 0
     precision: str = "fp32"
+    accumulate: int = 1
+    compile: bool = False
+    deterministic: bool = False
     workers: int = 0
     save_minutes: float = 10.0
     seed: int = 0
@@ -69,7 +73,7 @@ def plan_of(options: TrainOptions, seed: int) -> Plan:
     """The plan of the phase that trains all layers."""
     precision = options.precision
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
+        precision = _half() if torch.cuda.is_available() else "fp32"
     augment = options.augment
     return Plan(
         epochs=options.epochs,
@@ -98,7 +102,15 @@ def plan_of(options: TrainOptions, seed: int) -> Plan:
         sizes_px=sizes_px(options.train_size_px, augment.multi_scale),
         size_px=options.train_size_px,
         precision=precision,
+        accumulate=options.accumulate,
+        compile=options.compile,
+        deterministic=options.deterministic,
         workers=options.workers,
         save_minutes=options.save_minutes,
         seed=seed,
     )
+
+
+def _half() -> Literal["bf16", "fp16"]:
+    """Of a GPU: bf16 needs no scaling, where the GPU computes with it."""
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -114,21 +114,21 @@ def profile_training(
         training.resume(Path(folder) / "profile")
         batches = feed(views, order, workers=plan.workers)
         for _ in range(WARM_UP):
-            training.step(*next(batches))
+            training.step(next(batches))
         _finish(model.device)
         waited_s, images, begin_s = 0.0, 0, time.perf_counter()
         for _ in range(steps):
             asked_s = time.perf_counter()
-            batch, labels = next(batches)
+            batch = next(batches)
             waited_s += time.perf_counter() - asked_s
-            training.step(batch, labels)
-            images += len(batch)
+            training.step(batch)
+            images += len(batch.images)
         _finish(model.device)
         wall_s = time.perf_counter() - begin_s
         on_gpu = [ProfilerActivity.CUDA] if model.device.type == "cuda" else []
         with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as traced:
             for _ in range(TRACED):
-                training.step(*next(batches))
+                training.step(next(batches))
             _finish(model.device)
         batches.close()
     trace.parent.mkdir(parents=True, exist_ok=True)

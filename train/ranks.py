@@ -23,6 +23,7 @@ from train.place import Place, here, standing
 
 __all__ = [
     "any_rank",
+    "any_ranks",
     "each_rank",
     "first_rank",
     "from_rank",
@@ -86,6 +87,16 @@ def first_rank(flag: bool) -> int | None:
 def any_rank(flag: bool) -> bool:
     """Whether the flag of any rank is true."""
     return first_rank(flag) is not None
+
+
+def any_ranks(*flags: bool) -> list[bool]:
+    """Of each flag whether that of any rank is true, in one exchange."""
+    if here().world == 1:
+        return list(flags)
+    values = torch.tensor(flags, dtype=torch.int64)
+    with linked("agreeing"):
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+    return [bool(value) for value in values.tolist()]
 
 
 def total(values: Tensor) -> Tensor:

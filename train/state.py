@@ -32,7 +32,7 @@ PREFIX = ".state-"
 PARTIAL = ".partial"
 TENSORS = "state.safetensors"
 RECORD = "state.json"
-VERSION = 1
+VERSION = 2
 KEEP = 2  # newest states; the best of all is kept beside them
 SPARE_BYTES = 2**20  # that must stay free on the disk
 
@@ -46,12 +46,14 @@ class Progress:
         sums: running sums of the unfinished epoch's terms.
         log_bytes: length of metrics.jsonl at this point; what follows is discarded on resume.
         plateau: best validation loss, epochs waited and decays of the plateau schedule.
+        scaler: of an fp16 loss.
     """
 
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     log_bytes: int = 0
     plateau: tuple[float | None, int, int] = (None, 0, 0)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(
@@ -97,6 +99,7 @@ def save_state(
             "sums": progress.sums,
             "log_bytes": progress.log_bytes,
             "plateau": progress.plateau,
+            "scaler": progress.scaler,
             "lineage": dict(lineage or {}),
             "val_loss": val_loss,
             "optimizer": groups,
@@ -136,7 +139,11 @@ def load_state(
                 raise ValueError("its tensors are not those that were saved")
             tensors = load_file(saved / TENSORS)
             progress = Progress(
-                record["step"], record["sums"], record["log_bytes"], tuple(record["plateau"])
+                record["step"],
+                record["sums"],
+                record["log_bytes"],
+                tuple(record["plateau"]),
+                record["scaler"],
             )
             moments = _unflatten(tensors, record["optimizer"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -146,6 +153,7 @@ def load_state(
         for key, module in modules.items():
             module.load_state_dict(_below(f"{key}.", tensors))
         optimizer.load_state_dict(moments)
+        _lay_out(optimizer)
         return progress
     return Progress()
 
@@ -228,6 +236,17 @@ def _unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict
         for group in groups
     ]
     return {"state": state, "param_groups": groups}
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the memory layout of their weights: fused kernels walk both side by side.
+
+    Of channels-last weights they would otherwise mix up the entries, and say nothing.
+    """
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == weight.shape:
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

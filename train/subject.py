@@ -117,7 +117,8 @@ class Subject:
         """Views and class numbers of the batch's photographs, through the training's loader."""
         size_px = self.options.train_size_px
         keys = [Key(epoch, position, 0, size_px) for position in self.positions]
-        images, labels = next(iter(build_loader(self.views, [keys], workers=0)))
+        batch = next(iter(build_loader(self.views, [keys], workers=0)))
+        images, labels, _ = batch.to(torch.device("cpu"))
         return images, labels
 
     def rebuilt(self) -> PhotoClassifier:

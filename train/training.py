@@ -17,21 +17,22 @@ from torch.optim.swa_utils import AveragedModel
 from serve.contract.errors import StillroomError
 from serve.contract.manifest import fsync_path
 from train.averaging import Scores, build_swa
+from train.batches import Batch
 from train.freeze import FreezePolicy
-from train.layers import build_optimizer
 from train.mix import Mix
 from train.models import PhotoClassifier
 from train.nonfinite import diagnose, diagnose_weights, explain
-from train.objective import Objective, StepOutput
-from train.parallel import build_forward
+from train.objective import Objective
 from train.place import here
 from train.plan import Plan
 from train.progress import say
-from train.ranks import any_rank, each_rank, linked, mean, share_buffers
+from train.ranks import any_rank, each_rank, mean, share_buffers
 from train.replay import Step
 from train.schedule import Plateau
 from train.seed import derive_seed
 from train.state import Progress, load_state, save_state, saved_steps
+from train.step import Attempt, Part, Stepper
+from train.sums import RunningSums
 from train.together import check_equal, explain_together, shared
 
 __all__ = ["METRICS", "Listener", "Training", "Validate"]
@@ -52,6 +53,7 @@ class Training:
         policy: what learns.
         plan: the schedule.
         per_epoch: steps of an epoch.
+        late: as `train.step.Stepper`.
     """
 
     def __init__(
@@ -62,19 +64,14 @@ class Training:
         policy: FreezePolicy,
         plan: Plan,
         per_epoch: int,
+        *,
+        late: bool | None = None,
     ) -> None:
         self.name, self.model, self.plan = name, model, plan
         self.per_epoch, self.total = per_epoch, per_epoch * plan.epochs
         self._objective, self._policy = objective, policy
         policy.freeze(model)
-        self._forward = build_forward(model, objective, sync_bn=plan.sync_bn)
-        self._optimizer = build_optimizer(
-            model,
-            name=plan.optimizer,
-            lr=plan.lr,
-            weight_decay=plan.weight_decay,
-            layer_decay=plan.layer_decay,
-        )
+        self._stepper = Stepper(model, objective, plan, late)
         self._ema = (
             ModelEmaV3(model, decay=plan.ema_decay, use_warmup=True) if plan.ema_decay else None
         )
@@ -82,12 +79,11 @@ class Training:
         self._schedule = plan.schedule_of(per_epoch)
         self._plateau = Plateau(max(1, round(plan.decay_epochs)))
         self._mix = Mix(model.num_classes, mixup=plan.mixup, cutmix=plan.cutmix)
-        self._learning = [p for p in model.parameters() if p.requires_grad]
-        self._decayed = [p for p in self._learning if p.ndim > 1]
         self.done = 0
         self._val_loss: float | None = None  # of the weights as they are now
         self._unsaved = ""  # why the last save failed
-        self._sums: dict[str, float] = {}
+        self._sums = RunningSums()
+        self.loss = math.nan  # of this rank's share, as last looked at
 
     @property
     def at_epoch_end(self) -> bool:
@@ -103,10 +99,11 @@ class Training:
         folder.mkdir(exist_ok=True)
         self.folder, self._log, self._lineage = folder, folder / METRICS, lineage
         progress = load_state(
-            folder, modules=self._modules(), optimizer=self._optimizer, lineage=lineage
+            folder, modules=self._modules(), optimizer=self._stepper.optimizer, lineage=lineage
         )
         check_equal(progress.step, f"a state of {self.name} at step")
-        self.done, self._sums = progress.step, _sums_of_rank(progress.sums)
+        self.done, self._sums = progress.step, RunningSums(_sums_of_rank(progress.sums))
+        self._stepper.load_scaler(progress.scaler)
         best, self._plateau.waited, self._plateau.decays = progress.plateau
         self._plateau.best = math.inf if best is None else best
         if here().is_writer:
@@ -114,42 +111,40 @@ class Training:
             os.truncate(self._log, progress.log_bytes)
         self._policy.set_mode(self.model)
 
-    def step(self, images: Tensor, labels: Tensor) -> float:
-        """One optimiser step on this rank's share of a batch; returns the loss of the share."""
-        plan, device = self.plan, self.model.device
+    def step(self, batch: Batch) -> None:
+        """One optimiser step on this rank's share of a batch.
+
+        Raises:
+            StillroomError: the loss or the gradient is not finite: of this step, or on a GPU of
+                the one before.
+        """
         own = (here().rank,) if here().rank else ()  # the first rank draws as a process alone does
-        torch.manual_seed(derive_seed(plan.seed, "step", self.done, *own))  # mixing
-        images = images.to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
+        torch.manual_seed(derive_seed(self.plan.seed, "step", self.done, *own))  # mixing
+        images, labels, _ = batch.to(self.model.device)
         if self._mixes:
             images, labels = self._mix(images, labels)
-        self._set_rate()
-        seed = derive_seed(plan.seed, "forward", self.done, *own)  # so the step can be replayed
-        torch.manual_seed(seed)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            output = self._forward(images, labels)
-        loss, terms = self._regularised(output)
-        value = float(loss.detach())
-        if any_rank(bad := not math.isfinite(value)):
-            raise self._explain(images, labels, seed, lambda: bad)
-        self._optimizer.zero_grad(set_to_none=True)
-        with linked("averaging gradients"):
-            loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._learning, plan.clip_norm or math.inf)
-        if not math.isfinite(float(norm)):  # on all ranks, and not due to each
-            step = Step(self.model, self._objective, images, labels, seed, plan.precision)
-            raise self._explain(images, labels, seed, lambda: diagnose(step).origin != "nowhere")
-        self._optimizer.step()
+        logits, terms = self._stepper.run(self._parts(images, labels, own), step=self.done)
+        self._look(self._stepper.looked_at())  # before the update: the weights stay
+        self._rate = self._schedule.rate(self.done, self._plateau.decays)
+        self._stepper.update(self._rate)
         self.done += 1
         self._val_loss = None
         if self._ema is not None:
             self._ema.update(self.model, step=self.done)
-        hits = output.logits.detach().argmax(1) == _class_numbers(labels)
-        self._count(terms | {"train_top1": hits.float().mean()})
-        return value
+        hits = logits.argmax(1) == _class_numbers(labels)
+        self._sums.add(terms | {"train_top1": hits.float().mean()})
+
+    def look_back(self) -> None:
+        """Look at all steps that were not looked at yet.
+
+        Raises:
+            StillroomError: the loss or the gradient of one is not finite.
+        """
+        self._look(self._stepper.looked_at(all_of_them=True))
 
     def end_epoch(self, validate: Validate) -> dict[str, Any]:
         """Average, validate, log, and return the epoch's record."""
+        self.look_back()
         epoch = self.done // self.per_epoch
         for module in self._modules().values():
             share_buffers(module)  # each rank's batch norms followed its own share
@@ -159,14 +154,14 @@ class Training:
         self._policy.set_mode(self.model)
         self._plateau.watch(scores["val_loss"])
         # Sorted: sums that were read back from a state are.
-        sums = mean(self._sums)
+        sums = mean(self._sums.values())
         means = {key: value / self.per_epoch for key, value in sorted(sums.items())}
         record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
         record |= means | {"weight_norm": self._weight_norm()} | scores
         if here().is_writer:
             with self._log.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-        self._sums = {}
+        self._sums = RunningSums()
         self._val_loss = scores["val_loss"]
         if not math.isfinite(scores["val_loss"]):
             raise self._explain_validation()
@@ -195,7 +190,8 @@ class Training:
         A training must not end because a disk is full for an hour. Of several ranks the first
         alone writes.
         """
-        sums = _sums_of_all(each_rank(self._sums))
+        self.look_back()
+        sums = _sums_of_all(each_rank(self._sums.values()))
         if not here().is_writer:
             return
         fsync_path(self._log)  # the state names its length
@@ -206,13 +202,14 @@ class Training:
             sums,
             self._log.stat().st_size,
             (best, plateau.waited, plateau.decays),
+            self._stepper.scaler_state(),
         )
         try:
             save_state(
                 self.folder,
                 progress,
                 modules=self._modules(),
-                optimizer=self._optimizer,
+                optimizer=self._stepper.optimizer,
                 lineage=self._lineage,
                 val_loss=self._val_loss,
             )
@@ -248,48 +245,62 @@ class Training:
             modules["objective"] = self._objective
         return modules
 
-    def _set_rate(self) -> None:
-        self._rate = self._schedule.rate(self.done, self._plateau.decays)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * group.get("lr_scale", 1.0)
+    def _parts(self, images: Tensor, labels: Tensor, own: tuple[int, ...]) -> list[Part]:
+        """The batch in `accumulate` parts, each with the seed that its forward is replayed by."""
+        count = min(self.plan.accumulate, len(images))
+        first = derive_seed(self.plan.seed, "forward", self.done, *own)
+        seeds = [derive_seed(first, "part", n) if n else first for n in range(count)]
+        pieces = zip(images.tensor_split(count), labels.tensor_split(count), seeds, strict=True)
+        return [Part(*piece) for piece in pieces]
 
-    def _regularised(self, output: StepOutput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss that is minimised, and its terms: that of the data apart from the penalty."""
-        loss, terms = output.loss, {"data_loss": output.loss.detach(), **output.terms}
-        if self.plan.l1:
-            penalty = torch.stack([weight.abs().sum() for weight in self._decayed]).sum()
-            loss = loss + self.plan.l1 * penalty
-            terms["l1"] = penalty.detach()
-        return loss, {"loss": loss.detach(), **terms}
+    def _look(self, attempts: list[Attempt]) -> None:
+        """Raise where a step was not finite; the weights are those of before it."""
+        for attempt in attempts:
+            self.loss = attempt.loss
+            if any_rank(bad := attempt.loss_is_bad):
+                raise self._explain(attempt, lambda bad=bad: bad)  # type: ignore[misc]
+            if attempt.norm_is_bad:  # on all ranks, and not due to each
+                raise self._explain(attempt, lambda at=attempt: self._fails(at) is not None)  # type: ignore[misc]
 
     def _weight_norm(self) -> float:
         """Euclidean norm of the weights that decay."""
         with torch.no_grad():
-            return float(nn.utils.get_total_norm(self._decayed)) if self._decayed else 0.0
+            decayed = self._stepper.decayed
+            return float(nn.utils.get_total_norm(decayed)) if decayed else 0.0
 
-    def _count(self, terms: dict[str, Tensor]) -> None:
-        for key, value in terms.items():
-            self._sums[key] = self._sums.get(key, 0.0) + float(value)
-
-    def _explain(
-        self, images: Tensor, labels: Tensor, seed: int, saw_it: Callable[[], bool]
-    ) -> StillroomError:
+    def _explain(self, attempt: Attempt, saw_it: Callable[[], bool]) -> StillroomError:
         """Replay the step that went wrong; its bundle lies beside the stage's folder."""
 
         def explained() -> StillroomError:
+            part = self._fails(attempt) or attempt.parts[-1]
             return explain(
                 self.model,
                 self._objective,
-                images,
-                labels,
-                seed=seed,
+                part.images,
+                part.labels,
+                seed=part.seed,
                 precision=self.plan.precision,
-                folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{self.done + 1}",
-                step=self.done,
+                folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{attempt.step + 1}",
+                step=attempt.step,
                 phase=self.name,
             )
 
         return explain_together(explained, saw_it=saw_it)
+
+    def _fails(self, attempt: Attempt) -> Part | None:
+        """The first part that is not finite when it is run again."""
+        for part in attempt.parts:
+            step = Step(
+                self.model,
+                self._objective,
+                part.images,
+                part.labels,
+                part.seed,
+                self.plan.precision,
+            )
+            if diagnose(step).origin != "nowhere":
+                return part
+        return None
 
     def _explain_validation(self) -> StillroomError:
         averaged = self._ema.module if self._ema is not None else self.model

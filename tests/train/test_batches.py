@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from tests.train.toy import toy_views
-from train.batches import PhotoStore, build_loader, pixels_of
+from train.batches import Batch, PhotoStore, build_loader, pixels_of
 from train.order import Key, Order
 from train.stage import Dataset
-
-Batch = tuple[Tensor, Tensor]
 
 
 def _batches(
@@ -27,12 +24,14 @@ def _batches(
 
 def _same(one: list[Batch], two: list[Batch]) -> bool:
     return len(one) == len(two) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two, strict=True)
+        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+        for a, b in zip(one, two, strict=True)
     )
 
 
 def test_batches_are_uint8_pixels_and_class_numbers(dataset: Dataset) -> None:
-    images, labels = _batches(dataset)[0]
+    images, labels, colours = _batches(dataset)[0]
+    assert colours is None
     assert images.shape == (10, 32, 32, 3)
     assert images.dtype == torch.uint8
     assert labels.shape == (10,)
@@ -65,7 +64,7 @@ def test_a_photograph_drawn_twice_in_an_epoch_looks_different(dataset: Dataset) 
 
 def test_each_batch_has_one_side_of_those_allowed(dataset: Dataset) -> None:
     batches = _batches(dataset, sizes_px=(32, 48), workers=1, epochs=4)
-    assert {images.shape[1:3] for images, _ in batches} == {(32, 32), (48, 48)}
+    assert {batch.images.shape[1:3] for batch in batches} == {(32, 32), (48, 48)}
 
 
 def test_the_cache_changes_no_pixel(dataset: Dataset) -> None:
@@ -80,11 +79,12 @@ def test_kept_photographs_are_shrunk_to_the_side_asked_for(
     small = PhotoStore(dataset.root, photos, keep_px=20, cache_mib=cache_mib)
     whole = PhotoStore(dataset.root, photos, keep_px=0, cache_mib=cache_mib)
     for i, photo in enumerate(photos[:9]):
-        assert min(small[i].size) == 20
-        assert whole[i].size == (photo.width, photo.height)
-        assert abs(small[i].width / small[i].height - photo.width / photo.height) < 0.05
+        height, width = small[i].shape[:2]
+        assert min(height, width) == 20
+        assert whole[i].shape == (photo.height, photo.width, 3)
+        assert abs(width / height - photo.width / photo.height) < 0.05
     with Image.open(dataset.root / photos[0].path) as image:
-        assert (np.asarray(image) == np.asarray(whole[0])).all()
+        assert (np.asarray(image) == whole[0]).all()
 
 
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])

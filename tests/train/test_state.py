@@ -66,6 +66,33 @@ def test_a_state_is_read_back_as_it_was(tmp_path: Path, opt: str) -> None:
             assert torch.equal(mine["state"][index][name], value)
 
 
+@pytest.mark.parametrize("opt", ["adamw", "sgd"])
+def test_a_fused_optimiser_of_channels_last_weights_goes_on_where_it_was(
+    tmp_path: Path, opt: str
+) -> None:
+    def fresh() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(5, 7, 3).to(memory_format=torch.channels_last)
+        made = create_optimizer_v2(layer, opt=opt, lr=0.1, momentum=0.9, fused=True)
+        return layer, made
+
+    def train(layer: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for seed in range(2):
+            torch.manual_seed(seed)
+            optimizer.zero_grad()
+            layer(torch.randn(2, 5, 6, 6)).square().sum().backward()
+            optimizer.step()
+
+    one, optimizer = fresh()
+    train(one, optimizer)
+    save_state(tmp_path, Progress(2), modules={"model": one}, optimizer=optimizer)
+    train(one, optimizer)
+    two, again = fresh()
+    load_state(tmp_path, modules={"model": two}, optimizer=again)
+    train(two, again)
+    assert same_tensors(state_of(one), state_of(two))
+
+
 def test_without_a_state_training_starts_at_the_beginning(tmp_path: Path) -> None:
     trained = _new()
     before = state_of(trained[0])
