@@ -1,13 +1,14 @@
-"""Images a second: the real loop, the same steps on data in memory, and timm's script.
+"""Images a second: the real loop, the same steps on data in memory, and two scripts of others.
 
     python -m benchmarks.train_throughput PHOTOS --arch resnet18 --size 128 --out throughput \
-        [--timm-train TIMM/train.py]
+        [--timm-train TIMM/train.py] [--torchvision-train VISION/references/classification/train.py]
 
 The loop and the steps in memory run in turn, an epoch each, in one process: the loop as `fit` runs
 it (cache of decoded photographs, loader, augmentation, progress), the steps with batches that the
-loop had made before. timm's train.py runs for as many epochs in a process of its own, before and
-after; its figure is what it prints for each epoch from the second on, its loader included. Both
-sides get the same weights, split, batch, precision, crops, flips and colours, and no average.
+loop had made before. The others run for as many epochs in processes of their own, before and after;
+theirs are the epochs from the second on, their loaders included, without validation. timm's script
+gets our weights, split, batch, precision, crops, flips and colours, once in its own memory layout
+and once channels-last; torchvision's has crops and flips of its own, no colours and one layout.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import torch
 
 from benchmarks.against_timm import Bench, commands_of, open_bench, readable, write_start
 from benchmarks.timm_script import Recipe
+from benchmarks.torchvision_script import epoch_rates, torchvision_command
 from serve.contract.digest import sha256_of_file
 from train.feed import feed
 from train.fitting import phases_of, prepare_model, views_of
@@ -41,6 +43,7 @@ from train.order import Order
 from train.pace import TIMINGS
 from train.training import Training
 
+CHANNELS_LAST = "timm train.py --channels-last"
 RATE = re.compile(r"100%\)\].*\(([\d.]+)s, +([\d.]+)/s\)")  # the last line of timm's epoch
 
 
@@ -120,22 +123,37 @@ class _MemorySteps:
         return images / (perf_counter() - start)
 
 
-def measure_timm(bench: Bench) -> list[float]:
-    """Images a second that timm's script prints, from the second epoch on."""
-    command = commands_of(bench, 0)["timm train.py"]
-    result = subprocess.run(
-        [*command, "--log-interval", "1"], capture_output=True, text=True, check=True
-    )
+def peers_of(bench: Bench, torchvision: Path | None) -> dict[str, list[str]]:
+    """Name and command of each script that is compared with."""
+    peers = {}
+    if bench.script != Path(sys.executable):
+        command = [*commands_of(bench, 0)["timm train.py"], "--log-interval", "1"]
+        peers = {"timm train.py": command, CHANNELS_LAST: [*command, "--channels-last"]}
+    if torchvision is not None:
+        peers["torchvision train.py"] = torchvision_command(
+            torchvision, bench.folder, bench.recipe, bench.out / "torchvision"
+        )
+    return peers
+
+
+def measure_peer(bench: Bench, name: str, command: list[str]) -> list[float]:
+    """Images a second of a script's epochs from the second on."""
+    if name.startswith("torchvision"):
+        return epoch_rates(command, len(bench.dataset.of_split("train")))[1:]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     rates = [float(rate) for _, rate in RATE.findall(result.stdout + result.stderr)]
     if len(rates) < bench.recipe.epochs:
         raise SystemExit(f"timm printed {len(rates)} rates; its last lines: {result.stderr[-500:]}")
     return rates[1:]
 
 
-def report(bench: Bench, rates: Rates, timm: list[float]) -> list[str]:
+def report(
+    bench: Bench, rates: Rates, peers: dict[str, list[str]], theirs: dict[str, list[float]]
+) -> list[str]:
     """Markdown of what was measured."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
+    names = ("torch", "torchvision", "timm")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     ratios = np.array(rates.loop) / np.array(rates.memory)
     lines = [
         f"{bench.recipe.arch}, {bench.recipe.size_px} px, batch {bench.recipe.batch_size}, fp32, "
@@ -143,30 +161,31 @@ def report(bench: Bench, rates: Rates, timm: list[float]) -> list[str]:
         f" epochs 2 to {bench.recipe.epochs}. {device}, {os.cpu_count()} CPU cores, Python "
         f"{platform.python_version()}, {versions}.",
         "",
-        "| | images/s, median (lowest to highest epoch) |",
-        "|---|---|",
-        _row("stillroom, the real loop", rates.loop),
-        _row("the same steps on data in memory", rates.memory),
+        "| | images/s, median (lowest to highest epoch) | ours over theirs |",
+        "|---|---|---|",
+        _row("stillroom, the real loop", rates.loop, ""),
+        _row("the same steps on data in memory", rates.memory, f"{np.median(ratios):.2f}"),
     ]
-    if timm:
-        lines.append(_row("timm train.py", timm))
+    for name, figures in theirs.items():
+        times = np.median(rates.loop) / np.median(figures)
+        lines.append(_row(name, figures, f"{times:.2f}"))
     lines += [
         "",
-        f"Loop over memory {np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f}); the "
-        f"loop waited for data {np.median(rates.waits):.1%} of its time.",
+        f"Loop over memory {np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f} of "
+        f"{len(ratios)} epochs); it waited for data {np.median(rates.waits):.1%} of its time.",
     ]
-    if timm:
-        lines += [
-            f"Loop over timm {np.median(rates.loop) / np.median(timm):.2f}. Its command, train.py "
-            f"sha256 {sha256_of_file(bench.script)[:12]}:",
-            "",
-            f"    {readable(bench, commands_of(bench, 0)['timm train.py'])}",
-        ]
+    for name, command in peers.items():
+        if name == CHANNELS_LAST:
+            continue
+        script = next(Path(part) for part in command if part.endswith("train.py"))
+        digest = sha256_of_file(script)[:12]
+        text = readable(bench, command).replace(str(script.parent), "VISION")
+        lines += ["", f"{name} (sha256 {digest}):", "", f"    {text}"]
     return lines
 
 
-def _row(name: str, rates: list[float]) -> str:
-    return f"| {name} | {np.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) |"
+def _row(name: str, rates: list[float], times: str) -> str:
+    return f"| {name} | {np.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) | {times} |"
 
 
 def main() -> None:
@@ -174,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
     parser.add_argument("--timm-train", type=Path, help="timm's train.py; without it ours alone")
+    parser.add_argument("--torchvision-train", type=Path, help="torchvision's train.py")
     parser.add_argument("--out", type=Path, default=Path("throughput"))
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--size", type=int, default=128, help="px")
@@ -189,10 +209,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     bench = open_bench(args.photos, recipe, args.timm_train or Path(sys.executable), args.out)
     write_start(bench, "none", 0)
-    before = measure_timm(bench) if args.timm_train else []
+    peers = peers_of(bench, args.torchvision_train)
+    before = {name: measure_peer(bench, name, command) for name, command in peers.items()}
     rates = measure_loop(bench)
-    after = measure_timm(bench) if args.timm_train else []
-    lines = report(bench, rates, before + after)
+    after = {name: measure_peer(bench, name, command) for name, command in peers.items()}
+    lines = report(bench, rates, peers, {name: before[name] + after[name] for name in peers})
     print("\n".join(lines))
     if args.results:
         path = args.results / f"train_throughput-{args.arch}.md"

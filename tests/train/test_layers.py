@@ -101,7 +101,7 @@ def test_what_timm_does_not_divide_is_refused_by_name(
 def test_without_layer_decay_the_optimiser_is_the_plain_one() -> None:
     ours, plain = toy_model(), toy_model()
     one = build_optimizer(ours, name="adamw", lr=0.01, weight_decay=0.1, layer_decay=1.0)
-    two = create_optimizer_v2(plain.backbone, opt="adamw", lr=0.01, weight_decay=0.1)
+    two = create_optimizer_v2(plain.backbone, opt="adamw", lr=0.01, weight_decay=0.1, fused=True)
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     for model, optimizer in ((ours, one), (plain, two)):
         model(images).square().sum().backward()

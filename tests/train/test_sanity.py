@@ -37,9 +37,9 @@ class Changed(TorchDataset[tuple[Pixels, int]]):
     def __len__(self) -> int:
         return len(self._views)
 
-    def __getitem__(self, key: Key) -> tuple[Pixels, int]:
+    def __getitem__(self, key: Key) -> tuple[Pixels, int, None]:
         image = self._views[key._replace(position=(key.position + self._shift) % len(self))][0]
-        return np.ascontiguousarray(self._change(image)), int(self.targets[key.position])
+        return np.ascontiguousarray(self._change(image)), int(self.targets[key.position]), None
 
 
 class Stubborn(nn.BatchNorm2d):

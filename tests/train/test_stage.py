@@ -66,7 +66,7 @@ def test_every_option_that_the_plan_shares_by_name_is_passed_on() -> None:
     shared -= {"optimizer", "precision", "schedule"}
     values = {name: type(getattr(TrainOptions(), name))(i) for i, name in enumerate(shared, 1)}
     fractions = {"ema_decay": 0.5, "layer_decay": 0.25, "decay_factor": 0.125}
-    values |= fractions | {"epochs": 99}
+    values |= fractions | {"epochs": 99, "batch_size": 98, "accumulate": 97}
     plan = plan_of(TrainOptions(schedule="step", **values), 0)
     assert {name: getattr(plan, name) for name in values} == values
     assert plan.schedule == "step"
