@@ -141,6 +141,9 @@ def train(
     profile: Annotated[
         bool, typer.Option("--profile", help="Time some steps and write a trace; no training.")
     ] = False,
+    choices: Annotated[
+        bool, typer.Option("--choices", help="Time each precision and torch.compile; no training.")
+    ] = False,
     nproc: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that train together.")
     ] = 1,
@@ -155,14 +158,16 @@ def train(
     run = run or Path("runs") / name_of(photos)
     request = Request(run, photos, recipe, tuple(overrides or ()), "teacher")
     place = place_from_env(os.environ)
-    if sanity or profile:
+    asked = {"--sanity": sanity, "--profile": profile, "--choices": choices}
+    if option := next((name for name, wanted in asked.items() if wanted), ""):
+        from stillroom.choices_command import measure_run
         from stillroom.profile_command import profile_run
         from stillroom.sanity_command import check_training
 
         if nproc > 1 or place.world > 1:
-            option = "--sanity" if sanity else "--profile"
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
-        (check_training if sanity else profile_run)(request)
+        looks = {"--sanity": check_training, "--profile": profile_run, "--choices": measure_run}
+        looks[option](request)
     elif nproc > 1:
         from stillroom.launch_ranks import launch_ranks
 
