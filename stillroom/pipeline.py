@@ -95,7 +95,7 @@ def _student_seed(recipe: Recipe) -> int:
 
 
 def _build_fixres(context: Context) -> Built:
-    from compress.stage import fine_tune_fixres
+    from compress.fixres_stage import fine_tune_fixres
 
     recipe = context.recipe
     student = context.run.stage("student")

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.fixres import ClassifierAndLastNorm, changed_tensors, last_norm, tensor_digests
+from compress.fixres_stage import fine_tune_fixres
 from compress.options import FixResOptions
-from compress.stage import fine_tune_fixres
 from serve.contract.errors import CheckpointError, StillroomError, UsageError
 from serve.contract.preprocess import PreprocessSpec
 from tests.train.toy import SIZE_PX, lively, same_tensors, state_of, toy_model, write_checkpoint
