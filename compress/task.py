@@ -11,6 +11,8 @@ from train.photos import dataset_digest
 
 __all__ = ["check_same_task"]
 
+SHOWN = 20  # classes in a message
+
 
 def check_same_task(card: ModelCard, dataset: Dataset, folder: Path) -> None:
     """Refuse a model of another task.
@@ -24,9 +26,10 @@ def check_same_task(card: ModelCard, dataset: Dataset, folder: Path) -> None:
         CheckpointError: it has other classes, or was trained on another dataset.
     """
     if card.labels != dataset.labels:
+        same = sorted(card.labels) == sorted(dataset.labels)
         raise CheckpointError(
-            f"{folder} knows the classes {', '.join(card.labels)}; "
-            f"the dataset has {', '.join(dataset.labels)}.",
+            f"{folder} knows the classes {_listed(card.labels)}; the dataset has "
+            f"{_listed(dataset.labels)}{', the same in another order' if same else ''}.",
             "Train it on this dataset: stillroom train PHOTOS --run RUN",
         )
     digest = dataset_digest(dataset.photos)
@@ -35,3 +38,8 @@ def check_same_task(card: ModelCard, dataset: Dataset, folder: Path) -> None:
             f"{folder} was trained on dataset {card.dataset_digest[:12]}; this is {digest[:12]}.",
             "Train it on this dataset: stillroom train PHOTOS --run RUN",
         )
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+    return ", ".join(labels[:SHOWN]) + more

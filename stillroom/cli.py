@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -181,15 +182,30 @@ def train(
 
 
 @app.command()
-def compress(run: Run, overrides: Overrides = None) -> None:
+def compress(
+    run: Run,
+    overrides: Overrides = None,
+    teachers: Annotated[
+        list[Path] | None,
+        typer.Option("--teacher", help="Checkpoint folder of a further teacher; may be repeated."),
+    ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Folder of photographs without labels, to distil on too.")
+    ] = None,
+) -> None:
     """Distil the student, run FixRes, train the baseline.
 
     The baseline is the same student without a teacher: what compression is judged against.
 
     Example: stillroom compress runs/mine distil.temperature=4
     """
-    _build(None, run, None, overrides, "fixres", None)
-    _run(None, run, None, overrides, "baseline", None)
+    told = [*(overrides or ())]
+    if teachers:
+        told.append(f"distil.more_teachers={json.dumps([str(t.resolve()) for t in teachers])}")
+    if unlabelled is not None:
+        told.append(f"distil.unlabelled={json.dumps(str(unlabelled.resolve()))}")
+    _build(None, run, None, told, "fixres", None)
+    _run(None, run, None, told, "baseline", None)
 
 
 @app.command()

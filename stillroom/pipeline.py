@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from stillroom.graph import Built, Context, Graph, Stage
@@ -71,20 +73,30 @@ def build_teacher(context: Context) -> Built:
 
 
 def _build_student(context: Context) -> Built:
-    from compress.stage import distil_student
+    from compress.stage import REPORT, distil_student
 
-    recipe = context.recipe
+    recipe, dataset = context.recipe, _dataset(context)
     with _curves(context, "student", _student_options(recipe)) as listen:
         metrics = distil_student(
-            _dataset(context),
+            dataset,
             context.run.stage("teacher"),
             recipe.student,
             recipe.distil,
             seed=_student_seed(recipe),
             out=context.out,
             listen=listen,
+            unlabelled=_unlabelled(recipe, dataset),
         )
-    return Built(metrics)
+    return Built(metrics, {"distillation": json.loads((context.out / REPORT).read_bytes())})
+
+
+def _unlabelled(recipe: Recipe, dataset: Any) -> Any:
+    from train.unlabelled import open_unlabelled
+
+    if not recipe.distil.unlabelled:
+        return None
+    root = Path(recipe.distil.unlabelled)
+    return open_unlabelled(root, dataset, unreadable=recipe.data.unreadable)
 
 
 def _student_seed(recipe: Recipe) -> int:
@@ -171,7 +183,12 @@ def _training_options(section: str) -> Any:
 
 
 def _student_options(recipe: Recipe) -> dict[str, Any]:
-    return {"student": _training_options("student")(recipe), "distil": asdict(recipe.distil)}
+    from compress.options import deciding_distil
+
+    return {
+        "student": _training_options("student")(recipe),
+        "distil": deciding_distil(recipe.distil),
+    }
 
 
 def _audit_options(recipe: Recipe) -> dict[str, Any]:

@@ -130,6 +130,10 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         if value not in choices:
             raise RecipeError(f"{name} = {value!r}: expected one of {', '.join(choices)}.")
         return value
+    if hint == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(entry, str) for entry in value)):
+            raise RecipeError(f"{name} = {value!r}: expected a list of texts, such as ['a', 'b'].")
+        return tuple(value)
     if isinstance(hint, types.UnionType):  # no recipe key has one; a new one must say how
         raise TypeError(f"{name}: union types are not read from recipes.")
     if hint is float and type(value) is int:

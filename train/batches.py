@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from train.order import Key
 from train.photos import Photo
 from train.pixel_cache import open_pixels, read_photo
 from train.seed import generator
+from train.targets import UNLABELLED
 
 __all__ = [
     "FixedViews",
@@ -64,7 +66,7 @@ class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
 
     Args:
         store: of the photographs.
-        photos: with labels, in the store's order.
+        photos: in the store's order; one with an empty label is unlabelled.
         labels: class names in the order of the logits.
         view: draws a view.
         seed: of all views.
@@ -74,7 +76,7 @@ class TrainingViews(Dataset[tuple[NDArray[np.uint8], int]]):
         self, store: PhotoStore, photos: list[Photo], labels: tuple[str, ...], view: View, seed: int
     ) -> None:
         self._store, self._view, self._seed = store, view, seed
-        numbers = {label: number for number, label in enumerate(labels)}
+        numbers = {"": UNLABELLED, **{label: number for number, label in enumerate(labels)}}
         self.targets = np.array([numbers[photo.label] for photo in photos], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -105,7 +107,15 @@ class FixedViews(Dataset[tuple[NDArray[np.uint8], int]]):
         return self._pixels[key.position], int(self.targets[key.position])
 
 
-Views = TrainingViews | FixedViews
+class Views(Protocol):
+    """What a training sees: samples by key, and the class of each photograph by position."""
+
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key, /) -> Any:
+        """A view (size, size, 3) uint8, and its label."""
 
 
 def build_loader(
@@ -127,10 +137,10 @@ def build_loader(
         polite: the workers run only where a core would be idle.
 
     Yields:
-        images (N, size, size, 3) uint8 and labels (N,) int64.
+        images (N, size, size, 3) uint8 and labels (N,) int64, or rows of `train.answers`.
     """
     return DataLoader(
-        views,
+        cast("Dataset[Any]", views),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
@@ -175,4 +185,4 @@ def _be_polite(worker: int) -> None:
 
 def _collate(samples: list[tuple[NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(np.stack([image for image, _ in samples]))
-    return images, torch.tensor([label for _, label in samples])
+    return images, torch.from_numpy(np.array([label for _, label in samples]))
