@@ -25,7 +25,7 @@ from train.progress import say
 from train.stage import train_model
 from train.unlabelled import Unlabelled
 
-__all__ = ["REPORT", "distil_student"]
+__all__ = ["REPORT", "build_lesson", "distil_student"]
 
 REPORT = "distillation.json"
 INFERIOR = (
@@ -74,7 +74,7 @@ def distil_student(
     device = pick_device()
     for teacher in teachers:
         teacher.model.to(device)
-    lesson = _lesson(dataset, teachers, options, distil, unlabelled)
+    lesson = build_lesson(dataset, teachers, options, distil, unlabelled)
     metrics = train_model(dataset, options, lesson, seed=seed, out=out, listen=listen)
     if not here().is_writer:
         return metrics
@@ -120,13 +120,19 @@ def _say_what_is_off(
         say(f"  {unlabelled.sentence()}")
 
 
-def _lesson(
+def build_lesson(
     dataset: Dataset,
     teachers: Sequence[Teacher],
     options: TrainOptions,
     distil: DistilOptions,
     unlabelled: Unlabelled | None,
 ) -> Lesson:
+    """What `distil_student` trains with; the arguments are as there.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    _check(options, distil)
     counts = draws_per_class(dataset.targets("train"), options.balance_limit)
     label_loss = build_label_loss(options.loss, label_smoothing=0.0, counts=counts)
     label_loss.to(pick_device())
