@@ -150,6 +150,7 @@ def tune_cell(course: Course, student: Student, fixres: FixResOptions) -> Cell:
             "scores": {name: figures[name] for name in SCORES},
             "flops": tuned.card.flops,
             "kept": tuned.kept,
+            "candidates": tuned.candidates,
             "last_norms": list(tuned.norms.names),
             "proof": tuned.proof,
         }

@@ -158,7 +158,8 @@ class Students:
                 f"In {unfixed} cells FixRes did not lower the validation loss, and the student is "
                 "merely tested at that size."
             )
-        sentences += busy_notice(entry.latency for entry in self.entries)
+        again = "remove sweep/students/latency and repeat the command"
+        sentences += busy_notice((entry.latency for entry in self.entries), again)
         sentences.append(
             f"The best of {len(self.entries)} figures flatters itself on the photographs it was "
             "chosen on, and each student was trained once: another seed may order close ones "

@@ -32,6 +32,7 @@ def render_students(found: Students, subject: Subject, name: str) -> str:
         subject,
         title=name,
         kind="students",
+        command="stillroom compress --search",
         sentences=found.sentences(),
         tiles=_tiles(found),
         found=found,
@@ -102,7 +103,11 @@ def _tiles(found: Students) -> list[Tile]:
     quartiles = f"quartiles {latency['q1_ms']:.2f} to {latency['q3_ms']:.2f}, 1 CPU thread"
     macs = f"{millions(cell.flops)} multiply-adds"
     return [
-        ("pick" if found.picked else "best on val", cell.student.options.arch, entry.title),
+        (
+            "pick: train → test" if found.picked else "best on val: train → test",
+            f"{cell.student.options.train_size_px} → {cell.test_size_px} px",
+            cell.student.options.arch,
+        ),
         ("its val top-1", percent(scores["top1"]), spread),
         ("its latency", ms(latency["median_ms"]), quartiles),
         ("its parameters", millions(outcome.parameters), macs),
