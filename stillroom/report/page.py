@@ -7,6 +7,7 @@ from typing import Any
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.graph import Context
 from stillroom.report import wording
+from stillroom.report.ablation_section import ablation_section
 from stillroom.report.comparison import compare_all
 from stillroom.report.data_section import data_section
 from stillroom.report.environment import page_environment
@@ -40,6 +41,7 @@ def write_report(context: Context) -> dict[str, Any]:
         models=models_section(facts, comparisons),
         data=data_section(facts, thumbnails),
         training=training_section(context.run, facts),
+        ablation=ablation_section(context.run),
         mistakes=mistakes_section(facts, thumbnails),
         parity=parity_section(facts, thumbnails),
         load=load_section(context.run, facts),
