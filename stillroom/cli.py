@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serve.contract.errors import Interrupted, StillroomError, UsageError
+from stillroom.ablate_cli import ablate
 from stillroom.evaluate_cli import evaluate
 from stillroom.sweep_cli import sweep_app
 from train.place import place_from_env
@@ -39,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(ablate)
 app.command()(evaluate)
 app.add_typer(sweep_app, name="sweep")
 

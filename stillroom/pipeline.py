@@ -165,6 +165,13 @@ def _build_loadtest(context: Context) -> Built:
     return Built(run_load_tests(context))
 
 
+def _build_ablation(context: Context) -> Built:
+    from stillroom.ablation.stage import run_ablation
+
+    recipe, dataset = context.recipe, _dataset(context)
+    return Built(run_ablation(context, dataset, _unlabelled(recipe, dataset)))
+
+
 def _build_report(context: Context) -> Built:
     from stillroom.report.page import write_report
 
@@ -188,6 +195,15 @@ def _student_options(recipe: Recipe) -> dict[str, Any]:
     return {
         "student": _training_options("student")(recipe),
         "distil": deciding_distil(recipe.distil),
+    }
+
+
+def _ablation_options(recipe: Recipe) -> dict[str, Any]:
+    return {
+        **_student_options(recipe),
+        "fixres": asdict(recipe.fixres),
+        "ablation": asdict(recipe.ablation),
+        "opset": recipe.export.opset,
     }
 
 
@@ -270,12 +286,21 @@ PIPELINE = Graph(
             version=2,  # an objective can be neither met nor missed
         ),
         Stage(
+            "ablation",
+            "ablation",
+            ("audit", "teacher"),
+            _ablation_options,
+            _build_ablation,
+            resumable=True,
+        ),
+        Stage(
             "report",
             "report",
             ("audit", "baseline", "latency", "http", "loadtest"),
             lambda recipe: {"name": recipe.name},
             _build_report,
+            shows=("ablation",),
         ),
     ),
-    aliases={"train": "teacher", "compress": "baseline", "serve": "http"},
+    aliases={"train": "teacher", "compress": "baseline", "serve": "http", "ablate": "ablation"},
 )

@@ -7,6 +7,7 @@ from typing import Any
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.graph import Context
 from stillroom.report import wording
+from stillroom.report.ablation_section import ablation_section
 from stillroom.report.comparison import compare_all
 from stillroom.report.data_section import data_section
 from stillroom.report.environment import page_environment
@@ -42,6 +43,7 @@ def write_report(context: Context) -> dict[str, Any]:
         fixres=fixres_section(context.run, facts),
         data=data_section(facts, thumbnails),
         training=training_section(context.run, facts),
+        ablation=ablation_section(context.run),
         mistakes=mistakes_section(facts, thumbnails),
         parity=parity_section(facts, thumbnails),
         load=load_section(context.run, facts),
