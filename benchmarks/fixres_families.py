@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.paired import paired_difference
 from compress.fixres_stage import RESIZED, fine_tune_fixres
 from compress.options import FixResOptions
 from export.compare import compare_latency
 from export.options import ExportOptions
+from stillroom.ablation.paired import paired_difference
 from train.audit import audit_photos
 from train.dataset import Dataset
 from train.evaluate import read_predictions
