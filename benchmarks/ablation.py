@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from benchmarks.paired import paired_difference
 from serve.contract.preprocess import PreprocessSpec
+from stillroom.ablation.paired import paired_difference
 from train.audit import audit_photos
 from train.averaging import measure_norms, norms_that_move
 from train.batches import build_loader, pixels_of

@@ -29,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from benchmarks.paired import Difference, paired_difference
 from benchmarks.timm_script import (
     Recipe,
     our_overrides,
@@ -39,6 +38,7 @@ from benchmarks.timm_script import (
 )
 from serve.contract.digest import sha256_of_file
 from serve.contract.preprocess import PreprocessSpec
+from stillroom.ablation.paired import Difference, paired_difference
 from train.audit import audit_photos
 from train.batches import pixels_of
 from train.checkpoint import load_checkpoint

@@ -8,119 +8,121 @@ Source: Touvron et al. 2019, arXiv:1906.06423, sections 4 and 5; implemented fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save
 
-from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import StillroomError
-from train.freeze import classifier_of
+from compress.proof import tensor_digests
+from serve.contract.errors import GateError
+from serve.contract.preprocess import PreprocessSpec, crop_and_resize, preprocess
+from train.batches import FixedViews, View, Views, pixels_of
+from train.dataset import Dataset
+from train.fitting import build_views
+from train.freeze import classifiers_of
 from train.models import PhotoClassifier
+from train.order import Key
 
-__all__ = ["ClassifierAndLastNorm", "changed_tensors", "last_norm", "tensor_digests"]
+__all__ = ["ClassifierAndLastNorms", "check_views", "digests_of_model", "test_time_views"]
 
-
-def last_norm(model: PhotoClassifier, size_px: int) -> str | None:
-    """Name of the batch norm that runs last, found by running the model once.
-
-    Structure, not names: whatever the architecture, the last one to execute is meant.
-
-    Returns:
-        Dotted name within the backbone; None where the model has no batch norm.
-    """
-    executed: list[str] = []
-    norms = {n: m for n, m in model.backbone.named_modules() if isinstance(m, _BatchNorm)}
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: executed.append(name))
-        for name, module in norms.items()
-    ]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8, device=model.device))
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return executed[-1] if executed else None
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+AFFINE = ("weight", "bias")
+CHECKED_VIEWS = 16
 
 
-class ClassifierAndLastNorm:
-    """Freeze policy: the classifier learns, and of the last batch norm its statistics move.
+class ClassifierAndLastNorms:
+    """Freeze policy: the classifier learns, and of the last batch norms the statistics move.
 
     Args:
-        norm: dotted name within the backbone; None for models without batch norm.
-        affine: whether that batch norm's weight and bias learn too.
+        norms: of `compress.last_norms`; none for models without batch norm.
+        affine: whether their weights and biases learn, too.
     """
 
-    def __init__(self, norm: str | None, *, affine: bool) -> None:
-        self._norm, self._affine = norm, affine
+    def __init__(self, norms: tuple[str, ...], *, affine: bool) -> None:
+        self._norms, self._affine = norms, affine
 
     def freeze(self, model: PhotoClassifier) -> None:
         """As `train.freeze.FreezePolicy`."""
         model.requires_grad_(False)
-        classifier_of(model).requires_grad_(True)
-        if self._norm is not None and self._affine:
-            model.backbone.get_submodule(self._norm).requires_grad_(True)
+        free = self.may_change(model)
+        for name, parameter in model.backbone.named_parameters():
+            parameter.requires_grad_(name in free)
 
     def set_mode(self, model: PhotoClassifier) -> None:
         """As `train.freeze.FreezePolicy`."""
         model.eval()
-        classifier_of(model).train()
-        if self._norm is not None:
-            model.backbone.get_submodule(self._norm).train()
+        for classifier in classifiers_of(model):
+            classifier.train()
+        for name in self._norms:
+            model.backbone.get_submodule(name).train()
 
     def may_change(self, model: PhotoClassifier) -> set[str]:
-        """Names of the backbone's tensors that this policy allows to change."""
-        head = classifier_of(model)
-        prefixes = [n for n, m in model.backbone.named_modules() if m is head]
-        allowed = {n for n in model.backbone.state_dict() if _is_below(n, prefixes)}
-        if self._norm is not None:
-            statistics = ("running_mean", "running_var", "num_batches_tracked")
-            names = (*statistics, "weight", "bias") if self._affine else statistics
-            allowed |= {f"{self._norm}.{name}" for name in names}
-        return allowed
+        """Names of the backbone's tensors that this policy allows to change.
+
+        A last norm can be part of the classifier; its affine parameters obey `affine` there, too.
+        """
+        heads = classifiers_of(model)
+        prefixes = [f"{n}." for n, m in model.backbone.named_modules() if m in heads]
+        tensors = set(model.backbone.state_dict())
+        free = {name for name in tensors if name.startswith(tuple(prefixes))}
+        for norm in self._norms:
+            free |= {f"{norm}.{name}" for name in STATISTICS} & tensors
+            affine = {f"{norm}.{name}" for name in AFFINE} & tensors
+            free = free | affine if self._affine else free - affine
+        return free
 
 
-def tensor_digests(module: nn.Module) -> dict[str, str]:
-    """Hex sha256 of each tensor's bytes by name."""
-    return {name: _digest(tensor) for name, tensor in module.state_dict().items()}
+def digests_of_model(model: PhotoClassifier) -> dict[str, str]:
+    """Digest of each tensor as its checkpoint would hold it."""
+    tensors = {
+        name: t.detach().cpu().contiguous() for name, t in model.backbone.state_dict().items()
+    }
+    return tensor_digests(save(tensors))
 
 
-def changed_tensors(
-    before: dict[str, str], after: dict[str, str], *, allowed: set[str]
-) -> dict[str, Any]:
-    """Prove that only allowed tensors changed.
-
-    Returns:
-        The proof for the manifest: how many tensors stayed equal, one digest over all of those,
-        and the names of those that changed.
+def test_time_views(dataset: Dataset, spec: PreprocessSpec, seed: int) -> Views:
+    """The training photographs as the server sees them, computed once where memory allows.
 
     Raises:
-        StillroomError: a tensor changed that had to stay.
+        GateError: a view is not what the server computes.
     """
-    changed = sorted(name for name in before if after[name] != before[name])
-    if wrong := [name for name in changed if name not in allowed]:
-        raise StillroomError(
-            f"FixRes changed {len(wrong)} tensors that are frozen, first {wrong[0]}.",
-            "This is a bug in stillroom; please report it with the recipe.",
-        )
-    frozen = sorted(name for name in before if name not in allowed)
-    joined = "\n".join(f"{name} {before[name]}" for name in frozen)
-    return {
-        "frozen_tensors": len(frozen),
-        "frozen_digest": sha256_of_bytes(joined.encode()),
-        "changed": changed,
-    }
+    photos = dataset.of_split("train")
+    views: Views
+    if 3 * spec.size_px**2 * len(photos) <= dataset.cache_mib * 2**20:
+        views = FixedViews(pixels_of(dataset.root, photos, spec), dataset.targets("train"))
+    else:
+        views = build_views(dataset, _centre_view(spec), keep_px=0, seed=seed)
+    paths = [dataset.root / photo.path for photo in photos]
+    check_views(views, paths, spec)
+    return views
 
 
-def _digest(tensor: Tensor) -> str:
-    return sha256_of_bytes(tensor.detach().cpu().contiguous().numpy().tobytes())
+def check_views(views: Views, paths: list[Path], spec: PreprocessSpec) -> None:
+    """Compare some views, spread over all, with what the server computes of the same files.
+
+    Args:
+        views: for the training loop.
+        paths: of the photographs, in their order.
+        spec: of the server.
+
+    Raises:
+        GateError: one differs by a byte.
+    """
+    for position in {round(p) for p in np.linspace(0, len(paths) - 1, CHECKED_VIEWS)}:
+        view, *_ = views[Key(0, position, 0, spec.size_px)]
+        if not np.array_equal(view, preprocess(paths[position].read_bytes(), spec)):
+            raise GateError(
+                f"FixRes would train on pixels of {paths[position].name} that no server computes.",
+                "This is a bug in stillroom; please report it with the recipe.",
+            )
 
 
-def _is_below(name: str, prefixes: Iterable[str]) -> bool:
-    return any(name.startswith(f"{prefix}.") for prefix in prefixes)
+def _centre_view(spec: PreprocessSpec) -> View:
+    def view(
+        pixels: NDArray[np.uint8], size_px: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        return np.asarray(crop_and_resize(Image.fromarray(pixels), spec))
+
+    return view

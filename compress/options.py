@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-__all__ = ["DistilOptions", "FixResOptions"]
+from serve.contract.digest import sha256_of_file
+from train.photos import find_unlabelled, fingerprint
+
+__all__ = ["DistilOptions", "FixResOptions", "deciding_distil"]
+
+CHECKPOINT = ("checkpoint.json", "checkpoint.safetensors")  # as train.checkpoint, which needs torch
 
 
 @dataclass(frozen=True)
@@ -14,12 +20,40 @@ class DistilOptions:
 
     kd_weight: float = 0.9  # share of the distillation loss; the labels get the rest
     temperature: float = 2.0  # softening of both outputs; 2-5 is usual
+    more_teachers: tuple[str, ...] = ()  # checkpoint folders; averaged with the run's own teacher
+    teacher_size_px: int = 0  # side of the views that the teachers see; 0 = the student's
+    # online: the teachers see every view that the student sees. cached: they answer once for each
+    # whole photograph, whatever is cropped of it later; cheaper and inferior, arXiv:2106.05237.
+    teacher_logits: Literal["online", "cached"] = "online"
+    unlabelled: str = ""  # folder of photographs without labels, for the distillation loss alone
 
     def __post_init__(self) -> None:
+        if self.teacher_logits == "cached" and self.teacher_size_px:
+            raise ValueError(
+                f"teacher_size_px = {self.teacher_size_px}: cached teachers see no views; "
+                "expected 0, or teacher_logits = online"
+            )
         if not 0 <= self.kd_weight <= 1:
             raise ValueError(f"kd_weight = {self.kd_weight}: expected 0 to 1")
         if self.temperature <= 0:
             raise ValueError(f"temperature = {self.temperature}: expected more than 0")
+
+
+def deciding_distil(options: DistilOptions) -> dict[str, Any]:
+    """The options that decide what a distillation ends with, as JSON.
+
+    Teachers and photographs count by their bytes, for a path says nothing of what is there.
+    """
+    values = asdict(options)
+    values["more_teachers"] = [_digests(Path(folder)) for folder in options.more_teachers]
+    if options.unlabelled and (root := Path(options.unlabelled)).is_dir():
+        values["unlabelled"] = f"sha256:{fingerprint(root, find_unlabelled(root))}"
+    return values
+
+
+def _digests(folder: Path) -> list[str]:
+    files = [folder / name for name in CHECKPOINT]
+    return [f"sha256:{sha256_of_file(f)}" if f.is_file() else f"missing:{f}" for f in files]
 
 
 @dataclass(frozen=True)

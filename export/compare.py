@@ -9,21 +9,34 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from export.graph import write_graph
+from export.latency import PROVIDERS
 from serve.contract.digest import canonical_json
 from serve.contract.errors import MeasurementError
 from train.checkpoint import load_checkpoint
 
-__all__ = ["compare_latency"]
+__all__ = ["compare_latency", "gpu_is_here"]
 
 
-def compare_latency(folders: dict[str, Path], *, opset: int, out: Path) -> dict[str, float]:
+def gpu_is_here() -> bool:
+    """Whether the runtime that serves can use a GPU on this machine."""
+    import onnxruntime
+
+    return torch.cuda.is_available() and PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+
+
+def compare_latency(
+    folders: dict[str, Path], *, opset: int, out: Path, device: str = "cpu"
+) -> dict[str, float]:
     """Export each checkpoint and time all of them side by side; write latency.json.
 
     Args:
         folders: checkpoint folder by name.
         opset: of the ONNX files, which are thrown away.
-        out: gets latency.json: ONNX Runtime, CPU, one thread, batch 1, pixels in memory.
+        out: gets latency.json: ONNX Runtime, one thread, batch 1, pixels in the host's memory.
+        device: cpu or cuda.
 
     Returns:
         Median milliseconds by "<name>_ms".
@@ -37,14 +50,14 @@ def compare_latency(folders: dict[str, Path], *, opset: int, out: Path) -> dict[
             model, card = load_checkpoint(folder)
             paths.append(Path(scratch) / f"{name}.onnx")
             write_graph(model, card, paths[-1], opset=opset)
-        results = _measure_elsewhere(paths)
+        results = _measure_elsewhere(paths, device)
     latency = dict(zip(folders, results, strict=True))
     (out / "latency.json").write_bytes(canonical_json(latency))
     return {f"{name}_ms": result["median_ms"] for name, result in latency.items()}
 
 
-def _measure_elsewhere(paths: list[Path]) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "export.latency", *map(str, paths)]
+def _measure_elsewhere(paths: list[Path], device: str = "cpu") -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "export.latency", device, *map(str, paths)]
     source = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, cwd=source, check=False)
     if done.returncode:

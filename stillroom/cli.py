@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serve.contract.errors import Interrupted, StillroomError, UsageError
+from stillroom.ablate_cli import ablate
 from stillroom.evaluate_cli import evaluate
 from stillroom.sweep_cli import sweep_app
 from train.place import place_from_env
@@ -38,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(ablate)
 app.command()(evaluate)
 app.add_typer(sweep_app, name="sweep")
 
@@ -186,15 +189,53 @@ def train(
 
 
 @app.command()
-def compress(run: Run, overrides: Overrides = None) -> None:
-    """Distil the student, run FixRes, train the baseline.
+def compress(
+    run: Run,
+    overrides: Overrides = None,
+    teachers: Annotated[
+        list[Path] | None,
+        typer.Option("--teacher", help="Checkpoint folder of a further teacher; may be repeated."),
+    ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Folder of photographs without labels, to distil on too.")
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="Students to choose from, on val: arch,arch:weights. Builds no stage."),
+    ] = None,
+    test_sizes: Annotated[str, typer.Option(help="Search: px, such as 112,144.")] = "",
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Search: of one image on the CPU, for the pick.")
+    ] = None,
+    min_top1: Annotated[
+        float | None, typer.Option(help="Search: on val, 0 to 1, for the pick.")
+    ] = None,
+) -> None:
+    """Distil the student, run FixRes, train the baseline; or search which student to distil.
 
     The baseline is the same student without a teacher: what compression is judged against.
 
     Example: stillroom compress runs/mine distil.temperature=4
+
+    Example: stillroom compress runs/mine --search resnet18,mobilenetv3_small_100 --max-latency-ms 5
     """
-    _build(None, run, None, overrides, "fixres", None)
-    _run(None, run, None, overrides, "baseline", None)
+    told = [*(overrides or ())]
+    if teachers:
+        told.append(f"distil.more_teachers={json.dumps([str(t.resolve()) for t in teachers])}")
+    if unlabelled is not None:
+        told.append(f"distil.unlabelled={json.dumps(str(unlabelled.resolve()))}")
+    if search is not None:
+        from stillroom.search_command import search_student
+
+        search_student(run, told, search, test_sizes, max_latency_ms, min_top1)
+        return
+    if test_sizes or max_latency_ms is not None or min_top1 is not None:
+        raise UsageError(
+            "--test-sizes, --max-latency-ms and --min-top1 belong to --search.",
+            "Name the students to choose from: --search arch,arch:weights",
+        )
+    _build(None, run, None, told, "fixres", None)
+    _run(None, run, None, told, "baseline", None)
 
 
 @app.command()

@@ -80,6 +80,7 @@ class Stage:
         build: writes files into `Context.out`.
         resumable: whether an interrupted build can go on from the files it left.
         version: raised when the code's meaning changes, which makes older results stale.
+        shows: stages whose files it shows where they are there; it does not have them built.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Stage:
     build: Callable[[Context], Built]
     resumable: bool = False
     version: int = 1
+    shows: tuple[str, ...] = ()
 
 
 class Graph:
@@ -143,6 +145,11 @@ class Graph:
         Raises:
             RunError: a parent is not built.
         """
+        shown = {
+            name: manifest["digest"]
+            for name in stage.shows
+            if (manifest := run.manifest(self[name].folder)) is not None
+        }
         return digest_of_json(
             {
                 "stage": stage.name,
@@ -151,6 +158,7 @@ class Graph:
                 "seed": recipe.seed,
                 "parents": self.parent_digests(stage, run),
                 "inputs": "" if stage.parents else inputs,
+                **({"shows": shown} if shown else {}),
             }
         )
 

@@ -1,10 +1,21 @@
-"""What a recipe may say about serving and load."""
+"""What a recipe may say about serving, load and the ablation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LoadOptions", "ServeOptions"]
+__all__ = ["AblationOptions", "LoadOptions", "ServeOptions"]
+
+
+@dataclass(frozen=True)
+class AblationOptions:
+    """`stillroom ablate`: the student with and without its teacher, with and without FixRes."""
+
+    seeds: int = 3  # trainings of each of the four
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds = {self.seeds}: expected 1 or more")
 
 
 @dataclass(frozen=True)

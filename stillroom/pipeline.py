@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from stillroom.graph import Built, Context, Graph, Stage
@@ -71,20 +73,30 @@ def build_teacher(context: Context) -> Built:
 
 
 def _build_student(context: Context) -> Built:
-    from compress.stage import distil_student
+    from compress.stage import REPORT, distil_student
 
-    recipe = context.recipe
+    recipe, dataset = context.recipe, _dataset(context)
     with _curves(context, "student", _student_options(recipe)) as listen:
         metrics = distil_student(
-            _dataset(context),
+            dataset,
             context.run.stage("teacher"),
             recipe.student,
             recipe.distil,
             seed=_student_seed(recipe),
             out=context.out,
             listen=listen,
+            unlabelled=_unlabelled(recipe, dataset),
         )
-    return Built(metrics)
+    return Built(metrics, {"distillation": json.loads((context.out / REPORT).read_bytes())})
+
+
+def _unlabelled(recipe: Recipe, dataset: Any) -> Any:
+    from train.unlabelled import open_unlabelled
+
+    if not recipe.distil.unlabelled:
+        return None
+    root = Path(recipe.distil.unlabelled)
+    return open_unlabelled(root, dataset, unreadable=recipe.data.unreadable)
 
 
 def _student_seed(recipe: Recipe) -> int:
@@ -95,14 +107,14 @@ def _student_seed(recipe: Recipe) -> int:
 
 
 def _build_fixres(context: Context) -> Built:
-    from compress.stage import fine_tune_fixres
+    from compress.fixres_stage import fine_tune_fixres
 
     recipe = context.recipe
     student = context.run.stage("student")
-    metrics = fine_tune_fixres(
+    metrics, fields = fine_tune_fixres(
         _dataset(context), student, recipe.fixres, seed=recipe.seed, out=context.out
     )
-    return Built(metrics)
+    return Built(metrics, fields)
 
 
 def _build_baseline(context: Context) -> Built:
@@ -153,6 +165,13 @@ def _build_loadtest(context: Context) -> Built:
     return Built(run_load_tests(context))
 
 
+def _build_ablation(context: Context) -> Built:
+    from stillroom.ablation.stage import run_ablation
+
+    recipe, dataset = context.recipe, _dataset(context)
+    return Built(run_ablation(context, dataset, _unlabelled(recipe, dataset)))
+
+
 def _build_report(context: Context) -> Built:
     from stillroom.report.page import write_report
 
@@ -171,7 +190,21 @@ def _training_options(section: str) -> Any:
 
 
 def _student_options(recipe: Recipe) -> dict[str, Any]:
-    return {"student": _training_options("student")(recipe), "distil": asdict(recipe.distil)}
+    from compress.options import deciding_distil
+
+    return {
+        "student": _training_options("student")(recipe),
+        "distil": deciding_distil(recipe.distil),
+    }
+
+
+def _ablation_options(recipe: Recipe) -> dict[str, Any]:
+    return {
+        **_student_options(recipe),
+        "fixres": asdict(recipe.fixres),
+        "ablation": asdict(recipe.ablation),
+        "opset": recipe.export.opset,
+    }
 
 
 def _audit_options(recipe: Recipe) -> dict[str, Any]:
@@ -213,6 +246,7 @@ PIPELINE = Graph(
             lambda recipe: asdict(recipe.fixres),
             _build_fixres,
             resumable=True,
+            version=2,  # all norms that are last; kept only where it lowers the val loss
         ),
         Stage(
             "baseline",
@@ -252,12 +286,21 @@ PIPELINE = Graph(
             version=2,  # an objective can be neither met nor missed
         ),
         Stage(
+            "ablation",
+            "ablation",
+            ("audit", "teacher"),
+            _ablation_options,
+            _build_ablation,
+            resumable=True,
+        ),
+        Stage(
             "report",
             "report",
             ("audit", "baseline", "latency", "http", "loadtest"),
             lambda recipe: {"name": recipe.name},
             _build_report,
+            shows=("ablation",),
         ),
     ),
-    aliases={"train": "teacher", "compress": "baseline", "serve": "http"},
+    aliases={"train": "teacher", "compress": "baseline", "serve": "http", "ablate": "ablation"},
 )

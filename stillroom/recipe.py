@@ -17,7 +17,7 @@ import tomli_w
 from compress.options import DistilOptions, FixResOptions
 from export.options import ExportOptions
 from serve.contract.errors import RecipeError
-from stillroom.options import LoadOptions, ServeOptions
+from stillroom.options import AblationOptions, LoadOptions, ServeOptions
 from train.options import DataOptions, TrainOptions
 
 __all__ = ["Recipe", "load_recipe", "recipe_text", "shipped_recipes"]
@@ -37,6 +37,7 @@ class Recipe:
     export: ExportOptions = field(default_factory=ExportOptions)
     serve: ServeOptions = field(default_factory=ServeOptions)
     loadtest: LoadOptions = field(default_factory=LoadOptions)
+    ablation: AblationOptions = field(default_factory=AblationOptions)
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -130,6 +131,10 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         if value not in choices:
             raise RecipeError(f"{name} = {value!r}: expected one of {', '.join(choices)}.")
         return value
+    if hint == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(entry, str) for entry in value)):
+            raise RecipeError(f"{name} = {value!r}: expected a list of texts, such as ['a', 'b'].")
+        return tuple(value)
     if isinstance(hint, types.UnionType):  # no recipe key has one; a new one must say how
         raise TypeError(f"{name}: union types are not read from recipes.")
     if hint is float and type(value) is int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from stillroom.run_folder import RunFolder
 from stillroom.run_state import read_run_state
 
-__all__ = ["audit_table", "percent", "status_table", "summary_table"]
+__all__ = ["audit_table", "percent", "status_table", "students_table", "summary_table"]
 
 MAX_FINDINGS = 20
 MODELS = ("teacher", "baseline", "student", "fixres")
@@ -55,6 +56,28 @@ def status_table(folder: Path) -> None:
         note = f"{state.photos} is not here: changes of the photographs cannot be seen"
     if note:
         console.print(f"photographs: {note}", markup=False, soft_wrap=True)
+
+
+def students_table(rows: Sequence[Mapping[str, Any]], picked: str) -> None:
+    """Students at their test sizes, the fastest first; a star on the front, an arrow at the pick.
+
+    Args:
+        rows: of the search's results.
+        picked: name of the cell; empty without one.
+    """
+    devices = ["CPU", *(["GPU"] if "gpu_latency_median_ms" in rows[0] else [])]
+    table = _table("student", "px", *(f"{device} ms" for device in devices), "val top-1", "front")
+    for row in sorted(rows, key=lambda row: row["latency_ms"]):
+        figures = [row["latency_ms"], *(row[k] for k in ("gpu_latency_median_ms",) if k in row)]
+        mark = "*" if row["on_front"] else ""
+        table.add_row(
+            f"{row['arch']}{' <- pick' if row['cell'] == picked else ''}",
+            f"{row['train_size_px']} -> {row['test_size_px']}",
+            *(f"{figure:.2f}" for figure in figures),
+            percent(row["val_top1"]),
+            mark,
+        )
+    _console().print(table)
 
 
 def summary_table(run: RunFolder) -> None:

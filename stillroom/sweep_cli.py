@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["sweep_app"]
+__all__ = ["show_verdict", "sweep_app"]
 
 sweep_app = typer.Typer(
     help="Search, backbones, learning curve, resolution: judged on val, the test split untouched.",
@@ -53,7 +53,7 @@ def search(
     request = SearchRequest(
         target, tuple(entries or ()), recipe, space, sampler, trials, timeout_s, name
     )
-    _finish(run_search(request))
+    show_verdict(run_search(request))
 
 
 @sweep_app.command()
@@ -75,7 +75,7 @@ def backbones(
     from stillroom.sweep.backbones import BackbonesRequest, compare_backbones
 
     request = BackbonesRequest(target, tuple(overrides or ()), archs, budget_s, recipe, name, keep)
-    _finish(compare_backbones(request))
+    show_verdict(compare_backbones(request))
 
 
 @sweep_app.command("learning-curve")
@@ -97,7 +97,7 @@ def learning_curve(
     from stillroom.sweep.learning_curve import CurveRequest, draw_learning_curve
 
     request = CurveRequest(target, tuple(overrides or ()), percents, seeds, equal, recipe, name)
-    _finish(draw_learning_curve(request))
+    show_verdict(draw_learning_curve(request))
 
 
 @sweep_app.command()
@@ -120,10 +120,10 @@ def resolution(
     request = ResolutionRequest(
         target, tuple(overrides or ()), train_sizes, test_sizes, widths, recipe, name, keep
     )
-    _finish(sweep_resolution(request))
+    show_verdict(sweep_resolution(request))
 
 
-def _finish(page: Path) -> None:
+def show_verdict(page: Path) -> None:
     """The verdict, and where the rest is."""
     import json
 

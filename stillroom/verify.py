@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from compress.proof import prove_frozen, tensor_digests
 from serve.client import describe_model
 from serve.contract.artifact import open_artifact
 from serve.contract.digest import digest_of_json
@@ -41,7 +42,12 @@ def _verify_run(run: RunFolder) -> None:
     from stillroom.pipeline import PIPELINE
 
     state = read_run_state(PIPELINE, run)
-    bad = [*_bad_photos(state), *_bad_recipe(run), *_bad_stages(run, state)]
+    bad = [
+        *_bad_photos(state),
+        *_bad_recipe(run),
+        *_bad_stages(run, state),
+        *_bad_fixres(run),
+    ]
     if bad:
         raise GateError(
             f"The chain of {run.path} is broken. {'; '.join(bad)}.",
@@ -84,6 +90,27 @@ def _bad_stages(run: RunFolder, state: RunState) -> Iterator[str]:
         _say(f"{'FAIL' if problem else 'ok':5}{name:10}{one.digest[:12]}")
         if problem:
             yield f"{name}: {problem}"
+
+
+def _bad_fixres(run: RunFolder) -> Iterator[str]:
+    """Repeat the proof that FixRes changed nothing but what its manifest says is free."""
+    manifest = run.manifest("fixres") or {}
+    if "fixres" not in manifest or run.manifest("student") is None:
+        return
+    said = manifest["fixres"]["proof"]
+    try:
+        before, after = (
+            tensor_digests((run.stage(name) / "checkpoint.safetensors").read_bytes())
+            for name in ("student", "fixres")
+        )
+        proof = prove_frozen(before, after, free=said["free"])
+        problem = "" if proof == said else "the proof that the rest is frozen is another one today"
+    except (OSError, ValueError, GateError) as error:
+        problem = getattr(error, "message", str(error)).rstrip(".")
+    count, digest = said["frozen_tensors"], said["frozen_digest_after"][:12]
+    _say(f"{'FAIL' if problem else 'ok':5}{'frozen':10}{digest} {count} tensors as in student")
+    if problem:
+        yield f"fixres: {problem}"
 
 
 def _verify_artifact(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from train.order import Key
 from train.photos import Photo
 from train.pixel_cache import open_pixels, read_photo
 from train.seed import generator
+from train.targets import UNLABELLED
 
 __all__ = [
     "FixedViews",
@@ -93,7 +94,7 @@ class TrainingViews(Dataset[Sample]):
 
     Args:
         store: of the photographs.
-        photos: with labels, in the store's order.
+        photos: in the store's order; one with an empty label is unlabelled.
         labels: class names in the order of the logits.
         view: draws a view.
         seed: of all views.
@@ -103,7 +104,7 @@ class TrainingViews(Dataset[Sample]):
         self, store: PhotoStore, photos: list[Photo], labels: tuple[str, ...], view: View, seed: int
     ) -> None:
         self._store, self._view, self._seed = store, view, seed
-        numbers = {label: number for number, label in enumerate(labels)}
+        numbers = {"": UNLABELLED, **{label: number for number, label in enumerate(labels)}}
         self.targets = np.array([numbers[photo.label] for photo in photos], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -135,7 +136,15 @@ class FixedViews(Dataset[Sample]):
         return self._pixels[key.position], int(self.targets[key.position]), None
 
 
-Views = TrainingViews | FixedViews
+class Views(Protocol):
+    """What a training sees: samples by key, and the class of each photograph by position."""
+
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key, /) -> Any:
+        """A view (size, size, 3) uint8, and its label."""
 
 
 def build_loader(
@@ -156,10 +165,10 @@ def build_loader(
         polite: the workers run only where a core would be idle.
 
     Yields:
-        the batches.
+        the batches; their labels may be rows of `train.answers`.
     """
     return DataLoader(
-        views,
+        cast("Dataset[Any]", views),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
@@ -204,6 +213,6 @@ def _be_polite(worker: int) -> None:
 
 def _collate(samples: list[Sample]) -> Batch:
     images = torch.from_numpy(np.stack([image for image, _, _ in samples]))
-    labels = torch.tensor([label for _, label, _ in samples])
+    labels = torch.from_numpy(np.array([label for _, label, _ in samples]))
     colours = [colours for _, _, colours in samples if colours is not None]
     return Batch(images, labels, torch.from_numpy(np.stack(colours)) if colours else None)

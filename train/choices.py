@@ -19,7 +19,6 @@ from train.dataset import Dataset
 from train.exact import kernels
 from train.feed import feed
 from train.fitting import phases_of, prepare_model, views_of
-from train.objective import Objective
 from train.options import TrainOptions
 from train.order import Order
 from train.progress import track
@@ -147,9 +146,8 @@ class _Trial:
             compile=choice.compile,
             deterministic=choice.deterministic,
         )
-        objective: Objective | None = None
         model = prepare_model(dataset, wanted, seed)
-        phase = phases_of(dataset, model, wanted, objective, seed)[-1]
+        phase = phases_of(dataset, model, wanted, None, seed)[-1]
         self._training = Training(
             phase.name, model, phase.objective, phase.policy, phase.plan, STEPS * 1000
         )

@@ -18,8 +18,10 @@ from PIL import Image
 __all__ = [
     "SIDE_PX",
     "NearPair",
+    "Thumbnails",
     "groups_of",
     "is_flat",
+    "near_matches",
     "near_pairs",
     "perceptual_hashes",
     "similarity",
@@ -105,6 +107,26 @@ def near_pairs(thumbnails: Thumbnails) -> list[NearPair]:
             thumbnails, kept[rows + start], kept[columns + start], differing[rows, columns]
         )
     return sorted(pairs)
+
+
+def near_matches(thumbnails: Thumbnails, others: Thumbnails) -> NDArray[np.intp]:
+    """(N,): of each picture the index of a near-duplicate among M others, or -1.
+
+    Of several the nearest. Memory is that of BLOCK x M hashes.
+    """
+    both = np.concatenate([thumbnails, others])
+    count = len(thumbnails)
+    flat = is_flat(both)
+    mine, theirs = np.flatnonzero(~flat[:count]), np.flatnonzero(~flat[count:]) + count
+    matches = np.full(count, -1, np.intp)
+    hashes, other_hashes = perceptual_hashes(both[mine]), perceptual_hashes(both[theirs])
+    for start in range(0, len(mine), BLOCK):
+        differing = np.bitwise_count(hashes[start : start + BLOCK, None] ^ other_hashes[None])
+        rows, columns = np.nonzero(differing <= MAX_DISTANCE)
+        pairs = _confirmed(both, mine[rows + start], theirs[columns], differing[rows, columns])
+        for pair in sorted(pairs, reverse=True):  # the nearest last
+            matches[pair.first] = pair.second - count
+    return matches
 
 
 def spanning_pairs(count: int, pairs: Iterable[NearPair]) -> list[NearPair]:

@@ -22,6 +22,7 @@ from train.ranks import from_rank, gather_rows
 
 __all__ = [
     "Predictions",
+    "agreement",
     "evaluate",
     "predict_logits",
     "read_predictions",
@@ -89,7 +90,9 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def validator(
-    pixels: NDArray[np.uint8], targets: NDArray[np.int64]
+    pixels: NDArray[np.uint8],
+    targets: NDArray[np.int64],
+    teacher: NDArray[np.float32] | None = None,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that scores a model on fixed pixels: val_loss (nats) and val_top1 (fraction).
 
@@ -98,6 +101,7 @@ def validator(
     Args:
         pixels: (n, H, W, 3) uint8, of `train.place.share` of N photographs.
         targets: (N,) class numbers of all of them.
+        teacher: (N, K) logits of a teacher; adds val_agreement and val_kl, as `agreement`.
     """
     truth = torch.from_numpy(targets)
 
@@ -110,9 +114,26 @@ def validator(
                 "val_loss": float(F.cross_entropy(logits, truth)),
                 "val_top1": float((logits.argmax(1) == truth).float().mean()),
             }
+            if teacher is not None:
+                scores["val_agreement"], scores["val_kl"] = agreement(teacher, answers)
         return from_rank(0, scores)
 
     return validate
+
+
+def agreement(teacher: NDArray[np.float32], student: NDArray[np.float32]) -> tuple[float, float]:
+    """How far a student answers as its teacher does.
+
+    Args:
+        teacher: (N, K) logits.
+        student: (N, K) logits on the same photographs.
+
+    Returns:
+        Share of photographs with the teacher's answer, and mean KL(teacher || student) in nats.
+    """
+    log_t, log_s = (log_softmax(logits.astype(np.float64), axis=1) for logits in (teacher, student))
+    same = teacher.argmax(1) == student.argmax(1)
+    return float(same.mean()), float((np.exp(log_t) * (log_t - log_s)).sum(1).mean())
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,19 +12,21 @@ from torch import Tensor, nn
 
 from serve.contract.digest import digest_of_json
 from serve.contract.preprocess import PreprocessSpec
+from train.answers import AnsweredViews
 from train.augment import may_recolour_later, random_view, uncoloured_view
-from train.batches import PhotoStore, TrainingViews, View, pixels_of
+from train.batches import PhotoStore, TrainingViews, View, Views, pixels_of
 from train.checkpoint import ModelCard
 from train.dataset import Dataset
 from train.evaluate import validator
 from train.freeze import HeadOnly, TrainAll
 from train.initialise import initialise
+from train.lesson import Lesson
 from train.loop import Fitted, Listener, Phase, Scores, fit
 from train.models import PhotoClassifier, build_model, check_size
-from train.objective import Objective, build_objective
+from train.objective import build_objective
 from train.options import TrainOptions, deciding
 from train.order import draws_per_class, sizes_px
-from train.photos import dataset_digest
+from train.photos import Photo, dataset_digest
 from train.place import here, share
 from train.plan import plan_of
 from train.pretrained import load_pretrained
@@ -33,6 +36,7 @@ __all__ = [
     "Trained",
     "build_views",
     "fit_model",
+    "lesson_views",
     "lineage_of",
     "phases_of",
     "pick_device",
@@ -67,7 +71,7 @@ class Trained:
 def fit_model(
     dataset: Dataset,
     options: TrainOptions,
-    objective: Objective | None = None,
+    lesson: Lesson | None = None,
     *,
     seed: int,
     out: Path,
@@ -78,7 +82,7 @@ def fit_model(
     Args:
         dataset: its train split is fitted, its val split chooses among the final weights.
         options: of the training.
-        objective: of the phases that train all layers; None takes the one of the options.
+        lesson: of the phases that train all layers; None takes the objective of the options.
         seed: of everything random.
         out: where the unfinished training is saved, and found again.
         listen: gets each epoch's record.
@@ -86,17 +90,21 @@ def fit_model(
     model = prepare_model(dataset, options, seed)
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
     views = views_of(dataset, options, seed)
+    taught = lesson_views(dataset, options, lesson, seed) if lesson else views
     validate = validator(
-        pixels_of(dataset.root, share(dataset.of_split("val")), spec), dataset.targets("val")
+        pixels_of(dataset.root, share(dataset.of_split("val")), spec),
+        dataset.targets("val"),
+        lesson.val_answers if lesson else None,
     )
     best: tuple[Fitted, dict[str, Tensor]] | None = None
     kept: dict[str, str] = {}
     candidates: dict[str, dict[str, Scores]] = {}
-    phases = phases_of(dataset, model, options, objective, seed)
-    lineage = lineage_of(dataset, options, seed)
+    phases = phases_of(dataset, model, options, lesson, seed)
+    lineage = lineage_of(dataset, options, seed) | dict(lesson.lineage if lesson else {})
     for phase in phases:
+        shown = views if phase.name == HEAD else taught
         fitted = fit(
-            phase, model, views, validate=validate, folder=out, listen=listen, lineage=lineage
+            phase, model, shown, validate=validate, folder=out, listen=listen, lineage=lineage
         )
         kept[phase.name], candidates[phase.name] = fitted.kept, fitted.candidates
         if phase.name == HEAD and phase is not phases[-1]:
@@ -155,7 +163,7 @@ def phases_of(
     dataset: Dataset,
     model: PhotoClassifier,
     options: TrainOptions,
-    objective: Objective | None,
+    lesson: Lesson | None,
     seed: int,
 ) -> list[Phase]:
     """The classifier alone where asked for, then all layers, then again from the best weights."""
@@ -172,7 +180,9 @@ def phases_of(
         phases.append(Phase(HEAD, labels_only, HeadOnly(), head))
     if not options.epochs:
         return phases
-    objective = objective or labels_only
+    objective = lesson.objective if lesson else labels_only
+    if lesson and lesson.view_px:
+        plan = replace(plan, sizes_px=(lesson.view_px,))
     policy = TrainAll(options.freeze_stages)
     phases.append(Phase("all", objective, policy, plan))
     for number in range(1, options.restarts + 1):
@@ -181,7 +191,9 @@ def phases_of(
     return phases
 
 
-def views_of(dataset: Dataset, options: TrainOptions, seed: int) -> TrainingViews:
+def views_of(
+    dataset: Dataset, options: TrainOptions, seed: int, unlabelled: Sequence[Photo] = ()
+) -> TrainingViews:
     """Random views of the training photographs, at the training size."""
     augment = options.augment
     later = pick_device().type == "cuda" and may_recolour_later(augment)
@@ -189,12 +201,31 @@ def views_of(dataset: Dataset, options: TrainOptions, seed: int) -> TrainingView
     view: View = lambda pixels, size_px, rng: draw(pixels, size_px, augment, rng)  # noqa: E731
     # Twice the view's side leaves the smallest usual crop with no fewer pixels than the view.
     largest = max(sizes_px(options.train_size_px, augment.multi_scale))
-    return build_views(dataset, view, keep_px=2 * largest, seed=seed)
+    return build_views(dataset, view, keep_px=2 * largest, seed=seed, unlabelled=unlabelled)
 
 
-def build_views(dataset: Dataset, view: View, *, keep_px: int, seed: int) -> TrainingViews:
-    """Views of the training photographs by any function of (image, side, generator)."""
-    photos = dataset.of_split("train")
+def lesson_views(dataset: Dataset, options: TrainOptions, lesson: Lesson, seed: int) -> Views:
+    """As `views_of`, with what a lesson adds; a photograph's view is the same at another side."""
+    larger = replace(options, train_size_px=max(options.train_size_px, lesson.view_px))
+    views = views_of(dataset, larger, seed, lesson.unlabelled)
+    if lesson.answers is None:
+        return views
+    return AnsweredViews(views, lesson.answers, len(dataset.labels))
+
+
+def build_views(
+    dataset: Dataset, view: View, *, keep_px: int, seed: int, unlabelled: Sequence[Photo] = ()
+) -> TrainingViews:
+    """Views of the training photographs by any function of (image, side, generator).
+
+    Args:
+        dataset: whose train split is viewed.
+        view: draws a view.
+        keep_px: as `PhotoStore`.
+        seed: of all views.
+        unlabelled: photographs with absolute paths, which come after the others.
+    """
+    photos = [*dataset.of_split("train"), *unlabelled]
     store = PhotoStore(dataset.root, photos, keep_px=keep_px, cache_mib=dataset.cache_mib)
     return TrainingViews(store, photos, dataset.labels, view, seed)
 

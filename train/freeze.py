@@ -61,12 +61,27 @@ class HeadOnly:
     def freeze(self, model: PhotoClassifier) -> None:
         """As `FreezePolicy`."""
         model.requires_grad_(False)
-        classifier_of(model).requires_grad_(True)
+        for classifier in classifiers_of(model):
+            classifier.requires_grad_(True)
 
     def set_mode(self, model: PhotoClassifier) -> None:
         """As `FreezePolicy`."""
         model.eval()
-        classifier_of(model).train()
+        for classifier in classifiers_of(model):
+            classifier.train()
+
+
+def classifiers_of(model: PhotoClassifier) -> list[nn.Module]:
+    """The last linear layer of the backbone; both, where timm's distilled networks average two.
+
+    Raises:
+        TypeError: the backbone declares something else.
+    """
+    head = model.backbone.get_classifier()  # type: ignore[operator]
+    heads = list(head) if isinstance(head, (tuple, list)) else [head]
+    if not (heads and all(isinstance(head, nn.Module) for head in heads)):
+        raise TypeError(f"{model.arch} has {type(head).__name__} as classifier; expected layers.")
+    return heads
 
 
 def classifier_of(model: PhotoClassifier) -> nn.Module:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
+
+from train.targets import one_hot
 
 __all__ = ["Mix"]
 
@@ -44,16 +45,15 @@ class Mix:
 
         Args:
             images: (N, H, W, 3) in 0..255, uint8 or float; stays as it is.
-            labels: (N,) int64.
+            labels: (N,) int64; `train.targets.UNLABELLED` where there is none.
 
         Returns:
-            Images (N, H, W, 3) float32 in 0..255 and targets (N, K) float32, rows that sum to 1;
-            both unmixed where nothing is on.
+            Images (N, H, W, 3) float32 in 0..255 and targets (N, K) float32, rows that sum to 1,
+            or to the labelled share of the mixture; both unmixed where nothing is on.
         """
         pixels = images.float().permute(0, 3, 1, 2)
+        targets = one_hot(labels, self._classes)
         if self._mixers:
             chosen = int(torch.randint(len(self._mixers), ())) if len(self._mixers) > 1 else 0
-            pixels, targets = self._mixers[chosen](pixels, labels)
-        else:
-            targets = F.one_hot(labels, self._classes).float()
+            pixels, targets = self._mixers[chosen](pixels, targets)
         return pixels.permute(0, 2, 3, 1).contiguous(), targets

@@ -38,7 +38,8 @@ class Order:
     """Batches of keys from `first_step` to the end of the last epoch; the remainder is dropped.
 
     Args:
-        targets: (N,) class number of each photograph.
+        targets: (N,) class number of each photograph; those that are unlabelled come once an
+            epoch, and each batch has its even share of them.
         batch_size: photographs a batch.
         epochs: of the training.
         first_step: batches before it are left out.
@@ -60,7 +61,8 @@ class Order:
     @property
     def per_epoch(self) -> int:
         """Batches of an epoch."""
-        return int(draws_per_class(self.targets, self.balance_limit).sum()) // self.batch_size
+        labelled = draws_per_class(self.targets, self.balance_limit).sum()
+        return int(labelled + (self.targets < 0).sum()) // self.batch_size
 
     def starting_at(self, step: int) -> Order:
         """The same order without its first `step` batches."""
@@ -88,7 +90,13 @@ class Order:
     def _keys_of(self, epoch: int) -> list[tuple[int, int]]:
         draws = draws_per_photo(self.targets, self.balance_limit, seed=self.seed, epoch=epoch)
         drawn = [(position, n) for position, times in enumerate(draws) for n in range(times)]
-        order = generator(self.seed, "order", epoch).permutation(len(drawn))
+        random = generator(self.seed, "order", epoch)
+        order = random.permutation(len(drawn))
+        unlabelled = self.targets[[position for position, _ in drawn]] < 0
+        if unlabelled.any():
+            order = order[_spread(unlabelled[order])]
+            for start in range(0, len(order), self.batch_size):  # else a rank may get one kind only
+                random.shuffle(order[start : start + self.batch_size])
         return [drawn[i] for i in order]
 
     def _size_px(self, epoch: int, step: int) -> int:
@@ -104,13 +112,13 @@ def draws_per_class(targets: NDArray[np.int64], limit: float) -> NDArray[np.int6
     class is drawn less often than it has photographs.
 
     Args:
-        targets: (N,) class numbers.
+        targets: (N,) class numbers; unlabelled photographs count for none.
         limit: more than 1; 0 leaves the classes as they are.
 
     Returns:
         (K,) draws; 0 for a class without photographs.
     """
-    counts = np.bincount(targets)
+    counts = np.bincount(targets[targets >= 0])
     if not limit:
         return counts.astype(np.int64)
     enough = math.floor(counts.max() / limit) + 1
@@ -126,7 +134,7 @@ def draws_per_photo(
         (N,) draws; which photographs get one more changes from epoch to epoch.
     """
     draws = draws_per_class(targets, limit)
-    counts = np.bincount(targets)
+    counts = np.bincount(targets[targets >= 0])
     times = np.ones(len(targets), dtype=np.int64)
     for label in np.flatnonzero(draws > counts):
         members = np.flatnonzero(targets == label)
@@ -134,6 +142,14 @@ def draws_per_photo(
         lucky = generator(seed, "draws", epoch, int(label)).permutation(members)[:more]
         times[lucky] += 1
     return times
+
+
+def _spread(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """An order of (N,) in which each stretch has its even share of the chosen."""
+    places = np.empty(len(chosen))
+    for kind in (chosen, ~chosen):
+        places[kind] = (np.arange(kind.sum()) + 0.5) / max(1, kind.sum())
+    return np.argsort(places, kind="stable")
 
 
 def sizes_px(size_px: int, spread: float) -> tuple[int, ...]:

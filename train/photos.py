@@ -18,6 +18,7 @@ __all__ = [
     "Photo",
     "dataset_digest",
     "find_photos",
+    "find_unlabelled",
     "fingerprint",
     "labels_of",
     "read_index",
@@ -92,6 +93,34 @@ def find_photos(root: Path) -> list[Photo]:
     else:
         photos = _photos_of_classes(root, root, "")
     _check_classes(root, photos)
+    return sorted(photos, key=lambda photo: photo.path)
+
+
+def find_unlabelled(root: Path) -> list[Photo]:
+    """List the images below a folder, sorted by path; hidden files and folders are passed over.
+
+    Returns:
+        Photos of the train split with empty labels; the names of folders mean nothing.
+
+    Raises:
+        DatasetError: no such folder, or no image in it.
+    """
+    if not root.is_dir():
+        raise DatasetError(
+            f"No such folder: {root}.", "Name a folder of photographs; labels are not needed."
+        )
+    photos = [
+        Photo(path.relative_to(root).as_posix(), "", "train")
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part[0] == "." for part in path.relative_to(root).parts)
+    ]
+    if not photos:
+        raise DatasetError(
+            f"{root} holds no images ({', '.join(sorted(SUFFIXES))}).",
+            "Name a folder of photographs; labels are not needed.",
+        )
     return sorted(photos, key=lambda photo: photo.path)
 
 

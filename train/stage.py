@@ -13,9 +13,9 @@ from train.checkpoint import ModelCard, save_checkpoint
 from train.dataset import Dataset
 from train.evaluate import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import Trained, fit_model, prepare_model, views_of
+from train.lesson import Lesson
 from train.loop import Listener, Scores
 from train.models import PhotoClassifier
-from train.objective import Objective
 from train.options import TrainOptions
 from train.pace import TIMINGS
 from train.place import here
@@ -57,14 +57,14 @@ def train_teacher(
 def train_model(
     dataset: Dataset,
     options: TrainOptions,
-    objective: Objective | None,
+    lesson: Lesson | None,
     *,
     seed: int,
     out: Path,
     listen: Listener | None = None,
 ) -> Scores:
-    """As `train_teacher`, with any objective (distillation passes its own)."""
-    trained = fit_model(dataset, options, objective, seed=seed, out=out, listen=listen)
+    """As `train_teacher`, with any lesson (distillation passes its own)."""
+    trained = fit_model(dataset, options, lesson, seed=seed, out=out, listen=listen)
     if not here().is_writer:
         return {}
     extra: dict[str, Any] = {"kept": trained.kept, "candidates": trained.candidates}

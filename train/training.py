@@ -33,11 +33,13 @@ from train.seed import derive_seed
 from train.state import Progress, load_state, save_state, saved_steps
 from train.step import Attempt, Part, Stepper
 from train.sums import RunningSums
+from train.targets import class_numbers
 from train.together import check_equal, explain_together, shared
 
 __all__ = ["METRICS", "Listener", "Training", "Validate"]
 
 METRICS = "metrics.jsonl"
+HITS, LABELLED = "train_hits", "train_labelled"  # shares of a batch, summed over an epoch
 
 Validate = Callable[[PhotoClassifier], Scores]  # with val_loss and val_top1
 Listener = Callable[[dict[str, Any]], None]  # gets each epoch's record
@@ -131,8 +133,9 @@ class Training:
         self._val_loss = None
         if self._ema is not None:
             self._ema.update(self.model, step=self.done)
-        hits = logits.argmax(1) == _class_numbers(labels)
-        self._sums.add(terms | {"train_top1": hits.float().mean()})
+        numbers = class_numbers(labels, self.model.num_classes)
+        hits = (logits.argmax(1) == numbers).float().mean()
+        self._sums.add(terms | {HITS: hits, LABELLED: (numbers >= 0).float().mean()})
 
     def look_back(self) -> None:
         """Look at all steps that were not looked at yet.
@@ -155,7 +158,9 @@ class Training:
         self._plateau.watch(scores["val_loss"])
         # Sorted: sums that were read back from a state are.
         sums = mean(self._sums.values())
+        top1 = sums.pop(HITS) / max(sums.pop(LABELLED), 1e-9)
         means = {key: value / self.per_epoch for key, value in sorted(sums.items())}
+        means["train_top1"] = top1
         record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
         record |= means | {"weight_norm": self._weight_norm()} | scores
         if here().is_writer:
@@ -169,10 +174,13 @@ class Training:
 
     def line(self, record: dict[str, Any]) -> str:
         """An epoch's record, for people."""
+        agrees = ""
+        if "val_agreement" in record:
+            agrees = f"  as the teacher {record['val_agreement']:.1%}"
         return (
             f"  {self.name} epoch {record['epoch']}/{self.plan.epochs}  "
             f"loss {record['data_loss']:.3f}  train {record['train_top1']:.1%}  "
-            f"val {record['val_top1']:.1%}"
+            f"val {record['val_top1']:.1%}{agrees}"
         )
 
     def weights(self) -> dict[str, PhotoClassifier]:
@@ -311,11 +319,6 @@ class Training:
             "Lower lr, or set precision=fp32, and run again.",
         )
         return shared(error)
-
-
-def _class_numbers(labels: Tensor) -> Tensor:
-    """(N,) class numbers of labels, which may be mixed: the larger share counts."""
-    return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 def _sums_of_all(sums: list[dict[str, float]]) -> dict[str, float]:

@@ -21,6 +21,7 @@ class History:
         val_loss: likewise, cross-entropy.
         train_top1: fractions, measured on augmented views during the epoch.
         val_top1: fractions.
+        val_agreement: fractions of val answered as the teacher does; NaN without a teacher.
     """
 
     title: str
@@ -29,6 +30,7 @@ class History:
     val_loss: tuple[float, ...]
     train_top1: tuple[float, ...]
     val_top1: tuple[float, ...]
+    val_agreement: tuple[float, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -54,4 +56,5 @@ def read_history(path: Path, title: str) -> History:
         val_loss=column("val_loss"),
         train_top1=column("train_top1"),
         val_top1=column("val_top1"),
+        val_agreement=column("val_agreement"),
     )

@@ -47,8 +47,19 @@ def training_section(run: RunFolder, facts: Facts) -> dict[str, Any]:
         "panels": [
             (history, draw_curves(history, name=f"curves-{key}", top1_low=low))
             for key, history in zip(TRAINED, histories, strict=True)
-        ]
+        ],
+        "teaching": _teaching(run),
     }
+
+
+def _teaching(run: RunFolder) -> dict[str, Any] | None:
+    """How far the student answers as its teachers do; None where the run is older than that."""
+    manifest = run.manifest("student") or {}
+    if "distillation" not in manifest:
+        return None
+    history = read_history(run.stage("student") / "metrics.jsonl", "student")
+    found: dict[str, Any] = manifest["distillation"]
+    return {**found, "first": history.val_agreement[0], "last": history.val_agreement[-1]}
 
 
 def mistakes_section(facts: Facts, thumbnails: Thumbnails) -> dict[str, Any]:

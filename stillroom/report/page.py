@@ -7,10 +7,12 @@ from typing import Any
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.graph import Context
 from stillroom.report import wording
+from stillroom.report.ablation_section import ablation_section
 from stillroom.report.comparison import compare_all
 from stillroom.report.data_section import data_section
 from stillroom.report.environment import page_environment
 from stillroom.report.facts import Facts, read_facts
+from stillroom.report.fixres_section import fixres_section
 from stillroom.report.load_section import load_section
 from stillroom.report.model_sections import mistakes_section, models_section, training_section
 from stillroom.report.proof_sections import parity_section, provenance_section
@@ -38,8 +40,10 @@ def write_report(context: Context) -> dict[str, Any]:
         facts=facts,
         verdict=verdict,
         models=models_section(facts, comparisons),
+        fixres=fixres_section(context.run, facts),
         data=data_section(facts, thumbnails),
         training=training_section(context.run, facts),
+        ablation=ablation_section(context.run),
         mistakes=mistakes_section(facts, thumbnails),
         parity=parity_section(facts, thumbnails),
         load=load_section(context.run, facts),

@@ -12,15 +12,22 @@ __all__ = ["busy_notice", "cost_axis"]
 STEADY = 1.5  # upper over lower quartile, above which something else was running
 
 
-def busy_notice(latencies: Iterable[Mapping[str, float]]) -> list[str]:
-    """A sentence where the machine was busy while it measured; else none."""
+def busy_notice(
+    latencies: Iterable[Mapping[str, float]], again: str = "repeat it with another --name"
+) -> list[str]:
+    """A sentence where the machine was busy while it measured; else none.
+
+    Args:
+        latencies: with q1_ms and q3_ms.
+        again: how to measure once more.
+    """
     shaky = max((entry["q3_ms"] / entry["q1_ms"] for entry in latencies), default=1.0)
     if shaky <= STEADY:
         return []
     return [
         f"The latencies are not to be trusted: the upper quartile is up to {shaky:.1f} times the "
-        "lower, so the machine did other work meanwhile. Go by the multiply-adds, or repeat it "
-        "with another --name on an idle machine."
+        f"lower, so the machine did other work meanwhile. Go by the multiply-adds, or {again} on "
+        "an idle machine."
     ]
 
 

@@ -20,6 +20,7 @@ from train.checkpoint import save_checkpoint
 from train.dataset import Dataset
 from train.evaluate import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import fit_model
+from train.lesson import Lesson
 from train.loop import Listener
 from train.models import PhotoClassifier
 from train.options import TrainOptions
@@ -117,6 +118,7 @@ def train_trial(
     *,
     seed: int,
     listen: Listener | None = None,
+    lesson: Lesson | None = None,
 ) -> Outcome:
     """Train one model, or read the outcome where that is done.
 
@@ -128,19 +130,20 @@ def train_trial(
         options: of the training.
         seed: of everything random.
         listen: gets each epoch's record; what it raises ends the training.
+        lesson: what is learnt beside the labels; None for those alone.
 
     Raises:
         Interrupted: a signal came; the state is saved.
         StillroomError: the training failed.
     """
     assert not dataset.of_split("test"), "a sweep was handed test photographs"
-    key = _key(dataset, options, seed)
+    key = _key(dataset, options, seed, lesson)
     if (outcome := read_outcome(folder, key)) is not None:
         return outcome
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch(listen)
-    trained = fit_model(dataset, options, seed=seed, out=state, listen=watch)
+    trained = fit_model(dataset, options, lesson, seed=seed, out=state, listen=watch)
     model = trained.model.cpu().to(memory_format=torch.contiguous_format)  # as it will be loaded
     predictions = predict_val(model, dataset, trained.card.preprocess)
     figures = evaluate(predictions)
@@ -190,7 +193,9 @@ def read_outcome(folder: Path, key: str | None = None) -> Outcome | None:
     return outcome if key in (None, value["key"]) else None
 
 
-def _key(dataset: Dataset, options: TrainOptions, seed: int) -> str:
+def _key(dataset: Dataset, options: TrainOptions, seed: int, lesson: Lesson | None) -> str:
     splits = [[photo.path, photo.label, photo.split] for photo in dataset.photos]
     parts = [dataset_digest(dataset.photos), splits, asdict(options), seed]
+    if lesson is not None:
+        parts.append(dict(lesson.lineage))
     return digest_of_json(parts)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.train.toy import toy_dataset
+from tests.train.toy import card_of, toy_dataset, toy_model
+from train.checkpoint import ModelCard
 from train.stage import Dataset
 
 
@@ -10,3 +11,9 @@ from train.stage import Dataset
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Three classes of 24 photographs, audited and split. Read only."""
     return toy_dataset(tmp_path_factory.mktemp("compress"))
+
+
+@pytest.fixture(scope="session")
+def card(dataset: Dataset) -> ModelCard:
+    """Of a toy model of that dataset."""
+    return card_of(dataset, toy_model())

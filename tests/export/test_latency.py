@@ -4,12 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 import export.compare
-from export.compare import compare_latency
+from export.compare import compare_latency, gpu_is_here
 from export.latency import measure
 from serve.contract.errors import MeasurementError
 from tests.export.conftest import Exported
@@ -57,3 +58,19 @@ def test_a_measurement_that_fails_says_how(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(MeasurementError, match=r"ended with code 1: .*INVALID_PROTOBUF"):
         export.compare._measure_elsewhere([tmp_path / "broken.onnx"])
+
+
+def test_a_device_that_is_not_there_is_no_reason_to_measure_another(exported: Exported) -> None:
+    if gpu_is_here():
+        pytest.skip("there is a GPU")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the runtime warns, and would take the CPU
+        with pytest.raises(RuntimeError, match="CUDAExecutionProvider cannot be used here"):
+            measure([exported.graph], rounds=1, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpu_is_here(), reason="ONNX Runtime has no GPU here")
+def test_a_tiny_graph_is_timed_on_the_gpu(exported: Exported) -> None:
+    (result,) = measure([exported.graph], rounds=5, device="cuda")
+    assert 0 < result["q1_ms"] <= result["median_ms"] <= result["q3_ms"] < 1000

@@ -242,3 +242,21 @@ def test_verify_misses_a_stage_that_was_deleted(stillroom, few_photos, tmp_path)
     outcome = stillroom("verify", run)
     assert outcome.code == 1
     assert "its folder is gone" in outcome.err
+
+
+def test_compress_resolves_teachers_and_photographs(stillroom, few_photos, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("stillroom.cli._build", lambda *a: told.append(a[3]))
+    monkeypatch.setattr("stillroom.cli._run", lambda *a: told.append(a[3]))
+    monkeypatch.chdir(tmp_path)
+    done = stillroom(
+        *("compress", "run", "distil.temperature=4", "--teacher", "a/teacher"),
+        *("--teacher", "b", "--unlabelled", "photos"),
+    )
+    assert done.code == 0
+    expected = [
+        "distil.temperature=4",
+        f'distil.more_teachers=["{tmp_path}/a/teacher", "{tmp_path}/b"]',
+        f'distil.unlabelled="{tmp_path}/photos"',
+    ]
+    assert told == [expected, expected]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
 
 import jsonschema
 import pytest
+from safetensors.torch import load_file, save_file
 
-from serve.contract.manifest import damaged_files, read_manifest
+from serve.contract.manifest import damaged_files, read_manifest, write_manifest
 from tests.stillroom.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -73,10 +75,15 @@ def test_answers_under_load_were_checked(tiny_run):
         assert load[mode]["answers"]["wrong"] == 0
 
 
-def test_fixres_proves_what_it_left_alone(tiny_run):
-    proof = json.loads((tiny_run / "fixres" / "fixres.json").read_text())["proof"]
+def test_fixres_proves_in_its_manifest_what_it_left_alone(tiny_run):
+    made = read_manifest(tiny_run / "fixres")["fixres"]
+    proof = made["proof"]
+    assert made["last_norms"] == ["bn2"]
     assert proof["frozen_tensors"] > 50
-    assert all("classifier" in name or "bn" in name for name in proof["changed"])
+    assert proof["frozen_digest_before"] == proof["frozen_digest_after"]
+    assert set(proof["changed"]) <= set(proof["free"])
+    assert {name.split(".")[0] for name in proof["free"]} == {"classifier", "bn2"}
+    assert json.loads((tiny_run / "fixres" / "fixres.json").read_text())["proof"] == proof
 
 
 def test_no_path_of_this_machine_is_published(tiny_run, tiny_photos):
@@ -101,6 +108,21 @@ def test_status_and_verify_agree_that_all_is_well(stillroom, run_copy):
     verify = stillroom("verify", run_copy)
     assert verify.code == 0, verify.err
     assert "golden" in verify.out
+    assert re.search(r"ok +frozen +[0-9a-f]{12} [0-9]+ tensors as in student", verify.out)
+
+
+def test_verify_repeats_the_proof_that_the_rest_is_frozen(stillroom, run_copy):
+    """Even of a stage whose files and manifest agree: a leak that was published as if proven."""
+    fixres = run_copy / "fixres"
+    tensors = load_file(fixres / "checkpoint.safetensors")
+    tensors["conv_stem.weight"][0, 0, 0, 0] += 1
+    save_file(tensors, fixres / "checkpoint.safetensors")
+    manifest = read_manifest(fixres)
+    write_manifest(fixres, {k: v for k, v in manifest.items() if k not in ("digest", "files")})
+    outcome = stillroom("verify", run_copy)
+    assert outcome.code == 1
+    assert re.search(r"FAIL +frozen", outcome.out)
+    assert "fixres: FixRes changed 1 tensors that are frozen, first conv_stem.weight" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["teacher/checkpoint.safetensors", "data/index.csv"])

@@ -75,3 +75,15 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
     path.write_text("[teacher\n")
     with pytest.raises(RecipeError, match="no readable TOML"):
         load_recipe(path)
+
+
+def test_a_list_of_texts_is_read_and_written():
+    recipe = load_recipe("default", ['distil.more_teachers=["a/teacher", "b"]'])
+    assert recipe.distil.more_teachers == ("a/teacher", "b")
+    assert "more_teachers = [" in recipe_text(recipe)
+
+
+@pytest.mark.parametrize("value", ["a/teacher", "[1]", "{}"])
+def test_what_is_no_list_of_texts_is_refused(value):
+    with pytest.raises(RecipeError, match=r"distil\.more_teachers = .*: expected a list of texts"):
+        load_recipe("default", [f"distil.more_teachers={value}"])

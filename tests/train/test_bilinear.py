@@ -13,7 +13,8 @@ from timm.models import group_parameters
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.fixres import ClassifierAndLastNorm, last_norm
+from compress.fixres import ClassifierAndLastNorms
+from compress.last_norms import find_last_norms
 from serve.contract.errors import CheckpointError, UsageError
 from tests.train.toy import PATIENT, SIZE_PX, card_of, fast, toy_model
 from train.bilinear import LENGTH, CompactBilinear, signed_sqrt
@@ -132,11 +133,11 @@ def test_the_head_answers_to_what_the_rest_asks_of_a_model(dataset: Dataset) -> 
     assert names == {name for name, _ in model.backbone.named_parameters()}
     assert "classifier.weight" in groups[-1]
     assert "body.conv1.0.weight" in groups[0]
-    norm = last_norm(model, SIZE_PX)
-    assert norm is not None
-    allowed = ClassifierAndLastNorm(norm, affine=True).may_change(model)
+    norms = find_last_norms(model, SIZE_PX).names
+    assert norms
+    allowed = ClassifierAndLastNorms(norms, affine=True).may_change(model)
     assert allowed <= set(model.backbone.state_dict())
-    assert {"classifier.weight", f"{norm}.running_mean"} <= allowed
+    assert {"classifier.weight", *(f"{norm}.running_mean" for norm in norms)} <= allowed
 
 
 def test_a_bilinear_model_learns_and_comes_back_from_its_checkpoint(

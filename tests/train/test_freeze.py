@@ -5,7 +5,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from tests.train.toy import toy_model
-from train.freeze import HeadOnly, TrainAll, classifier_of
+from train.freeze import HeadOnly, TrainAll, classifier_of, classifiers_of
 from train.layers import first_groups
 from train.models import build_model
 
@@ -49,9 +49,16 @@ def test_nothing_is_dropped_at_random_in_a_frozen_stage() -> None:
         assert (name in asleep) == any(n.startswith(block) for n in frozen)
 
 
-def test_a_model_with_several_heads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_with_several_heads_has_no_one_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model()
     heads = (nn.Linear(2, 2), nn.Linear(2, 2))
     monkeypatch.setattr(model.backbone, "get_classifier", lambda: heads)
     with pytest.raises(TypeError, match="test_efficientnet has tuple as classifier"):
         classifier_of(model)
+    assert classifiers_of(model) == list(heads)
+    HeadOnly().freeze(model)
+    assert heads[0].weight.requires_grad
+    assert not any(p.requires_grad for p in model.parameters())
+    monkeypatch.setattr(model.backbone, "get_classifier", lambda: None)
+    with pytest.raises(TypeError, match="has NoneType as classifier; expected layers"):
+        classifiers_of(model)

@@ -220,10 +220,10 @@ def test_a_teacher_is_named() -> None:
     assert diagnose(step).origin == "nowhere"
     with planted(teacher.get_submodule("backbone.blocks.1"), lambda output: output * math.nan):
         found = diagnose(step)
-    assert (found.origin, found.where) == ("teacher", "teacher.backbone.blocks.1")
+    assert (found.origin, found.where) == ("teacher", "teachers.0.backbone.blocks.1")
     dict(teacher.named_buffers())["backbone.bn1.running_var"].fill_(math.nan)
     found = diagnose(step)
-    assert "teacher.backbone.bn1.running_var is not finite" in found.words
+    assert "teachers.0.backbone.bn1.running_var is not finite" in found.words
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -17,6 +17,7 @@ import train.fitting
 from serve.contract.errors import Interrupted
 from tests.train.fits import PLAN, Poisoned, SignalAt, fit_toy, validate_of
 from tests.train.toy import fast, same_tensors, state_of
+from train.lesson import Lesson
 from train.loop import Fitted, Scores, Validate
 from train.models import PhotoClassifier
 from train.objective import CrossEntropy, Objective
@@ -159,7 +160,7 @@ def test_phases_stop_and_resume_in_either(
         out.mkdir(exist_ok=True)
         with monkeypatch.context() as patch:
             patch.setattr(train.fitting, "build_objective", lambda *_, **__: head or CrossEntropy())
-            train_model(dataset, options, all_ or CrossEntropy(), seed=1, out=out)
+            train_model(dataset, options, Lesson(all_ or CrossEntropy()), seed=1, out=out)
         return out
 
     whole = run("whole")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,16 @@ def write_artifact(folder: Path, labels: tuple[str, ...], parity: dict[str, Any]
     write_json(folder / "manifest.json", manifest)
 
 
+def write_fixres(run: Path, scores: dict[str, Any]) -> None:
+    """What FixRes leaves beside a training's files."""
+    digest = {f"frozen_digest_{when}": "f" * 64 for when in ("before", "after")}
+    proof = {"frozen_tensors": 240, "free": ["fc.bias", "fc.weight"], "changed": ["fc.bias"]}
+    made = {"last_norms": ["bn2"], "norm": "affine", "note": "", "kept": "fixres"}
+    value = {**made, "proof": proof | digest, "resized_only": scores}
+    write_json(run / "fixres" / "fixres.json", value)
+    shutil.copy(run / "student" / "predictions.csv", run / "fixres" / "resized.csv")
+
+
 def write_load(folder: Path, summary: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
     write_json(folder / "summary.json", summary)
@@ -219,7 +230,7 @@ def write_run(root: Path, labels: tuple[str, ...], **parts: Any) -> Context:
     for wrong, name in enumerate(("teacher", "baseline", "student", "fixres")):
         write_stage(run / name, photos, labels, wrong)
     scores = json.loads((run / "student" / "evaluation.json").read_bytes())
-    write_json(run / "fixres" / "fixres.json", {"resized_only": scores})
+    write_fixres(run, scores)
     write_artifact(run / "artifact", labels, parts.get("parity", parity_json()))
     latency = {"median_ms": 0.5, "q1_ms": 0.4, "q3_ms": 0.6, "n": 120}
     (run / "latency").mkdir()

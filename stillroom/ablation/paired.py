@@ -1,14 +1,15 @@
-"""Two models on the same images: what their difference is, and how sure one may be."""
+"""Arms of several seeds on the same images: what their difference is, and how sure one may be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-__all__ = ["Difference", "mcnemar_p", "paired_difference"]
+__all__ = ["Difference", "mcnemar_p", "mean_interval", "paired_difference"]
 
 DRAWS = 4000
 
@@ -49,15 +50,21 @@ def paired_difference(
     if first.shape != second.shape:
         raise ValueError(f"Arms of shapes {first.shape} and {second.shape} cannot be paired.")
     gain = second.astype(np.int8) - first.astype(np.int8)
+    low, high = mean_interval(gain, seed=seed)
+    p = mcnemar_p(int((gain > 0).sum()), int((gain < 0).sum()))
+    return Difference(float(gain.mean()), low, high, p)
+
+
+def mean_interval(values: NDArray[Any], *, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of (seeds, images) values: both drawn with replacement."""
     random = np.random.default_rng(seed)
-    seeds, images = gain.shape
+    seeds, images = values.shape
     means = np.empty(DRAWS)
     for draw in range(DRAWS):
         rows, columns = random.integers(0, seeds, seeds), random.integers(0, images, images)
-        means[draw] = gain[rows][:, columns].mean()
+        means[draw] = values[rows][:, columns].mean()
     low, high = np.percentile(means, [2.5, 97.5])
-    p = mcnemar_p(int((gain > 0).sum()), int((gain < 0).sum()))
-    return Difference(float(gain.mean()), float(low), float(high), p)
+    return float(low), float(high)
 
 
 def mcnemar_p(gained: int, lost: int) -> float:

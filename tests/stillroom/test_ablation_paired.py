@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from benchmarks.paired import mcnemar_p, paired_difference
+from stillroom.ablation.paired import mcnemar_p, paired_difference
 
 seeds_and_images = st.tuples(st.integers(1, 4), st.integers(5, 30), st.integers(0, 2**16))
 
@@ -19,7 +19,7 @@ def arms(seeds: int, images: int, random_seed: int) -> tuple[np.ndarray, np.ndar
 
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch):
-    monkeypatch.setattr("benchmarks.paired.DRAWS", 500)
+    monkeypatch.setattr("stillroom.ablation.paired.DRAWS", 500)
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,201 @@
+"""What an ablation found: scores of each arm, and the differences that it is for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillroom.ablation.cells import ARMS, DONE, RESIZED, STUDENT, cell_folder
+from stillroom.ablation.paired import mean_interval, paired_difference
+from train.evaluate import read_predictions
+
+__all__ = ["Contrast", "Row", "contrasts_of", "read_rows", "sentences_of"]
+
+PREDICTIONS = "predictions.csv"
+PAIRS = (
+    ("distilled", "labels", "distillation"),
+    ("fixres", "labels", "FixRes"),
+    ("both", "labels", "distillation and FixRes"),
+    ("both", "distilled", "FixRes after distillation"),
+    ("both", "fixres", "distillation before FixRes"),
+    ("fixres", "fixres-resized", "FixRes, beyond a larger test size"),
+    ("both", "both-resized", "FixRes after distillation, beyond a larger test size"),
+    ("both", "teacher", "distillation and FixRes, against the teacher"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table.
+
+    Args:
+        key: of an arm; "<arm>-resized" before FixRes at its size; or "teacher".
+        title: for people.
+        right: (seeds, images) whether each test photograph is answered right.
+        val_top1: mean over the seeds; None where val was not asked.
+        epochs: of all phases together; 0 for the teacher.
+        steps: optimiser steps; 0 for the teacher.
+        test_px: side that it is tested at.
+        latency: median_ms, q1_ms, q3_ms and n of one image on one CPU thread.
+    """
+
+    key: str
+    title: str
+    right: NDArray[np.bool_]
+    val_top1: float | None
+    epochs: int
+    steps: int
+    test_px: int
+    latency: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: the scores, with the interval of their mean over seeds and images."""
+        each = self.right.mean(1)
+        low, high = mean_interval(self.right)
+        return {
+            "key": self.key,
+            "title": self.title,
+            "test_top1": float(each.mean()),
+            "test_top1_low": low,
+            "test_top1_high": high,
+            "test_top1_sd": float(each.std(ddof=1)) if len(each) > 1 else None,
+            "test_top1_of_seeds": each.tolist(),
+            "val_top1": self.val_top1,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "test_px": self.test_px,
+            "latency": dict(self.latency),
+        }
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One arm minus another, on the same seeds and test photographs.
+
+    Args:
+        title: what was added.
+        first: key of the arm that has it.
+        second: key of the arm that has it not.
+        difference: of mean top-1, a fraction.
+        low: of its 95 % interval; seeds and images both drawn with replacement.
+        high: likewise.
+        p: exact two-sided McNemar p over all pairs of seed and image.
+    """
+
+    title: str
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def reading(self) -> str:
+        """better, worse or no difference shown: as the interval says, which knows of the seeds."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "no difference shown"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**asdict(self), "reading": self.reading}
+
+
+def read_rows(
+    out: Path, teacher: Path, seeds: int, latency: Mapping[str, Mapping[str, float]]
+) -> list[Row]:
+    """The teacher, the four arms, and what FixRes began with.
+
+    Args:
+        out: of the ablation.
+        teacher: folder of its checkpoint.
+        seeds: trainings of each arm.
+        latency: of "teacher", "student" and "fixres".
+    """
+    rows = [_row_of("teacher", "teacher", [teacher], latency["teacher"])]
+    for arm in ARMS:
+        folders = [cell_folder(out, arm.key, number) for number in range(seeds)]
+        times = latency["fixres" if arm.fixes else "student"]
+        rows.append(_row_of(arm.key, arm.title, folders, times))
+        if arm.fixes:
+            title = f"{'+ distillation, ' if arm.distils else ''}only tested at that size"
+            rows.append(_row_of(f"{arm.key}-resized", title, folders, times))
+    return rows
+
+
+def contrasts_of(rows: Sequence[Row]) -> list[Contrast]:
+    """The differences that an ablation is for."""
+    right = {row.key: row.right for row in rows}
+    seeds = len(right["both"])
+    right["teacher"] = np.repeat(right["teacher"], seeds, axis=0)
+    found = []
+    for first, second, title in PAIRS:
+        gap = paired_difference(right[second], right[first])
+        found.append(Contrast(title, first, second, gap.mean, gap.low, gap.high, gap.p))
+    return found
+
+
+def sentences_of(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> list[str]:
+    """The verdict, for people."""
+    by_key = {row.key: row for row in rows}
+    both, teacher = by_key["both"], by_key["teacher"]
+    gain = next(c for c in contrasts if (c.first, c.second) == ("both", "labels"))
+    behind = next(c for c in contrasts if c.second == "teacher")
+    seeds, images = both.right.shape
+    faster = teacher.latency["median_ms"] / both.latency["median_ms"]
+    sentences = [
+        f"Distillation and FixRes together: {both.right.mean():.1%} of {images} test photographs "
+        f"against {by_key['labels'].right.mean():.1%} from labels alone, "
+        f"{_points(gain)}: {gain.reading}.",
+        f"That is {_points(behind)} from the teacher's {teacher.right.mean():.1%}, at "
+        f"{faster:.1f} times its speed on one CPU thread ({both.latency['median_ms']:.2f} against "
+        f"{teacher.latency['median_ms']:.2f} ms).",
+    ]
+    if seeds < 3:
+        many = "one seed tells" if seeds == 1 else "two seeds tell"
+        sentences.append(f"{many.capitalize()} little of what another training would give.")
+    return sentences
+
+
+def _points(contrast: Contrast) -> str:
+    low, high = 100 * contrast.low, 100 * contrast.high
+    return f"{100 * contrast.difference:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
+def _row_of(key: str, title: str, folders: Sequence[Path], latency: Mapping[str, float]) -> Row:
+    resized = key.endswith("-resized")
+    name = RESIZED if resized else PREDICTIONS
+    answered = [read_predictions(folder / name) for folder in folders]
+    tests = [predictions.of_split("test") for predictions in answered]
+    vals = [predictions.of_split("val") for predictions in answered]
+    tops = [float((val.answers == val.targets).mean()) for val in vals if val.photos]
+    sources = [folder / STUDENT if resized else folder for folder in folders]
+    epochs, steps = (0, 0) if key == "teacher" else _budget(sources[0])
+    card = json.loads((folders[0] / "checkpoint.json").read_bytes())
+    return Row(
+        key,
+        title,
+        np.stack([test.answers == test.targets for test in tests]),
+        float(np.mean(tops)) if tops else None,
+        epochs,
+        steps,
+        card["preprocess"]["size_px"],
+        latency,
+    )
+
+
+def _budget(folder: Path) -> tuple[int, int]:
+    """Epochs and steps of a training, with those of the student that it began with."""
+    epochs = len((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    steps = int(json.loads((folder / DONE).read_bytes())["steps"])
+    if (folder / STUDENT).is_dir():
+        before = _budget(folder / STUDENT)
+        epochs, steps = epochs + before[0], steps + before[1]
+    return epochs, steps

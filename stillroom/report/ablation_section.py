@@ -1,0 +1,46 @@
+"""What the report shows of an ablation, where the run has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillroom.report.charts.whiskers import draw_whisker, scale_from
+from stillroom.report.models import read_json
+from stillroom.report.wording import percent
+from stillroom.run_folder import RunFolder
+
+__all__ = ["ablation_section"]
+
+FOLDER, RESULTS = "ablation", "results.json"
+
+
+def ablation_section(run: RunFolder) -> dict[str, Any] | None:
+    """The table of arms and what each addition brings; None where there is no ablation.
+
+    `outdated` names the stages that changed since it was made.
+    """
+    manifest = run.manifest(FOLDER)
+    if manifest is None:
+        return None
+    results = read_json(run.stage(FOLDER) / RESULTS)
+    start = scale_from(row["test_top1_low"] for row in results["rows"])
+    return {
+        "results": results,
+        "start": start,
+        "rows": [(row, _whisker(row, start)) for row in results["rows"]],
+        "outdated": [
+            name
+            for name, digest in manifest["parents"].items()
+            if _digest(run, {"audit": "data"}.get(name, name)) != digest
+        ],
+    }
+
+
+def _whisker(row: dict[str, Any], start: float) -> Any:
+    value, low, high = (row[f"test_top1{end}"] for end in ("", "_low", "_high"))
+    label = f"{percent(value)}, {percent(low)} to {percent(high)}"
+    return draw_whisker(value, low, high, start=start, label=label)
+
+
+def _digest(run: RunFolder, folder: str) -> str | None:
+    return (run.manifest(folder) or {}).get("digest")

@@ -1,0 +1,40 @@
+"""`stillroom compress --search`: what the command prints of a search for a student."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stillroom.show import students_table
+from stillroom.sweep.pareto import Bounds
+from stillroom.sweep.students import StudentsRequest, choose_student, refuse_without_pick
+from stillroom.sweep_cli import show_verdict
+
+__all__ = ["search_student"]
+
+
+def search_student(
+    run: Path,
+    overrides: Sequence[str],
+    students: str,
+    test_sizes: str,
+    max_latency_ms: float | None,
+    min_top1: float | None,
+) -> None:
+    """Search, print the table and the verdict, and how to build the pick.
+
+    Raises:
+        GateError: nothing holds the bounds; the page and the figures were written.
+        StillroomError: of the search.
+    """
+    bounds = Bounds(max_latency_ms, min_top1)
+    found = choose_student(StudentsRequest(run, tuple(overrides), students, test_sizes, bounds))
+    picked = found.picked.cell.name if found.picked else ""
+    students_table([entry.row() for entry in found.entries], picked)
+    show_verdict(run / "sweep" / "students" / "index.html")
+    refuse_without_pick(found)
+    if overrides := found.recipe_overrides():
+        sys.stdout.write("build the pick:\n")
+        sys.stdout.write(f"  stillroom compress {shlex.join([str(run), *overrides])}\n")

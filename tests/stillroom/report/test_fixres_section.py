@@ -1,0 +1,66 @@
+"""The FixRes section: three rows, paired differences, the proof."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.contract.digest import canonical_json
+from stillroom.report.facts import read_facts
+from stillroom.report.fixres_section import fixres_section
+from stillroom.report.page import write_report
+
+
+def _section(page: str) -> str:
+    found = re.search(r'<section id="fixres">.*?</section>', page, re.S)
+    assert found
+    text = re.sub(r"</t[dh]>", " ", found[0])
+    return " ".join(re.sub(r"<[^>]*>", "", text).split())
+
+
+def _change(run: Path, **changes: Any) -> None:
+    path = run / "fixres" / "fixres.json"
+    path.write_bytes(canonical_json({**json.loads(path.read_bytes()), **changes}))
+
+
+def test_fixres_stands_beside_no_change_and_beside_only_testing_larger(toy_run, toy_page):
+    section = fixres_section(toy_run.run, read_facts(toy_run))
+    titles = [title for _, title, _ in section["rows"]]
+    assert titles == ["No change", "Only tested at the new size", "FixRes"]
+    assert [(title, split) for title, split, _ in section["paired"]] == [
+        ("FixRes − only tested at the new size", "val"),
+        ("FixRes − only tested at the new size", "test"),
+        ("FixRes − no change", "val"),
+        ("FixRes − no change", "test"),
+    ]
+    fixres, student = (read_facts(toy_run).model(key) for key in ("fixres", "student"))
+    for _, split, paired in section["paired"]:
+        scores = [getattr(model, split) for model in (fixres, student)]
+        assert paired.n == scores[0].n
+        assert paired.difference == pytest.approx(scores[0].top1 - scores[1].top1)
+        assert paired.low <= paired.difference <= paired.high
+    text = _section(toy_page)
+    assert "240" in text
+    assert text.count("f" * 16) == 2
+    assert "could change classifier, bn2" in text
+    assert text.count("0.50 ms") == 3
+
+
+def test_a_student_that_was_kept_is_said_to_be_one(make_run):
+    context = make_run()
+    _change(context.run.path, kept="student", note="toy has no batch norm: so it is.")
+    write_report(context)
+    text = _section((context.out / "index.html").read_text())
+    assert "so the student was kept as it was" in text
+    assert "toy has no batch norm" in text
+
+
+def test_statistics_alone_are_named(make_run):
+    context = make_run()
+    _change(context.run.path, norm="statistics")
+    write_report(context)
+    assert "(its statistics)" in _section((context.out / "index.html").read_text())
