@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stillroom.ablation.cells import ARMS, DONE, RESIZED, STUDENT, cell_folder
 from stillroom.ablation.paired import mean_interval, paired_difference
+from stillroom.report.wording import ms, percent, points, times
 from train.evaluate import read_predictions
 
 __all__ = ["Contrast", "Row", "contrasts_of", "read_rows", "sentences_of"]
@@ -24,8 +25,8 @@ PAIRS = (
     ("both", "labels", "distillation and FixRes"),
     ("both", "distilled", "FixRes after distillation"),
     ("both", "fixres", "distillation before FixRes"),
-    ("fixres", "fixres-resized", "FixRes, beyond a larger test size"),
-    ("both", "both-resized", "FixRes after distillation, beyond a larger test size"),
+    ("fixres", "fixres-resized", "FixRes, beyond only testing at its size"),
+    ("both", "both-resized", "FixRes after distillation, beyond only testing at its size"),
     ("both", "teacher", "distillation and FixRes, against the teacher"),
 )
 
@@ -125,7 +126,8 @@ def read_rows(
         times = latency["fixres" if arm.fixes else "student"]
         rows.append(_row_of(arm.key, arm.title, folders, times))
         if arm.fixes:
-            title = f"{'+ distillation, ' if arm.distils else ''}only tested at that size"
+            before = "+ distillation" if arm.distils else "labels only"
+            title = f"{before}, only tested at the FixRes size"
             rows.append(_row_of(f"{arm.key}-resized", title, folders, times))
     return rows
 
@@ -151,12 +153,12 @@ def sentences_of(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> list[str
     seeds, images = both.right.shape
     faster = teacher.latency["median_ms"] / both.latency["median_ms"]
     sentences = [
-        f"Distillation and FixRes together: {both.right.mean():.1%} of {images} test photographs "
-        f"against {by_key['labels'].right.mean():.1%} from labels alone, "
-        f"{_points(gain)}: {gain.reading}.",
-        f"That is {_points(behind)} from the teacher's {teacher.right.mean():.1%}, at "
-        f"{faster:.1f} times its speed on one CPU thread ({both.latency['median_ms']:.2f} against "
-        f"{teacher.latency['median_ms']:.2f} ms).",
+        f"Distillation and FixRes together: {percent(both.right.mean())} of {images} test "
+        f"photographs against {percent(by_key['labels'].right.mean())} from labels alone, "
+        f"{_described(gain)}: {gain.reading}.",
+        f"Against the teacher's {percent(teacher.right.mean())} that is {_described(behind)}, at "
+        f"{times(faster)} its speed on one CPU thread ({ms(both.latency['median_ms'])} against "
+        f"{ms(teacher.latency['median_ms'])}).",
     ]
     if seeds < 3:
         many = "one seed tells" if seeds == 1 else "two seeds tell"
@@ -164,9 +166,9 @@ def sentences_of(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> list[str
     return sentences
 
 
-def _points(contrast: Contrast) -> str:
-    low, high = 100 * contrast.low, 100 * contrast.high
-    return f"{100 * contrast.difference:+.1f} points ({low:+.1f} to {high:+.1f})"
+def _described(contrast: Contrast) -> str:
+    low, high = points(contrast.low), points(contrast.high)
+    return f"{points(contrast.difference)} points ({low} to {high})"
 
 
 def _row_of(key: str, title: str, folders: Sequence[Path], latency: Mapping[str, float]) -> Row:

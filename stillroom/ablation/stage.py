@@ -94,7 +94,8 @@ def table_of(results: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         *(_contrast_line(contrast) for contrast in results["contrasts"]),
         "",
-        f"n = {results['seeds']} seeds x {results['images']} test photographs. {results['budget']} "
+        f"n = {results['seeds']} seed{'s' * (results['seeds'] > 1)} x {results['images']} test "
+        f"photographs. {results['budget']} "
         f"{HOW_JUDGED}",
     ]
 

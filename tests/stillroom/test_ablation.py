@@ -252,8 +252,8 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 
 def test_the_sentences_state_gain_distance_and_speed() -> None:
     rows = _rows(both=[[1, 0] * 35 + [1] * 30] * 3)
-    first, second = sentences_of(rows, contrasts_of(rows))
-    assert "65.0% of 100 test photographs against 50.0% from labels alone" in first
+    first, second = (text.replace("\u202f", " ") for text in sentences_of(rows, contrasts_of(rows)))
+    assert "65.0 % of 100 test photographs against 50.0 % from labels alone" in first
     assert "+15.0 points" in first
     assert first.endswith("better.")
-    assert "at 1.0 times its speed" in second
+    assert "at 1.0 × its speed" in second
