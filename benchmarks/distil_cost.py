@@ -24,20 +24,20 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from compress.distil import Distillation
 from train.audit import audit_photos
+from train.batches import Batch, build_loader
 from train.dataset import Dataset
 from train.fitting import phases_of, pick_device, prepare_model, views_of
 from train.lesson import Lesson
 from train.models import PhotoClassifier, build_model
 from train.options import DataOptions, TrainOptions
 from train.order import Key
+from train.step import DTYPES
 from train.training import Training
 
 LIMIT = 1.15  # distilling over plain plus teacher: what the project promises
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -129,28 +129,26 @@ def _batches(dataset: Dataset, setting: Setting, side_px: int) -> list[Batch]:
     options = setting.student
     side = max(side_px, options.train_size_px)
     views = views_of(dataset, replace(options, train_size_px=side), 0)
-    batches = []
-    for step in range(setting.steps):
-        first = step * options.batch_size
-        chosen = [(first + i) % len(views) for i in range(options.batch_size)]
-        samples = [views[Key(0, position, 0, side)] for position in chosen]
-        images = torch.from_numpy(np.stack([image for image, _ in samples]))
-        batches.append((images, torch.tensor([label for _, label in samples])))
-    return batches
+    size = options.batch_size
+    keys = [
+        [Key(0, position % len(views), 0, side) for position in range(first, first + size)]
+        for first in range(0, setting.steps * size, size)
+    ]
+    return list(build_loader(views, keys, workers=0))
 
 
 def _run(training: Training, batches: list[Batch]) -> None:
-    for images, labels in batches:
-        training.step(images, labels)
+    for batch in batches:
+        training.step(batch)
+    training.look_back()
 
 
 def _answer(teacher: PhotoClassifier, batches: list[Batch], precision: str) -> None:
-    for images, _ in batches:
-        with (
-            torch.no_grad(),
-            torch.autocast(teacher.device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            float(teacher(images.to(teacher.device, non_blocking=True)).sum())
+    dtype = DTYPES.get(precision)
+    for batch in batches:
+        images = batch.to(teacher.device).images
+        with torch.no_grad(), torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+            float(teacher(images).sum())
 
 
 def _seconds(turn: Callable[[], None], device: torch.device) -> float:

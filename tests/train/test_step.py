@@ -19,7 +19,7 @@ from train.freeze import TrainAll
 from train.models import PhotoClassifier
 from train.objective import CrossEntropy, Objective, StepOutput
 from train.plan import Plan
-from train.training import Training
+from train.training import HITS, LABELLED, Training
 
 SMOOTH = "test_efficientnet_gn"  # no batch norm: an image's answer is its own
 STEPS = replace(PLAN, epochs=1, mixup=0.4, l1=1e-6)
@@ -71,7 +71,7 @@ def test_a_batch_in_parts_gives_the_step_of_the_whole_batch(tmp_path: Path, part
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(some.state_dict()[name], value, rtol=1e-3, atol=1e-5)
     a, b = one._sums.values(), two._sums.values()
-    assert a.keys() == b.keys() == {"loss", "data_loss", "ce", "l1", "train_top1"}
+    assert a.keys() == b.keys() == {"loss", "data_loss", "ce", "l1", HITS, LABELLED}
     assert b == pytest.approx(a, rel=1e-4)
 
 

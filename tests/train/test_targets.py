@@ -87,7 +87,7 @@ def test_figures_lie_behind_the_shares(dataset: Dataset) -> None:
     answers = torch.randn(len(views), 2).numpy()
     answered = AnsweredViews(views, answers, 3)
     for position in (4, 5):
-        image, row = answered[Key(0, position, 0, 32)]
+        image, row, _ = answered[Key(0, position, 0, 32)]
         assert (image == views[Key(0, position, 0, 32)][0]).all()
         assert (row[3:] == answers[position]).all()
         assert row[:3].sum() == (views.targets[position] >= 0)
