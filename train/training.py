@@ -14,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from serve.contract.errors import StillroomError
+from serve.contract.errors import CheckpointError, StillroomError
 from serve.contract.manifest import fsync_path
 from train.averaging import Scores, build_swa
 from train.batches import Batch
@@ -100,9 +100,13 @@ class Training:
         """
         folder.mkdir(exist_ok=True)
         self.folder, self._log, self._lineage = folder, folder / METRICS, lineage
-        progress = load_state(
-            folder, modules=self._modules(), optimizer=self._stepper.optimizer, lineage=lineage
-        )
+        try:
+            progress = load_state(
+                folder, modules=self._modules(), optimizer=self._stepper.optimizer, lineage=lineage
+            )
+        except CheckpointError as error:
+            shared(error)  # all ranks read the same folder
+            raise
         check_equal(progress.step, f"a state of {self.name} at step")
         self.done, self._sums = progress.step, RunningSums(_sums_of_rank(progress.sums))
         self._stepper.load_scaler(progress.scaler)
