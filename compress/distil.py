@@ -70,6 +70,7 @@ class DistilLoss:
         kd_weight: in [0, 1].
         temperature: > 0.
         label_loss: on the models' device; None is plain cross-entropy.
+        all_labelled: whether every photograph has a label; then nobody asks, which on a GPU waits.
 
     Raises:
         ValueError: kd_weight or temperature is out of range.
@@ -78,6 +79,7 @@ class DistilLoss:
     kd_weight: float
     temperature: float
     label_loss: LabelLoss = field(default_factory=LabelLoss)
+    all_labelled: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.kd_weight <= 1:
@@ -96,17 +98,23 @@ class DistilLoss:
                 distillation loss alone.
         """
         kd = kd_loss(logits, teacher_logits, temperature=self.temperature)
-        known = class_numbers(labels, logits.shape[1]) >= 0
-        if known.all():
-            hard = self.label_loss(logits, labels)
-        elif known.any():
-            hard = self.label_loss(logits[known], labels[known])
-        else:
-            hard = kd.detach() * 0
+        hard = self._on_labels(logits, labels)
         loss = self.kd_weight * kd + (1 - self.kd_weight) * hard
         agreement = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
         terms = {"kd": kd.detach(), self.label_loss.name: hard.detach(), "agreement": agreement}
         return StepOutput(loss, logits, terms)
+
+    def _on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The label loss of what is labelled; 0 where nothing is."""
+        loss: Tensor
+        if self.all_labelled:
+            loss = self.label_loss(logits, labels)
+            return loss
+        known = class_numbers(labels, logits.shape[1]) >= 0
+        if not known.any():
+            return logits.new_zeros(())
+        loss = self.label_loss(logits[known], labels[known])
+        return loss
 
 
 class Distillation:
@@ -121,6 +129,7 @@ class Distillation:
         kd_weight: in [0, 1].
         temperature: > 0.
         label_loss: on the models' device; None is plain cross-entropy.
+        all_labelled: as `DistilLoss`.
         student_px: side that the student sees, where views come larger; 0 is the views' own.
         teacher_px: likewise the teachers.
 
@@ -134,13 +143,14 @@ class Distillation:
         kd_weight: float,
         temperature: float,
         label_loss: LabelLoss | None = None,
+        all_labelled: bool = False,
         student_px: int = 0,
         teacher_px: int = 0,
     ) -> None:
         if not teachers:
             raise ValueError("There is no teacher.")
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
-        self._loss = DistilLoss(kd_weight, temperature, label_loss or LabelLoss())
+        self._loss = DistilLoss(kd_weight, temperature, label_loss or LabelLoss(), all_labelled)
         self._student_px, self._teacher_px = student_px, teacher_px
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:

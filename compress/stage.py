@@ -150,7 +150,7 @@ def build_lesson(
         "unlabelled": unlabelled.digest if unlabelled else "",
     }
     return Lesson(
-        _objective(teachers, options, distil, label_loss),
+        _objective(teachers, options, distil, label_loss, all_labelled=unlabelled is None),
         view_px=max(options.train_size_px, distil.teacher_size_px) if distil.teacher_size_px else 0,
         unlabelled=further,
         answers=answers,
@@ -164,6 +164,8 @@ def _objective(
     options: TrainOptions,
     distil: DistilOptions,
     label_loss: LabelLoss,
+    *,
+    all_labelled: bool,
 ) -> Objective:
     weights = {"kd_weight": distil.kd_weight, "temperature": distil.temperature}
     if distil.teacher_logits == "cached":
@@ -172,6 +174,7 @@ def _objective(
         *(teacher.model for teacher in teachers),
         **weights,
         label_loss=label_loss,
+        all_labelled=all_labelled,
         student_px=options.train_size_px if distil.teacher_size_px else 0,
         teacher_px=distil.teacher_size_px,
     )

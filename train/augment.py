@@ -106,11 +106,12 @@ def _resized(
     """
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = math.ceil(box[2]), math.ceil(box[3])
-    crop = torch.from_numpy(np.array(pixels[top:bottom, left:right]))
-    planes = crop.permute(2, 0, 1)[None]
+    # A batch of one before the transpose: so torch sees channels-last, and copies nothing.
+    crop = np.array(pixels[None, top:bottom, left:right], order="C")
+    planes = torch.from_numpy(crop).permute(0, 3, 1, 2)
     side = (size_px, size_px)
     resized = F.interpolate(planes, side, mode=filter_name, antialias=True, align_corners=False)
-    return resized[0].permute(1, 2, 0).numpy()
+    return resized.permute(0, 2, 3, 1)[0].numpy()
 
 
 def random_crop_box(

@@ -36,13 +36,13 @@ def draw_colours(
         (3, 4) map from (R, G, B, 1) in 0..255 to (R, G, B); where nothing clips it does what
         Pillow's ImageEnhance does one after the other, without rounding in between.
     """
-    colours = np.eye(3, 4)
+    colours = np.eye(4)
     for kind in rng.permutation(list(KINDS)):
         strength = getattr(options, kind)
         if strength:
             factor = rng.uniform(max(0.0, 1 - strength), 1 + strength)
-            colours = _map_of(kind, factor, colours, view) @ np.vstack([colours, (0, 0, 0, 1)])
-    return colours.astype(np.float32)
+            colours = _map_of(kind, factor, colours, view) @ colours
+    return colours[:3].astype(np.float32)
 
 
 def recolour(view: Image.Image, colours: NDArray[np.float32]) -> Image.Image:
@@ -70,13 +70,11 @@ def recolour_batch(images: Tensor, colours: Tensor) -> Tensor:
 def _map_of(
     kind: str, factor: float, so_far: NDArray[np.float64], view: Image.Image
 ) -> NDArray[np.float64]:
-    """(3, 4): from the degenerate picture (black, mean grey, grey) to the picture, by a factor."""
+    """(4, 4): from the degenerate picture (black, mean grey, grey) to the picture, by a factor."""
+    step = np.diag([factor, factor, factor, 1.0])
     if kind == "saturation":
-        grey = np.tile(LUMA, (3, 1))
-        return np.hstack([factor * np.eye(3) + (1 - factor) * grey, np.zeros((3, 1))])
-    scaled = factor * np.eye(3, 4)
-    if kind == "contrast":
-        mean = np.array(view.reduce(view.size).getpixel((0, 0)), dtype=float)
-        grey_level = LUMA @ (so_far @ np.append(mean, 1))
-        scaled[:, 3] = (1 - factor) * grey_level
-    return scaled
+        step[:3, :3] += (1 - factor) * LUMA
+    elif kind == "contrast":
+        red, green, blue = cast(tuple[float, ...], view.reduce(view.size).getpixel((0, 0)))
+        step[:3, 3] = (1 - factor) * (LUMA @ (so_far @ (red, green, blue, 1))[:3])
+    return step

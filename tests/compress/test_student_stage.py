@@ -131,8 +131,8 @@ def test_a_stopped_student_goes_on_bit_for_bit(
     with monkeypatch.context() as patch:
         import compress.stage
 
-        def stopping(*arguments: Any) -> Any:
-            objective = original(*arguments)
+        def stopping(*arguments: Any, **named: Any) -> Any:
+            objective = original(*arguments, **named)
             stop = SignalAt(6)
 
             class Both:
