@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
-from train.shard_cache import fetch
+from train.shard_cache import discard, fetch
 from train.shard_index import Sample, ShardIndex, read_index
 
 __all__ = ["Place", "place_of", "read_bytes"]
@@ -28,32 +28,32 @@ class Place:
         Raises:
             DatasetError: the shard is gone, cannot be had, or has changed.
         """
-        if not self.shard.sha256:
-            return self._checked(Path(self.shard.source))
-        path = fetch(self.shard.source, self.shard.sha256)
-        try:
-            return self._checked(path)
-        except DatasetError:  # evicted just now, or damaged on this disk
-            path.unlink(missing_ok=True)
-        return self._checked(fetch(self.shard.source, self.shard.sha256))
-
-    def _checked(self, path: Path) -> bytes:
-        try:
-            with path.open("rb") as file:
-                file.seek(self.sample.offset)
-                data = file.read(self.sample.size)
-        except OSError as error:
-            raise DatasetError(
-                f"The shard {self.shard.source} cannot be read: {error.strerror}.",
-                "Put it back where it was, or check its rights.",
-            ) from error
-        if sha256_of_bytes(data) != self.sample.sha256:
+        data = self._bytes()
+        if self.shard.sha256 and not self._is_right(data):
+            discard(self.shard.sha256)  # what was downloaded was right: this disk damaged it
+            data = self._bytes()
+        if not self._is_right(data):
             raise DatasetError(
                 f"The shard {self.shard.source} has changed since it was indexed: "
                 f"{self.sample.member} has other bytes.",
                 INDEXED_ANEW,
             )
         return data
+
+    def _is_right(self, data: bytes) -> bool:
+        return sha256_of_bytes(data) == self.sample.sha256
+
+    def _bytes(self) -> bytes:
+        source, sha256 = self.shard.source, self.shard.sha256
+        try:
+            with fetch(source, sha256).file if sha256 else Path(source).open("rb") as file:
+                file.seek(self.sample.offset)
+                return file.read(self.sample.size)
+        except OSError as error:
+            raise DatasetError(
+                f"The shard {source} cannot be read: {error.strerror}.",
+                "Put it back where it was, or check its rights.",
+            ) from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, UsageError
@@ -23,14 +24,14 @@ from serve.contract.manifest import fsync_path
 from train.audit_cache import cache_folder
 from train.progress import say
 
-__all__ = ["ENV_LIMIT", "fetch", "limit_bytes"]
+__all__ = ["ENV_LIMIT", "Fetched", "discard", "fetch", "limit_bytes"]
 
 ENV_LIMIT = "STILLROOM_SHARD_CACHE_MIB"
 DEFAULT_MIB = 32768
 ATTEMPTS = 4  # downloads of one shard before it is given up
 PAUSE_S = 0.5  # before the second attempt; doubles from then on
 BLOCK = 2**20  # bytes
-LOOK_EVERY = 64  # blocks between two looks at the limit
+LOOKS = 16  # at the limit while as many bytes are downloaded
 STALE_S = 3600.0  # a download that did not grow for so long belongs to a process that is gone
 CURL = {  # exit codes of what WebDataset opens URLs with
     6: "the host is not known",
@@ -44,12 +45,19 @@ CURL = {  # exit codes of what WebDataset opens URLs with
 }
 
 
+class Fetched(NamedTuple):
+    """A shard that was fetched: an open file, which can be read even if it is evicted meanwhile."""
+
+    file: BinaryIO
+    sha256: str
+
+
 class _Failed(Exception):
     """One download came to nothing; another one may not."""
 
 
-def fetch(url: str, sha256: str = "") -> Path:
-    """A file with the bytes of a remote shard; it stays until others need the room.
+def fetch(url: str, sha256: str = "") -> Fetched:
+    """The bytes of a remote shard, from the cache or into it; the caller closes the file.
 
     Args:
         url: http:// or https://.
@@ -58,13 +66,13 @@ def fetch(url: str, sha256: str = "") -> Path:
     Raises:
         DatasetError: it cannot be downloaded or kept, or has other bytes.
     """
-    folder = cache_folder() / "shard-files"
-    if sha256 and (kept := _kept(folder / f"{sha256}.tar")):
-        return kept
+    folder = _folder()
     try:
+        if sha256 and (kept := _kept(folder, sha256)):
+            return kept
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, url) as partial:
-            if sha256 and (kept := _kept(folder / f"{sha256}.tar")):
+            if sha256 and (kept := _kept(folder, sha256)):
                 return kept  # another process was faster
             return _attempt(url, sha256, folder, partial)
     except OSError as error:
@@ -72,6 +80,11 @@ def fetch(url: str, sha256: str = "") -> Path:
             f"The shard {url} cannot be kept in {folder}: {error.strerror or error}.",
             "Make that folder writable, or set STILLROOM_CACHE to another one.",
         ) from error
+
+
+def discard(sha256: str) -> None:
+    """Forget a shard whose bytes were damaged on this disk."""
+    (_folder() / f"{sha256}.tar").unlink(missing_ok=True)
 
 
 def limit_bytes() -> int:
@@ -86,12 +99,19 @@ def limit_bytes() -> int:
     return int(text) * 2**20
 
 
-def _kept(path: Path) -> Path | None:
+def _folder() -> Path:
+    return cache_folder() / "shard-files"
+
+
+def _kept(folder: Path, sha256: str) -> Fetched | None:
+    path = folder / f"{sha256}.tar"
     try:
-        os.utime(path)
+        file = path.open("rb")
     except FileNotFoundError:
         return None
-    return path
+    with suppress(FileNotFoundError):
+        os.utime(path)  # the least recently used goes first
+    return Fetched(file, sha256)
 
 
 @contextmanager
@@ -107,7 +127,7 @@ def _locked(folder: Path, url: str) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _attempt(url: str, sha256: str, folder: Path, partial: Path) -> Path:
+def _attempt(url: str, sha256: str, folder: Path, partial: Path) -> Fetched:
     pause_s = PAUSE_S
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -122,10 +142,10 @@ def _attempt(url: str, sha256: str, folder: Path, partial: Path) -> Path:
             pause_s *= 2
         else:
             fsync_path(partial)
-            final = folder / f"{digest}.tar"
-            partial.replace(final)
+            file = partial.open("rb")
+            partial.replace(folder / f"{digest}.tar")
             fsync_path(folder)
-            return final
+            return Fetched(file, digest)
     raise AssertionError("unreachable")
 
 
@@ -144,7 +164,7 @@ def _download(url: str, partial: Path, folder: Path) -> str:
     """Write the bytes of a URL to a file, with room made for them; return their sha256."""
     from webdataset.gopen import gopen
 
-    digest, limit, size, count = hashlib.sha256(), limit_bytes(), 0, 0
+    digest, limit, size, room = hashlib.sha256(), limit_bytes(), 0, 0
     try:
         with partial.open("wb") as file, gopen(url, "rb", bufsize=BLOCK) as stream:
             while block := stream.read(BLOCK):
@@ -154,9 +174,9 @@ def _download(url: str, partial: Path, folder: Path) -> str:
                         f"The shard {url} is larger than the limit of {limit / 2**20:.0f} MiB.",
                         f"Raise {ENV_LIMIT}, or pack smaller shards.",
                     )
-                if count % LOOK_EVERY == 0:
-                    _make_room(folder, limit - LOOK_EVERY * BLOCK)
-                count += 1
+                if size > room:
+                    _make_room(folder, limit - limit // LOOKS)
+                    room = size + limit // LOOKS - BLOCK
                 file.write(block)
                 digest.update(block)
         _make_room(folder, limit)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
@@ -79,11 +79,11 @@ class _Member:
     text: bytes
 
 
-def index_tar(path: Path, name: str) -> dict[str, Sample]:
+def index_tar(file: BinaryIO, name: str) -> dict[str, Sample]:
     """Read a tar file once, from its begin to its end.
 
     Args:
-        path: of the file.
+        file: at its begin.
         name: of the shard, for messages.
 
     Returns:
@@ -98,8 +98,8 @@ def index_tar(path: Path, name: str) -> dict[str, Sample]:
     samples: dict[str, Sample] = {}
     keys: set[str] = set()
     try:
-        with tarfile.open(path, "r:") as tar:
-            members = _members(tar, path, name)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            members = _members(tar, file, name)
             for grouped in group_by_keys(members):
                 key = grouped.pop("__key__")
                 if key in keys:
@@ -113,15 +113,15 @@ def index_tar(path: Path, name: str) -> dict[str, Sample]:
             "Copy it again, or pack it again without compression.",
         ) from error
     except ValueError as error:  # WebDataset's, of a member that comes twice
-        if "duplicate file name" not in str(error):
+        if "duplicate file name" not in str(error.args[0]):
             raise
-        raise _twice(name, str(error).split(":")[0]) from error
+        raise _twice(name, error.args[0].split(":")[0]) from error
     if not samples:
         raise DatasetError(f"The shard {name} holds no sample.", PACK)
     return samples
 
 
-def _members(tar: tarfile.TarFile, path: Path, name: str) -> Iterator[dict[str, Any]]:
+def _members(tar: tarfile.TarFile, file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """Members as WebDataset's own reader yields them, with their places in place of bytes."""
     end = 0
     for info in tar:
@@ -132,8 +132,8 @@ def _members(tar: tarfile.TarFile, path: Path, name: str) -> Iterator[dict[str, 
             continue
         if ".." in PurePosixPath(member).parts or member.startswith("/"):
             raise DatasetError(f"The shard {name} has a member {member!r} outside of it.", PACK)
-        file = tar.extractfile(info)
-        data = file.read() if file else b""
+        file.seek(info.offset_data)
+        data = file.read(info.size)
         if len(data) != info.size:
             raise tarfile.ReadError("unexpected end of data")
         is_label = member.lower().rpartition(".")[2] in LABELS
@@ -145,10 +145,9 @@ def _members(tar: tarfile.TarFile, path: Path, name: str) -> Iterator[dict[str, 
             data if is_label else b"",
         )
         yield {"fname": member, "data": found, "__url__": name}
-    with path.open("rb") as raw:
-        raw.seek(end)
-        if raw.read(BLOCK) != bytes(BLOCK):
-            raise tarfile.ReadError("the mark of its end is missing, so it is cut short")
+    file.seek(end)
+    if file.read(BLOCK) != bytes(BLOCK):
+        raise tarfile.ReadError("the mark of its end is missing, so it is cut short")
 
 
 def _sample(name: str, key: str, found: dict[str, Any]) -> Sample:

@@ -36,6 +36,7 @@ class ShardPattern:
         parts = [
             part if URL.match(part) else str(Path(part).expanduser().absolute())
             for part in self.text.split("::")
+            if part
         ]
         return ShardPattern("::".join(parts))
 

@@ -16,7 +16,7 @@ from serve.contract.errors import DatasetError
 from train.audit_cache import FileKey, cache_folder
 from train.photos import Photo, labels_of
 from train.progress import say, track
-from train.shard_cache import ENV_LIMIT, fetch, limit_bytes
+from train.shard_cache import ENV_LIMIT, Fetched, fetch, limit_bytes
 from train.shard_index import ShardIndex, index_tar, read_index, write_index
 from train.shard_names import Shard, ShardPattern, list_shards
 
@@ -133,11 +133,20 @@ def _is_indexed(root: Path, shard: Shard) -> bool:
 
 def _index(root: Path, shard: Shard) -> None:
     stamp = _stamp(shard)
-    path = fetch(shard.source) if shard.is_remote else Path(shard.source)
-    samples = index_tar(path, shard.source)
-    sha256 = path.stem if shard.is_remote else ""  # the cache calls it so
-    size = path.stat().st_size
+    file, sha256 = fetch(shard.source) if shard.is_remote else _opened(shard)
+    with file:
+        samples = index_tar(file, shard.source)
+        size = file.seek(0, os.SEEK_END)
     write_index(root / shard.name, ShardIndex(shard.source, stamp, size, sha256, samples))
+
+
+def _opened(shard: Shard) -> Fetched:
+    try:
+        return Fetched(Path(shard.source).open("rb"), "")
+    except OSError as error:
+        raise DatasetError(
+            f"The shard {shard.source} cannot be read: {error.strerror}.", "Check its rights."
+        ) from error
 
 
 def _photos(root: Path, shard: Shard) -> list[Photo]:
