@@ -141,7 +141,6 @@ def _attempt(url: str, sha256: str, folder: Path, partial: Path) -> Fetched:
             time.sleep(pause_s)
             pause_s *= 2
         else:
-            fsync_path(partial)
             file = partial.open("rb")
             partial.replace(folder / f"{digest}.tar")
             fsync_path(folder)
@@ -177,12 +176,18 @@ def _download(url: str, partial: Path, folder: Path) -> str:
                 if size > room:
                     _make_room(folder, limit - limit // LOOKS)
                     room = size + limit // LOOKS - BLOCK
-                file.write(block)
+                _write(file, block)
                 digest.update(block)
+        fsync_path(partial)
         _make_room(folder, limit)
     except OSError as error:
         raise _Failed(_reason(error, folder)) from error
     return digest.hexdigest()
+
+
+def _write(file: BinaryIO, block: bytes) -> None:
+    """Of its own so that a test can let the disk be full."""
+    file.write(block)
 
 
 def _reason(error: OSError, folder: Path) -> str:
