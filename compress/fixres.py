@@ -24,6 +24,7 @@ from train.fitting import build_views
 from train.freeze import classifiers_of
 from train.models import PhotoClassifier
 from train.order import Key
+from train.photo_bytes import read_bytes
 
 __all__ = ["ClassifierAndLastNorms", "check_views", "digests_of_model", "test_time_views"]
 
@@ -112,7 +113,7 @@ def check_views(views: Views, paths: list[Path], spec: PreprocessSpec) -> None:
     """
     for position in {round(p) for p in np.linspace(0, len(paths) - 1, CHECKED_VIEWS)}:
         view, *_ = views[Key(0, position, 0, spec.size_px)]
-        if not np.array_equal(view, preprocess(paths[position].read_bytes(), spec)):
+        if not np.array_equal(view, preprocess(read_bytes(paths[position]), spec)):
             raise GateError(
                 f"FixRes would train on pixels of {paths[position].name} that no server computes.",
                 "This is a bug in stillroom; please report it with the recipe.",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serve.contract.digest import canonical_json, sha256_of_bytes
 from serve.contract.errors import GateError
 from train.evaluate import Predictions
+from train.photo_bytes import read_bytes
 from train.seed import derive_seed
 
 __all__ = ["write_golden", "write_reference"]
@@ -51,7 +52,7 @@ def write_golden(
     for i in chosen:
         photo = reference.photos[i]
         name = f"{photo.sha256[:12]}{Path(photo.path).suffix.lower()}"
-        (folder / name).write_bytes((root / photo.path).read_bytes())
+        (folder / name).write_bytes(read_bytes(root / photo.path))
         entries.append(
             {
                 "file": name,

@@ -31,6 +31,7 @@ EXTRAS = {
     **dict.fromkeys(("pytorch_grad_cam", "optuna"), TRAINING),
     "locust": "loadtest",
     "onnxruntime": "cpu",
+    **dict.fromkeys(("webdataset", "braceexpand"), f"{TRAINING},shards"),
 }
 
 app = typer.Typer(
@@ -45,7 +46,10 @@ app.command()(evaluate)
 app.add_typer(sweep_app, name="sweep")
 
 Photos = Annotated[
-    Path, typer.Argument(help="Folder with one folder of images per class, or a list file.")
+    str,
+    typer.Argument(
+        help="Folder with one folder of images per class, a list file, or shards: x-{00..09}.tar."
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Served = Annotated[Path, typer.Argument(help="Run folder or artifact folder.")]
@@ -92,7 +96,7 @@ def demo(
     photos = run.parent / f"{run.name}-photos"
     photos.parent.mkdir(parents=True, exist_ok=True)
     write_digits(photos)
-    _run(photos, run, "digits", overrides, "report", None)
+    _run(str(photos), run, "digits", overrides, "report", None)
 
 
 @app.command("run")
@@ -156,10 +160,12 @@ def train(
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """
     from stillroom.run import Request
+    from train.shard_names import origin_of
     from train.source import name_of
 
-    run = run or Path("runs") / name_of(photos)
-    request = Request(run, photos, recipe, tuple(overrides or ()), "teacher")
+    origin = origin_of(photos)
+    run = run or Path("runs") / name_of(origin)
+    request = Request(run, origin, recipe, tuple(overrides or ()), "teacher")
     place = place_from_env(os.environ)
     asked = {"--sanity": sanity, "--profile": profile, "--choices": choices}
     if option := next((name for name, wanted in asked.items() if wanted), ""):
@@ -175,7 +181,7 @@ def train(
         from stillroom.launch_ranks import launch_ranks
 
         options = ["--run", str(run), *(["--recipe", recipe] if recipe else [])]
-        arguments = ["train", *options, "--", str(photos), *request.overrides]
+        arguments = ["train", *options, "--", photos, *request.overrides]
         raise typer.Exit(launch_ranks(nproc, arguments))
     elif place.world > 1:
         from stillroom.ranks import run_as_rank
@@ -395,7 +401,7 @@ def main() -> None:
 
 
 def _run(
-    photos: Path | None,
+    photos: str | None,
     run: Path | None,
     recipe: str | None,
     overrides: list[str] | None,
@@ -410,7 +416,7 @@ def _run(
 
 
 def _build(
-    photos: Path | None,
+    photos: str | None,
     run: Path | None,
     recipe: str | None,
     overrides: list[str] | None,
@@ -419,11 +425,13 @@ def _build(
 ) -> RunFolder:
     from stillroom.pipeline import PIPELINE
     from stillroom.run import Request, run_stages
+    from train.shard_names import origin_of
     from train.source import name_of
 
+    origin = None if photos is None else origin_of(photos)
     if run is None:
-        run = Path("runs") / (name_of(photos) if photos else "run")
-    request = Request(run, photos, recipe, tuple(overrides or ()), until, rebuild_from)
+        run = Path("runs") / (name_of(origin) if origin else "run")
+    request = Request(run, origin, recipe, tuple(overrides or ()), until, rebuild_from)
     return run_stages(PIPELINE, request)
 
 

@@ -16,6 +16,7 @@ from serve.launch import running_server
 from serve.settings import Settings
 from stillroom.graph import Context
 from train.evaluate import Predictions, read_predictions
+from train.photo_bytes import read_bytes
 from train.progress import say
 
 __all__ = ["check_http_parity", "compare_answers", "settings_of"]
@@ -36,7 +37,7 @@ def check_http_parity(context: Context) -> dict[str, Any]:
     """
     source = context.recipe.export.source
     reference = read_predictions(context.run.stage(source) / "predictions.csv").of_split("test")
-    blobs = [(context.photos / photo.path).read_bytes() for photo in reference.photos]
+    blobs = [read_bytes(context.photos / photo.path) for photo in reference.photos]
     for photo, data in zip(reference.photos, blobs, strict=True):
         if sha256_of_bytes(data) != photo.sha256:
             raise GateError(f"{photo.path} changed while the run was under way.", "Run again.")

@@ -17,7 +17,9 @@ from stillroom.graph import Context
 from stillroom.http_parity import settings_of
 from stillroom.options import LoadOptions
 from train.evaluate import Predictions, read_predictions
+from train.photo_bytes import read_bytes
 from train.progress import say
+from train.shards import shard_names
 
 __all__ = ["run_load_tests", "run_loadtest", "write_corpus"]
 
@@ -82,12 +84,18 @@ def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
     """Write the corpus of the load test: path, label, and the answer that must come back.
 
     The photographs are reached through a link, so that the samples name none of this machine's
-    folders.
+    folders; those in shards are written out, for the load test reads files alone.
 
     Returns:
         The corpus file, in `folder`.
     """
-    (folder / "photos").symlink_to(photos.resolve())
+    if shard_names(photos):
+        for photo in reference.photos:
+            copy = folder / "photos" / photo.path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(read_bytes(photos / photo.path))
+    else:
+        (folder / "photos").symlink_to(photos.resolve())
     path = (folder / "corpus.csv").resolve()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -15,6 +15,7 @@ from stillroom.predict import is_url
 from stillroom.recipe import load_recipe
 from stillroom.run_folder import RunFolder
 from train.evaluate import read_predictions
+from train.shard_names import origin_of
 from train.source import root_of
 
 __all__ = ["loadtest_target"]
@@ -76,4 +77,4 @@ def _corpus_of(run: RunFolder, scratch: Path) -> Path:
             f"Build it again: stillroom report {run.path}",
         )
     reference = read_predictions(run.stage(source) / "predictions.csv").of_split("test")
-    return write_corpus(scratch, root_of(Path(record["photos"])), reference)
+    return write_corpus(scratch, root_of(origin_of(record["photos"])), reference)

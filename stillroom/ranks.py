@@ -20,6 +20,7 @@ from stillroom.run import Request, run_stages
 from stillroom.run_folder import RunFolder
 from train.options import TrainOptions
 from train.place import Place, here
+from train.shard_names import ShardPattern
 
 __all__ = ["build_with_ranks", "run_as_rank"]
 
@@ -51,7 +52,7 @@ def run_as_rank(place: Place, request: Request) -> RunFolder | None:
         try:
             if place.is_writer:
                 return _lead(request)
-            _follow()
+            _follow(request)
         except StillroomError as error:
             _say_and_exit(error)
         except Exception:
@@ -131,10 +132,13 @@ def run_stages_of(request: Request) -> RunFolder:
     return run_stages(PIPELINE, request)
 
 
-def _follow() -> None:
+def _follow(request: Request) -> None:
     from stillroom.pipeline import build_teacher
+    from train.source import open_source
 
     while (call := _hear()).context is not None:
+        if isinstance(request.photos, ShardPattern):
+            open_source(request.photos)  # another machine has an index of its own
         _check_files(call.context)
         build_teacher(call.context)
     if call.exit_code:

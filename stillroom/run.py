@@ -14,6 +14,7 @@ from stillroom.recipe import Recipe, recipe_text
 from stillroom.run_folder import RunFolder
 from stillroom.run_recipe import DEFAULT_RECIPE, RunRecipe
 from train.progress import say
+from train.shard_names import Origin, origin_of
 from train.source import name_of, open_source
 
 __all__ = ["DEFAULT_RECIPE", "Request", "run_stages"]
@@ -25,7 +26,7 @@ class Request:
 
     Args:
         run: the run folder's path.
-        photos: a folder or a list file; None takes the run's own.
+        photos: a folder, a list file or shards; None takes the run's own.
         recipe: a file or a shipped name; None takes the run's own, or the default.
         overrides: key=value each.
         until: last stage to build.
@@ -33,7 +34,7 @@ class Request:
     """
 
     run: Path
-    photos: Path | None = None
+    photos: Origin | None = None
     recipe: str | None = None
     overrides: tuple[str, ...] = ()
     until: str = "report"
@@ -93,18 +94,18 @@ def _build(graph: Graph, stage: Stage, context: Context, inputs: str, forced: se
     return True
 
 
-def _photos_of(request: Request, record: dict[str, Any]) -> Path:
+def _photos_of(request: Request, record: dict[str, Any]) -> Origin:
     if request.photos is not None:
         return request.photos.resolve()
     if "photos" not in record:
         raise RunError(
             f"{request.run} holds no run.", f"Make one: stillroom run PHOTOS --run {request.run}"
         )
-    return Path(record["photos"])
+    return origin_of(record["photos"])
 
 
 def _refuse_other_dataset(
-    run: RunFolder, record: dict[str, Any], photos: Path, inputs: str
+    run: RunFolder, record: dict[str, Any], photos: Origin, inputs: str
 ) -> None:
     """A run belongs to one folder of photographs, which may be moved, or may change in place."""
     if not record or record["inputs"] == inputs or record["photos"] == str(photos):
@@ -115,7 +116,9 @@ def _refuse_other_dataset(
     )
 
 
-def _write_record(graph: Graph, run: RunFolder, photos: Path, inputs: str, recipe: Recipe) -> None:
+def _write_record(
+    graph: Graph, run: RunFolder, photos: Origin, inputs: str, recipe: Recipe
+) -> None:
     """run.json: the hash chain of all published stages."""
     chain = []
     for stage in graph:

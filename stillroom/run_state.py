@@ -10,7 +10,8 @@ from serve.contract.errors import DatasetError, RunError
 from stillroom.graph import Graph, Stage
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run_folder import RunFolder
-from train.source import open_source
+from train.shard_names import Origin, origin_of
+from train.source import open_source, root_of
 
 __all__ = ["RunState", "StageState", "read_run_state"]
 
@@ -30,14 +31,15 @@ class RunState:
 
     Args:
         stages: all of the graph, in its order.
-        photos: the dataset's folder or list.
+        photos: the dataset's folder, list or shards.
         inputs: fingerprint of the photographs as the run saw them.
         photos_changed: why they are not the same any more; empty where they are, or are not here.
-        photos_here: whether the folder or list is on this machine; else changes cannot be seen.
+        photos_here: whether the folder, the list or the shards' index is on this machine; else
+            changes cannot be seen.
     """
 
     stages: tuple[StageState, ...]
-    photos: Path
+    photos: Origin
     inputs: str
     photos_changed: str
     photos_here: bool
@@ -55,9 +57,10 @@ def read_run_state(graph: Graph, run: RunFolder) -> RunState:
         raise RunError(
             f"{run.path} holds no run.", f"Make one: stillroom run PHOTOS --run {run.path}"
         )
-    photos = Path(record["photos"])
+    photos = origin_of(record["photos"])
     inputs, changed = record["inputs"], ""
-    if here := photos.exists():
+    is_here = photos.exists() if isinstance(photos, Path) else root_of(photos).is_dir()
+    if is_here:
         inputs, changed = _look_at_photos(photos, inputs)
     recipe = load_recipe(run.recipe_path) if run.recipe_path.exists() else None
     states: dict[str, StageState] = {}
@@ -65,10 +68,10 @@ def read_run_state(graph: Graph, run: RunFolder) -> RunState:
         problem = _problem_of(graph, stage, run, recipe, inputs, states)
         manifest = run.manifest(stage.folder) or {}
         states[stage.name] = StageState(stage, problem, str(manifest.get("digest", "")))
-    return RunState(tuple(states.values()), photos, record["inputs"], changed, here)
+    return RunState(tuple(states.values()), photos, record["inputs"], changed, is_here)
 
 
-def _look_at_photos(photos: Path, recorded: str) -> tuple[str, str]:
+def _look_at_photos(photos: Origin, recorded: str) -> tuple[str, str]:
     """Fingerprint of today, and in words why it is not the recorded one."""
     try:
         inputs = open_source(photos).fingerprint()

@@ -38,6 +38,7 @@ def test_every_command_in_the_documents_exists():
 def test_every_variable_in_the_documents_is_a_setting():
     known = {f"STILLROOM_{name.upper()}" for name in Settings.__dataclass_fields__}
     known |= {"STILLROOM_TEST_PHOTOS", "STILLROOM_SOAK", "STILLROOM_CORPUS", "STILLROOM_CACHE"}
+    known |= {"STILLROOM_SHARD_CACHE_MIB"}
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert set(re.findall(r"STILLROOM_[A-Z_]+[A-Z]", text)) <= known, document.name

@@ -30,7 +30,7 @@ class AnsweredViews(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
     def __init__(self, views: TrainingViews, answers: NDArray[np.float32], classes: int) -> None:
         if len(answers) != len(views):
             raise ValueError(f"{len(answers)} answers to {len(views)} photographs.")
-        self._views, self.targets = views, views.targets
+        self._views, self.targets, self.shards = views, views.targets, views.shards
         shares = np.zeros((len(answers), classes), np.float32)
         (known,) = np.nonzero(self.targets != UNLABELLED)
         shares[known, self.targets[known]] = 1

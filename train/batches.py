@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
 from train.colours import recolour_batch
 from train.order import Key
+from train.photo_bytes import read_bytes
 from train.photos import Photo
 from train.pixel_cache import open_pixels, read_photo
 from train.seed import generator
+from train.shards import shard_numbers
 from train.targets import UNLABELLED
 
 __all__ = [
@@ -78,6 +80,7 @@ class PhotoStore:
     def __init__(self, root: Path, photos: list[Photo], *, keep_px: int, cache_mib: int) -> None:
         self._root, self._photos, self._keep_px = root, photos, keep_px
         self._kept = open_pixels(root, photos, keep_px=keep_px, limit_mib=cache_mib)
+        self.shards = shard_numbers(root, photos)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -104,6 +107,7 @@ class TrainingViews(Dataset[Sample]):
         self, store: PhotoStore, photos: list[Photo], labels: tuple[str, ...], view: View, seed: int
     ) -> None:
         self._store, self._view, self._seed = store, view, seed
+        self.shards = store.shards
         numbers = {"": UNLABELLED, **{label: number for number, label in enumerate(labels)}}
         self.targets = np.array([numbers[photo.label] for photo in photos], dtype=np.int64)
 
@@ -128,6 +132,7 @@ class FixedViews(Dataset[Sample]):
 
     def __init__(self, pixels: NDArray[np.uint8], targets: NDArray[np.int64]) -> None:
         self._pixels, self.targets = pixels, targets
+        self.shards: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -140,6 +145,7 @@ class Views(Protocol):
     """What a training sees: samples by key, and the class of each photograph by position."""
 
     targets: NDArray[np.int64]
+    shards: NDArray[np.int64] | None  # that each lies in, as `train.order.Order`
 
     def __len__(self) -> int: ...
 
@@ -187,7 +193,7 @@ def pixels_of(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[
     """
 
     def load(photo: Photo) -> NDArray[np.uint8]:
-        image = decode((root / photo.path).read_bytes(), spec.background)
+        image = decode(read_bytes(root / photo.path), spec.background)
         return np.asarray(crop_and_resize(image, spec))
 
     if not photos:

@@ -79,7 +79,14 @@ def measure_choices(
         DatasetError: fewer photographs than one batch.
     """
     views = views_of(dataset, options, seed)
-    order = Order(views.targets, options.batch_size, STEPS, seed, sizes_px=(options.train_size_px,))
+    order = Order(
+        views.targets,
+        options.batch_size,
+        STEPS,
+        seed,
+        sizes_px=(options.train_size_px,),
+        shards=views.shards,
+    )
     if not order.per_epoch:
         raise DatasetError(
             f"{len(views)} training images are fewer than one batch of {options.batch_size}.",

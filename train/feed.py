@@ -112,6 +112,8 @@ def _next(iterator: Iterator[Batch], mine: list[BaseProcess], silence_s: float) 
             return next(iterator)
         except StopIteration:
             raise
+        except StillroomError as error:
+            raise _as_raised(error) from error
         except Exception as error:  # a dead worker shows as one of many types
             time.sleep(0.01)  # a process that was killed is not yet seen as dead
             dead = [child for child in mine if not child.is_alive()]
@@ -121,6 +123,12 @@ def _next(iterator: Iterator[Batch], mine: list[BaseProcess], silence_s: float) 
                 raise
             if time.monotonic() - asked_s >= silence_s:
                 raise _WorkersFailed(f"no batch for {silence_s:.0f} s") from error
+
+
+def _as_raised(error: StillroomError) -> StillroomError:
+    """What a worker raised; torch puts the worker's whole traceback before its one line."""
+    line = error.message.strip().splitlines()[-1]
+    return type(error)(line.removeprefix(f"{type(error).__module__}.{type(error).__name__}: "))
 
 
 def _why(child: BaseProcess) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ImageError
 from serve.contract.preprocess import decode
-from train.audit_cache import AuditCache, FileFacts, FileKey, open_cache
+from train.audit_cache import READER, AuditCache, FileFacts, FileKey, open_cache
 from train.duplicates import thumbnail_of
+from train.photo_bytes import place_of, read_bytes
 from train.photos import Photo
 from train.progress import track
 
@@ -44,7 +45,14 @@ def _key_of(path: Path) -> FileKey | None:
     try:
         return FileKey.of(path)
     except OSError:
+        return _key_in_shard(path)
+
+
+def _key_in_shard(path: Path) -> FileKey | None:
+    place = place_of(path)
+    if place is None:
         return None
+    return FileKey(str(path), f"{place.sample.sha256}/{READER}", 0.0)
 
 
 def _keep(cache: AuditCache, facts: list[tuple[FileKey | None, FileFacts]]) -> None:
@@ -54,7 +62,7 @@ def _keep(cache: AuditCache, facts: list[tuple[FileKey | None, FileFacts]]) -> N
 
 def _read(path: Path) -> FileFacts:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         return FileFacts(problem=error.strerror or type(error).__name__)
     sha256 = sha256_of_bytes(data)

@@ -25,12 +25,13 @@ from train.loop import Fitted, Listener, Phase, Scores, fit
 from train.models import PhotoClassifier, build_model, check_size
 from train.objective import build_objective
 from train.options import TrainOptions, deciding
-from train.order import draws_per_class, sizes_px
+from train.order import draws_per_class, lanes_of, sizes_px
 from train.photos import Photo, dataset_digest
 from train.place import here, share
 from train.plan import plan_of
 from train.pretrained import load_pretrained
 from train.seed import derive_seed
+from train.shards import warn_of_small_cache
 
 __all__ = [
     "Trained",
@@ -201,6 +202,7 @@ def views_of(
     view: View = lambda pixels, size_px, rng: draw(pixels, size_px, augment, rng)  # noqa: E731
     # Twice the view's side leaves the smallest usual crop with no fewer pixels than the view.
     largest = max(sizes_px(options.train_size_px, augment.multi_scale))
+    warn_of_small_cache(dataset.root, lanes_of(options.batch_size))
     return build_views(dataset, view, keep_px=2 * largest, seed=seed, unlabelled=unlabelled)
 
 

@@ -104,6 +104,7 @@ def fit(
         plan.seed,
         balance_limit=plan.balance_limit,
         sizes_px=plan.sizes_px,
+        shards=views.shards,
     )
     if order.per_epoch == 0:
         raise DatasetError(

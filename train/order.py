@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 
 from train.seed import generator
 
-__all__ = ["Key", "Order", "draws_per_class", "draws_per_photo", "sizes_px", "some_batches"]
+__all__ = [
+    "Key",
+    "Order",
+    "draws_per_class",
+    "draws_per_photo",
+    "lanes_of",
+    "sizes_px",
+    "some_batches",
+]
 
+FEWEST_LANES, MOST_LANES = 4, 16
 STEP_PX = 16  # sides of multi-scale views are multiples of it, as most networks' strides divide it
 
 
@@ -47,6 +56,8 @@ class Order:
         balance_limit: see `draws_per_class`; 0 draws every photograph once.
         sizes_px: sides to draw from, one a batch.
         share: (rank, world): of each batch every world-th key from `rank` on; (0, 1) is all.
+        shards: (N,) number of the shard that each photograph lies in. With them an epoch reads a
+            few shards at a time, see `lanes_of`, and a rank's share of a batch is one piece of it.
     """
 
     targets: NDArray[np.int64]
@@ -57,6 +68,7 @@ class Order:
     balance_limit: float = 0.0
     sizes_px: tuple[int, ...] = (0,)
     share: tuple[int, int] = (0, 1)
+    shards: NDArray[np.int64] | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -77,27 +89,55 @@ class Order:
         if not per_epoch:
             return
         first = self.first_step // per_epoch
-        rank, world = self.share
         for epoch in range(first, self.epochs):
             begin = self.first_step % per_epoch if epoch == first else 0
             keys = self._keys_of(epoch)
             for step in range(begin, per_epoch):
                 size_px = self._size_px(epoch, step)
                 chosen = keys[step * self.batch_size : (step + 1) * self.batch_size]
-                mine = chosen[rank::world]
+                mine = self._share_of(chosen)
                 yield [Key(epoch, position, repeat, size_px) for position, repeat in mine]
+
+    def _share_of(self, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        rank, world = self.share
+        if self.shards is None:
+            return batch[rank::world]
+        return batch[rank * len(batch) // world : (rank + 1) * len(batch) // world]
 
     def _keys_of(self, epoch: int) -> list[tuple[int, int]]:
         draws = draws_per_photo(self.targets, self.balance_limit, seed=self.seed, epoch=epoch)
         drawn = [(position, n) for position, times in enumerate(draws) for n in range(times)]
         random = generator(self.seed, "order", epoch)
         order = random.permutation(len(drawn))
-        unlabelled = self.targets[[position for position, _ in drawn]] < 0
-        if unlabelled.any():
+        positions = [position for position, _ in drawn]
+        unlabelled = self.targets[positions] < 0
+        if self.shards is not None:
+            shards = self.shards[positions]  # unlabelled ones lie elsewhere: spread over all
+            shards[unlabelled] = random.integers(int(shards.max()) + 1, size=unlabelled.sum())
+            order = self._in_lanes(order, shards, epoch)
+        elif unlabelled.any():
             order = order[_spread(unlabelled[order])]
             for start in range(0, len(order), self.batch_size):  # else a rank may get one kind only
                 random.shuffle(order[start : start + self.batch_size])
         return [drawn[i] for i in order]
+
+    def _in_lanes(
+        self, order: NDArray[np.int64], shards: NDArray[np.int64], epoch: int
+    ) -> NDArray[np.int64]:
+        """Shards in a random order, each in the given order, cut into lanes that go side by side.
+
+        Each batch takes equally many draws of every lane, and has them lane by lane.
+
+        Args:
+            order: (D,) of the draws.
+            shards: (D,) of each draw.
+            epoch: of the shards' order.
+        """
+        places = generator(self.seed, "shards", epoch).permutation(int(shards.max()) + 1)
+        by_shard = order[np.argsort(places[shards[order]], kind="stable")]
+        lanes, batches = lanes_of(self.batch_size), len(order) // self.batch_size
+        cut = by_shard[: batches * self.batch_size].reshape(lanes, batches, -1)
+        return cut.transpose(1, 0, 2).ravel()
 
     def _size_px(self, epoch: int, step: int) -> int:
         if len(self.sizes_px) == 1:
@@ -150,6 +190,19 @@ def _spread(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
     for kind in (chosen, ~chosen):
         places[kind] = (np.arange(kind.sum()) + 0.5) / max(1, kind.sum())
     return np.argsort(places, kind="stable")
+
+
+def lanes_of(batch_size: int) -> int:
+    """How many places of its shards an epoch reads at a time: a divisor of the batch, 4 to 16.
+
+    Of those the one with most divisors, so that a lane belongs to one rank for most numbers of
+    ranks. It does not depend on their number, and so neither do the batches.
+    """
+    divisors = [number for number in range(1, batch_size + 1) if batch_size % number == 0]
+    fitting = [number for number in divisors if FEWEST_LANES <= number <= MOST_LANES]
+    if not fitting:  # a prime, for example: rather many lanes than batches of one shard alone
+        return next((number for number in divisors if number > MOST_LANES), batch_size)
+    return max(fitting, key=lambda n: (sum(n % d == 0 for d in range(1, n + 1)), n))
 
 
 def sizes_px(size_px: int, spread: float) -> tuple[int, ...]:

@@ -135,9 +135,9 @@ def dataset_digest(photos: Iterable[Photo]) -> str:
 
 
 def fingerprint(root: Path, photos: list[Photo]) -> str:
-    """Hex sha256 over path, label, split and bytes of every file, read now."""
+    """Hex sha256 over path, label, split and bytes of every file; those without digest are read."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda photo: sha256_of_file(root / photo.path), photos)
+        digests = pool.map(lambda photo: photo.sha256 or sha256_of_file(root / photo.path), photos)
         return digest_of_json(
             [[p.path, p.label, p.split, d] for p, d in zip(photos, digests, strict=True)]
         )

@@ -24,6 +24,7 @@ from serve.contract.errors import DatasetError
 from serve.contract.manifest import fsync_path
 from serve.contract.preprocess import decode
 from train.audit_cache import cache_folder
+from train.photo_bytes import read_bytes
 from train.photos import Photo
 from train.progress import say, track
 
@@ -121,7 +122,7 @@ def read_photo(path: Path, photo: Photo, keep_px: int, *, check: bool = False) -
     Raises:
         DatasetError: they are not, or not an image of that size.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if check and sha256_of_bytes(data) != photo.sha256:
         raise _changed(photo)
     full = (photo.width, photo.height)

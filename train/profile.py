@@ -101,6 +101,7 @@ def profile_training(
         plan.seed,
         balance_limit=plan.balance_limit,
         sizes_px=plan.sizes_px,
+        shards=views.shards,
     )
     if not order.per_epoch:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Where labelled photographs come from: class folders, split folders or list files."""
+"""Where labelled photographs come from: class folders, split folders, list files or shards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from serve.contract.errors import DatasetError
 from train.lists import Listing, list_files, read_list, read_split_lists
 from train.photos import SUFFIXES, Photo, find_photos, fingerprint
+from train.shard_names import Origin, ShardPattern
+from train.shards import find_photos_in_shards, index_folder
 
 __all__ = ["Source", "name_of", "open_source", "root_of"]
 
@@ -46,16 +48,20 @@ class Source:
                 )
 
 
-def open_source(path: Path) -> Source:
-    """List the photographs of a folder or of a list file.
+def open_source(path: Origin) -> Source:
+    """List the photographs of a folder, of a list file or of shards.
 
     Args:
         path: a folder of class folders or split folders; a folder with train.csv or train.txt (and
-            val, test); or a list, CSV `path,label[,split]` or plain `path label` lines.
+            val, test); a list, CSV `path,label[,split]` or plain `path label` lines; or the
+            pattern of WebDataset shards.
 
     Raises:
-        DatasetError: nothing there that could be used; of a list it names file and line.
+        DatasetError: nothing there that could be used; of a list it names file and line, of shards
+            the shard and the sample.
     """
+    if isinstance(path, ShardPattern):
+        return Source(index_folder(path), find_photos_in_shards(path))
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
             raise DatasetError(
@@ -80,13 +86,17 @@ def open_source(path: Path) -> Source:
     return Source(path, photos)
 
 
-def root_of(path: Path) -> Path:
+def root_of(path: Origin) -> Path:
     """The folder that the paths of a source are relative to, without opening the source."""
+    if isinstance(path, ShardPattern):
+        return index_folder(path)
     return path.resolve().parent if path.is_file() else path
 
 
-def name_of(path: Path) -> str:
+def name_of(path: Origin) -> str:
     """What a run of it is called: the folder's name, or the list's without its suffix."""
+    if isinstance(path, ShardPattern):
+        return path.name
     path = path.resolve()
     return path.stem if path.is_file() else path.name
 

@@ -11,7 +11,9 @@ import numpy as np
 from scipy.special import softmax
 
 from serve.contract.digest import sha256_of_bytes
+from serve.contract.errors import DatasetError
 from train.evaluate import Predictions
+from train.photo_bytes import read_bytes
 from train.photos import Photo
 from train.seed import generator
 
@@ -102,8 +104,8 @@ def _bytes_of(root: Path, photo: Photo) -> bytes | None:
     if not path.resolve().is_relative_to(root.resolve()):
         return None
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_bytes(path)
+    except (OSError, DatasetError):
         return None
     return data if sha256_of_bytes(data) == photo.sha256 else None
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import ImageError, StillroomError
+from serve.contract.errors import DatasetError, ImageError, StillroomError
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from train.cam import class_maps, find_cam_layer
 from train.checkpoint import load_checkpoint
+from train.photo_bytes import read_bytes
 from train.photos import Photo
 
 __all__ = ["Overlays", "draw_overlays", "overlay"]
@@ -110,11 +111,11 @@ def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side_px: int) 
 
 def _pixels(root: Path, photo: Photo, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
     try:
-        data = (root / photo.path).read_bytes()
+        data = read_bytes(root / photo.path)
         if sha256_of_bytes(data) != photo.sha256:
             return None
         return preprocess(data, spec)
-    except (OSError, ImageError):
+    except (OSError, DatasetError, ImageError):
         return None
 
 

@@ -10,6 +10,7 @@ from serve.contract.errors import RunError, UsageError
 from stillroom.evaluation.reading import read_checked
 from stillroom.run_folder import RunFolder
 from train.evaluate import Predictions
+from train.shard_names import origin_of
 from train.source import root_of
 
 __all__ = ["STAGES", "Source", "open_source"]
@@ -100,7 +101,7 @@ def _pick_stage(run: RunFolder, stage: str | None) -> str:
 
 def _open_stage(run: RunFolder, stage: str, photos: Path | None) -> Source:
     folder = run.stage(stage)
-    recorded = root_of(Path(run.record().get("photos", ""))) if _is_run(run) else Path()
+    recorded = root_of(origin_of(run.record().get("photos", "."))) if _is_run(run) else Path()
     if photos is None and recorded.is_absolute() and recorded.is_dir():
         photos = recorded
     return Source(

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.contract.errors import ImageError
+from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import PreprocessSpec, decode
 from stillroom.report.environment import page_environment
 from stillroom.report.thumbnails import QUALITY, Thumbnails, spread
 from stillroom.report.wording import count, number
+from train.photo_bytes import read_bytes
 from train.photos import Photo
 from train.split import SPLITS
 
@@ -270,8 +271,8 @@ def _reason(problem: dict[str, Any], audit: dict[str, Any]) -> str:
 def _picture(root: Path, photo: Photo) -> str | None:
     """The whole photograph, small, as a data: URI; None where it cannot be read any more."""
     try:
-        image = decode((root / photo.path).read_bytes())
-    except (OSError, ImageError):
+        image = decode(read_bytes(root / photo.path))
+    except (OSError, DatasetError, ImageError):
         return None
     image.thumbnail((PICTURE_PX, PICTURE_PX))
     buffer = io.BytesIO()

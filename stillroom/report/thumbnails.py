@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import ImageError
+from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from train.photo_bytes import read_bytes
 from train.photos import Photo
 
 __all__ = ["Thumbnails", "spread"]
@@ -48,11 +49,11 @@ class Thumbnails:
 
     def _make(self, photo: Photo) -> str | None:
         try:
-            data = (self._root / photo.path).read_bytes()
+            data = read_bytes(self._root / photo.path)
             if sha256_of_bytes(data) != photo.sha256:
                 return None
             image = crop_and_resize(decode(data, self._spec.background), self._spec)
-        except (OSError, ImageError):
+        except (OSError, DatasetError, ImageError):
             return None
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=QUALITY, method=4)

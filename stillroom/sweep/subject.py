@@ -13,6 +13,7 @@ from stillroom.recipe import Recipe, load_recipe
 from stillroom.run import DEFAULT_RECIPE, Request, run_stages
 from stillroom.run_folder import RunFolder
 from train.dataset import Dataset
+from train.shard_names import Origin, origin_of
 from train.source import name_of, open_source, root_of
 
 __all__ = ["Subject", "judged_without_test", "open_subject"]
@@ -55,9 +56,9 @@ def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> 
         StillroomError: photographs or recipe cannot be used.
     """
     is_run = (target / "run.json").is_file()
-    run = RunFolder(target if is_run else Path("runs") / name_of(target))
+    run = RunFolder(target if is_run else Path("runs") / name_of(origin_of(str(target))))
     record = run.record()
-    photos = Path(record["photos"]) if is_run else target.resolve()
+    photos = origin_of(record["photos"]) if is_run else origin_of(str(target)).resolve()
     own = load_recipe(run.recipe_path) if record else None
     source: str | Path = recipe or (run.recipe_path if own else DEFAULT_RECIPE)
     asked = load_recipe(source, overrides)
@@ -88,7 +89,7 @@ def judged_without_test(dataset: Dataset) -> Dataset:
     return replace(dataset, photos=kept)
 
 
-def _is_audited(run: RunFolder, photos: Path, recipe: Recipe) -> bool:
+def _is_audited(run: RunFolder, photos: Origin, recipe: Recipe) -> bool:
     audit = PIPELINE["audit"]
     key = PIPELINE.key(audit, recipe, run, open_source(photos).fingerprint())
     return run.problem(audit.folder, key) is None

@@ -16,6 +16,7 @@ from serve.contract.errors import StillroomError
 from serve.contract.manifest import damaged_files, read_manifest
 from stillroom.launch_ranks import _code_of
 from tests.stillroom.conftest import write_photos
+from tests.train.shards import pack
 
 TINY = (
     "teacher.arch=test_efficientnet",
@@ -101,6 +102,22 @@ def test_two_ranks_stopped_by_a_signal_go_on_and_end_with_the_bytes_of_two_that_
     assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
     evaluation = json.loads((tmp_path / "whole" / "teacher" / "evaluation.json").read_text())
     assert evaluation["training"]["ranks"] == 2
+
+
+@pytest.mark.ci
+@pytest.mark.e2e
+def test_two_ranks_train_from_shards_on_the_batches_of_one(photos: Path, tmp_path: Path) -> None:
+    shards = Path(pack(photos, tmp_path / "shards"))
+    logs = []
+    for nproc in (1, 2):
+        run = tmp_path / f"run-{nproc}"
+        same = ("teacher.arch=test_efficientnet_gn", "teacher.drop_rate=0", "teacher.epochs=1")
+        process = start(shards, run, f"--nproc={nproc}", *same)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        lines = (run / "teacher" / "metrics.jsonl").read_text().splitlines()
+        logs.append([json.loads(line)["loss"] for line in lines])
+    assert logs[0] == pytest.approx(logs[1], rel=1e-3)
 
 
 @pytest.mark.ci
