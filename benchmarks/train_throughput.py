@@ -123,10 +123,10 @@ class _MemorySteps:
         return images / (perf_counter() - start)
 
 
-def peers_of(bench: Bench, torchvision: Path | None) -> dict[str, list[str]]:
+def peers_of(bench: Bench, *, timm: bool, torchvision: Path | None) -> dict[str, list[str]]:
     """Name and command of each script that is compared with."""
     peers = {}
-    if bench.script != Path(sys.executable):
+    if timm:
         command = [*commands_of(bench, 0)["timm train.py"], "--log-interval", "1"]
         peers = {"timm train.py": command, CHANNELS_LAST: [*command, "--channels-last"]}
     if torchvision is not None:
@@ -209,7 +209,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     bench = open_bench(args.photos, recipe, args.timm_train or Path(sys.executable), args.out)
     write_start(bench, "none", 0)
-    peers = peers_of(bench, args.torchvision_train)
+    peers = peers_of(bench, timm=bool(args.timm_train), torchvision=args.torchvision_train)
     before = {name: measure_peer(bench, name, command) for name, command in peers.items()}
     rates = measure_loop(bench)
     after = {name: measure_peer(bench, name, command) for name, command in peers.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,8 +129,8 @@ def _run(
     """The epochs that are left."""
     plan = training.plan
     pace = Pace(training.folder / TIMINGS)
-    batches = feed(views, order, workers=plan.workers)
     with (
+        closing(feed(views, order, workers=plan.workers)) as batches,  # its workers end with it
         steps(training.name, training.total) as bar,
         stop_on_signal() as stop,
         kernels(deterministic=plan.deterministic),
