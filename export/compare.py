@@ -17,7 +17,7 @@ from serve.contract.digest import canonical_json
 from serve.contract.errors import MeasurementError
 from train.checkpoint import load_checkpoint
 
-__all__ = ["compare_latency", "gpu_is_here"]
+__all__ = ["compare_latency", "gpu_is_here", "measure_files"]
 
 
 def gpu_is_here() -> bool:
@@ -50,13 +50,18 @@ def compare_latency(
             model, card = load_checkpoint(folder)
             paths.append(Path(scratch) / f"{name}.onnx")
             write_graph(model, card, paths[-1], opset=opset)
-        results = _measure_elsewhere(paths, device)
+        results = measure_files(paths, device)
     latency = dict(zip(folders, results, strict=True))
     (out / "latency.json").write_bytes(canonical_json(latency))
     return {f"{name}_ms": result["median_ms"] for name, result in latency.items()}
 
 
-def _measure_elsewhere(paths: list[Path], device: str = "cpu") -> list[dict[str, Any]]:
+def measure_files(paths: list[Path], device: str = "cpu") -> list[dict[str, Any]]:
+    """Time ONNX files side by side in a process of its own; as `export.latency.measure`.
+
+    Raises:
+        MeasurementError: that process failed.
+    """
     command = [sys.executable, "-m", "export.latency", device, *map(str, paths)]
     source = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, cwd=source, check=False)

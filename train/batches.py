@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +37,8 @@ __all__ = [
     "build_loader",
     "pixels_of",
 ]
+
+SET_SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Colours = NDArray[np.float32]  # (3, 4), see `train.colours`
@@ -181,7 +185,7 @@ def build_loader(
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
         timeout=poll_s if workers else 0,
-        worker_init_fn=_be_polite if polite else _leave_signals_to_the_parent,
+        worker_init_fn=_be_polite if polite else _follow_the_parent,
     )
 
 
@@ -202,16 +206,21 @@ def pixels_of(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[
         return np.stack(list(pool.map(load, photos)))
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the trainer saves first, then ends its loader."""
+def _follow_the_parent(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the trainer saves first, then ends its loader.
+
+    A trainer that is killed can end nobody: the kernel ends its workers for it.
+    """
     del worker
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)
 
 
 def _be_polite(worker: int) -> None:
     """Where the training computes on the same cores, one that it lost makes all of them wait."""
-    _leave_signals_to_the_parent(worker)
+    _follow_the_parent(worker)
     if hasattr(os, "SCHED_IDLE"):
         with suppress(OSError):  # where it is forbidden, the workers are as any others
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

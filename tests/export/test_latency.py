@@ -57,7 +57,7 @@ def test_the_models_of_a_run_are_compared_in_one_go(
 def test_a_measurement_that_fails_says_how(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(MeasurementError, match=r"ended with code 1: .*INVALID_PROTOBUF"):
-        export.compare._measure_elsewhere([tmp_path / "broken.onnx"])
+        export.compare.measure_files([tmp_path / "broken.onnx"])
 
 
 def test_a_device_that_is_not_there_is_no_reason_to_measure_another(exported: Exported) -> None:

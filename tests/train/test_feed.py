@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,33 @@ def test_no_worker_outlives_a_training_that_stops(dataset: Dataset) -> None:
     assert len(multiprocessing.active_children()) == 2
     batches.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends them")
+@pytest.mark.parametrize("asleep", [False, True])
+def test_no_worker_outlives_a_trainer_that_is_killed(
+    dataset: Dataset, tmp_path: Path, asleep: bool
+) -> None:
+    views: Any = Failing(toy_views(dataset), tmp_path / "marks", "hang" if asleep else "")
+    (tmp_path / "marks").mkdir()
+    noted = tmp_path / "workers"
+
+    def train() -> None:
+        batches = feed(views, _order(dataset), workers=2)
+        next(batches)
+        pids = [str(child.pid) for child in multiprocessing.active_children()]
+        noted.write_text(" ".join(pids))
+        if asleep:
+            list(batches)  # until a worker hangs
+        time.sleep(60)
+
+    in_a_child(train, kill_after_s=4)
+    workers = [int(pid) for pid in noted.read_text().split()]
+    assert len(workers) == 2
+    end = time.monotonic() + 2
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 def test_an_error_of_the_data_is_not_a_worker_that_died(dataset: Dataset) -> None:
