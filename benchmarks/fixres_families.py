@@ -166,7 +166,7 @@ def proofs_of(families: list[Family]) -> list[str]:
             f"- {family.arch}: classifier and {norms or 'no norm'} free; digests of the "
             f"{proofs[0]['frozen_tensors']} other tensors "
             f"{'equal before and after' if equal else 'DIFFER'} in all {len(proofs)} seeds; "
-            f"kept in {kept} of {len(proofs)} (else the student, by val loss)."
+            f"kept in {kept} of {len(proofs)} (else the student, by val)."
         )
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def write_golden(
     reference: Predictions,
     pixels: NDArray[np.uint8],
     *,
+    stored: NDArray[np.float32],
     count: int,
     min_margin: float,
 ) -> None:
@@ -33,6 +35,8 @@ def write_golden(
         root: the dataset's folder.
         reference: N images with reference logits.
         pixels: (N, size_px, size_px, 3) uint8 of the same images.
+        stored: (N, K) logits that a server has to repeat: the reference's or, of a file of reduced
+            precision, those of the file itself.
         count: how many, at most.
         min_margin: images whose answer leads by less, in logits, are left out: their top-1 may
             differ on another backend without anything being wrong.
@@ -40,10 +44,10 @@ def write_golden(
     Raises:
         GateError: no image leads by so much.
     """
-    chosen = _spread(reference, count, min_margin)
+    chosen = _spread(replace(reference, logits=stored), count, min_margin)
     if not chosen:
         raise GateError(
-            f"No test image is answered with a lead of {min_margin:.2g} logits: the model has "
+            f"No image is answered with a lead of {min_margin:.2g} logits: the model has "
             "learnt nothing that a server could be checked by.",
             "Train longer, or look at the report of the audit.",
         )
@@ -58,19 +62,20 @@ def write_golden(
                 "file": name,
                 "label": photo.label,
                 "pixels_sha256": sha256_of_bytes(pixels[i].tobytes()),
-                "logits": [float(value) for value in reference.logits[i]],
+                "logits": [float(value) for value in stored[i]],
             }
         )
     (folder / "golden.json").write_bytes(canonical_json(entries))
 
 
-def write_reference(path: Path, reference: Predictions) -> None:
+def write_reference(path: Path, *references: Predictions) -> None:
     """Write reference.csv: sha256 of an image's bytes, then its reference logits."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["sha256", *(f"logit:{label}" for label in reference.labels)])
+        writer.writerow(["sha256", *(f"logit:{label}" for label in references[0].labels)])
         rows = {
             photo.sha256: [np.format_float_scientific(value, trim="-") for value in row]
+            for reference in references
             for photo, row in zip(reference.photos, reference.logits, strict=True)
         }
         writer.writerows([sha256, *rows[sha256]] for sha256 in sorted(rows))

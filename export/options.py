@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-__all__ = ["ExportOptions", "ParityLimits"]
+__all__ = ["REDUCED", "ExportOptions", "ParityLimits", "deciding_export"]
+
+REDUCED = ("fp16", "int8", "int8-tensorrt")  # precisions that are made of the fp32 file
 
 
 @dataclass(frozen=True)
@@ -26,4 +28,27 @@ class ExportOptions:
     opset: int = 20
     golden_images: int = 16  # stored with the artifact; replayed at every start of the server
     max_batch_size: int = 16  # largest batch that is checked
+    strict: bool = False  # refuse an fp32 file, too, that too few images were there to prove
+    # Built beside fp32 by `stillroom run`: fp16, int8 (for CPUs), int8-tensorrt.
+    precisions: tuple[str, ...] = ()
+    calibration_images: int = 128  # training photographs that int8's ranges are measured on
     parity: ParityLimits = field(default_factory=ParityLimits)
+
+    def __post_init__(self) -> None:
+        for name in self.precisions:
+            if name not in REDUCED:
+                raise ValueError(
+                    f"precisions = {list(self.precisions)}: expected some of {', '.join(REDUCED)}; "
+                    "fp32 is always built"
+                )
+        if len(set(self.precisions)) < len(self.precisions):
+            raise ValueError(f"precisions = {list(self.precisions)}: one is named twice")
+
+
+def deciding_export(options: ExportOptions, precision: str = "fp32") -> dict[str, Any]:
+    """The options that decide what an artifact of one precision holds, as JSON."""
+    values = asdict(options)
+    del values["precisions"]
+    if not precision.startswith("int8"):
+        del values["calibration_images"]
+    return values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -189,13 +190,14 @@ def require_pass(verdict: Verdict, *, what: str) -> None:
     )
 
 
-def write_flips(path: Path, verdict: Verdict) -> None:
-    """Write flips.csv: every image whose answer changed."""
-    names = ["path", "sha256", "label", "reference", "candidate", "margin"]
+def write_flips(path: Path, verdicts: Mapping[str, Verdict]) -> None:
+    """Write flips.csv: every image whose answer changed, by what it was asked for."""
+    names = ["asked_for", "path", "sha256", "label", "reference", "candidate", "margin"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(flip) for flip in verdict.flips)
+        for asked_for, verdict in verdicts.items():
+            writer.writerows({"asked_for": asked_for, **asdict(flip)} for flip in verdict.flips)
 
 
 def _flips(reference: Predictions, candidate: Logits) -> list[Flip]:

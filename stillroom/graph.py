@@ -80,7 +80,10 @@ class Stage:
         build: writes files into `Context.out`.
         resumable: whether an interrupted build can go on from the files it left.
         version: raised when the code's meaning changes, which makes older results stale.
-        shows: stages whose files it shows where they are there; it does not have them built.
+        shows: stages whose files it shows where they are there; it has those built that the recipe
+            asks for.
+        asked: whether a recipe asks for this stage, which nothing needs but some stage shows.
+        kind: of the folder, in its manifest; "" is the folder's name.
     """
 
     name: str
@@ -91,6 +94,8 @@ class Stage:
     resumable: bool = False
     version: int = 1
     shows: tuple[str, ...] = ()
+    asked: Callable[[Recipe], bool] = lambda recipe: False
+    kind: str = ""
 
 
 class Graph:
@@ -119,9 +124,12 @@ class Graph:
         except KeyError:
             raise UsageError(f"No stage {name!r}.", f"Stages: {', '.join(self._stages)}.") from None
 
-    def up_to(self, name: str) -> list[Stage]:
-        """A stage and all that it needs, parents first."""
+    def up_to(self, name: str, recipe: Recipe) -> list[Stage]:
+        """A stage, all that it needs, and of what it shows what is asked for; parents first."""
         wanted = self._ancestors(self[name]) | {self[name].name}
+        for other in self[name].shows:
+            if self[other].asked(recipe):
+                wanted |= self._ancestors(self[other]) | {other}
         return [stage for stage in self._stages.values() if stage.name in wanted]
 
     def from_on(self, name: str) -> set[str]:
@@ -207,7 +215,7 @@ class Graph:
             raise GateError(error.message, f"{error.next_step} Evidence: {kept}".strip()) from error
         wall_s = time.perf_counter() - start
         fields = {
-            "kind": stage.folder,
+            "kind": stage.kind or stage.folder,
             "key": key,
             "parents": self.parent_digests(stage, run),
             "lineage": self.lineage(stage, run),

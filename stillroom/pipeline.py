@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from export.options import REDUCED
 from stillroom.graph import Built, Context, Graph, Stage
 from stillroom.recipe import Recipe
 
@@ -146,6 +148,46 @@ def _build_export(context: Context) -> Built:
     return Built(metrics, fields)
 
 
+def _build_precision(precision: str) -> Callable[[Context], Built]:
+    def build(context: Context) -> Built:
+        from export.precision_stage import export_precision
+
+        options = context.recipe.export
+        metrics, fields = export_precision(
+            _dataset(context),
+            context.run.stage(options.source),
+            context.run.stage("artifact"),
+            precision,
+            options,
+            name=context.name,
+            out=context.out,
+        )
+        return Built(metrics, fields)
+
+    return build
+
+
+def _export_options(precision: str) -> Callable[[Recipe], dict[str, Any]]:
+    def options(recipe: Recipe) -> dict[str, Any]:
+        from export.options import deciding_export
+
+        return {**deciding_export(recipe.export, precision), "name": recipe.name}
+
+    return options
+
+
+def _precision_stage(precision: str) -> Stage:
+    return Stage(
+        precision,
+        f"artifact-{precision}",
+        ("audit", "export"),
+        _export_options(precision),
+        _build_precision(precision),
+        asked=lambda recipe: precision in recipe.export.precisions,
+        kind="artifact",
+    )
+
+
 def _build_latency(context: Context) -> Built:
     from export.compare import compare_latency
 
@@ -246,7 +288,7 @@ PIPELINE = Graph(
             lambda recipe: asdict(recipe.fixres),
             _build_fixres,
             resumable=True,
-            version=2,  # all norms that are last; kept only where it lowers the val loss
+            version=3,  # kept where it answers val better: by top-1, then by the loss
         ),
         Stage(
             "baseline",
@@ -260,9 +302,11 @@ PIPELINE = Graph(
             "export",
             "artifact",
             ("audit", "teacher", "student", "fixres"),
-            lambda recipe: {**asdict(recipe.export), "name": recipe.name},
+            _export_options("fp32"),
             _build_export,
+            version=2,  # judged on val, not on test
         ),
+        *(_precision_stage(precision) for precision in REDUCED),
         Stage(
             "latency",
             "latency",
@@ -299,7 +343,7 @@ PIPELINE = Graph(
             ("audit", "baseline", "latency", "http", "loadtest"),
             lambda recipe: {"name": recipe.name},
             _build_report,
-            shows=("ablation",),
+            shows=("ablation", *REDUCED),
         ),
     ),
     aliases={"train": "teacher", "compress": "baseline", "serve": "http", "ablate": "ablation"},

@@ -55,7 +55,7 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     record = run.record()
     photos = _photos_of(request, record)
     own = RunRecipe(run, request.recipe, request.overrides)
-    stages = graph.up_to(request.until)
+    stages = graph.up_to(request.until, own.recipe)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
     source = open_source(photos)
     inputs = source.fingerprint()

@@ -13,7 +13,7 @@ from stillroom.run_folder import RunFolder
 from train.evaluate import Predictions, read_predictions
 from train.photos import Photo, read_index
 
-__all__ = ["Facts", "StageRecord", "read_facts"]
+__all__ = ["Facts", "StageRecord", "read_facts", "read_flips"]
 
 TRAINED = ("teacher", "baseline", "student", "fixres")
 
@@ -108,7 +108,7 @@ def read_facts(context: Context) -> Facts:
             for key in TRAINED
         },
         parity=read_json(run.stage("artifact") / "parity.json"),
-        flips=_rows(run.stage("artifact") / "flips.csv"),
+        flips=read_flips(run.stage("artifact") / "flips.csv"),
         http=read_json(run.stage("http") / "http_parity.json"),
         loads={mode: _read_load(context, mode) for mode in ("closed", "open")},
         stages=_read_chain(run),
@@ -116,7 +116,8 @@ def read_facts(context: Context) -> Facts:
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_flips(path: Path) -> list[dict[str, str]]:
+    """Rows of a flips.csv."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -92,7 +92,7 @@ class Cell:
         test_size_px: side of the square that it sees.
         scores: n, hits, top1 with its Wilson interval and loss, on val.
         flops: multiply-adds of one image.
-        kept: fixres, or student where that did not lower the val loss.
+        kept: fixres, or student where that answers val no better.
     """
 
     folder: Path

@@ -155,7 +155,7 @@ class Students:
         unfixed = sum(entry.cell.kept == "student" for entry in self.entries)
         if unfixed:
             sentences.append(
-                f"In {unfixed} cells FixRes did not lower the validation loss, and the student is "
+                f"In {unfixed} cells FixRes answers val no better, and the student is "
                 "merely tested at that size."
             )
         again = "remove sweep/students/latency and repeat the command"

@@ -12,7 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from compress.fixres import ClassifierAndLastNorms
-from compress.fixres_stage import fine_tune_fixres
+from compress.fixres_stage import choose_kept, fine_tune_fixres
 from compress.last_norms import find_last_norms
 from compress.options import FixResOptions
 from serve.contract.errors import CheckpointError, GateError, UsageError
@@ -291,3 +291,20 @@ def test_a_student_of_other_photographs_is_refused(dataset: Dataset, tmp_path: P
     write_checkpoint(student, other, toy_model())
     with pytest.raises(CheckpointError, match="was trained on dataset"):
         fine_tune_fixres(dataset, student, OPTIONS, seed=0, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("top1", "loss", "kept"),
+    [
+        ((0.90, 0.91), (0.30, 0.31), "fixres"),  # surer of its errors, and right more often
+        ((0.91, 0.90), (0.31, 0.30), "student"),
+        ((0.90, 0.90), (0.30, 0.29), "fixres"),
+        ((0.90, 0.90), (0.29, 0.30), "student"),
+        ((0.90, 0.90), (0.30, 0.30), "student"),  # what changes nothing is not kept
+    ],
+)
+def test_what_answers_val_better_is_kept(
+    top1: tuple[float, float], loss: tuple[float, float], kept: str
+) -> None:
+    scores = [{"val_top1": t, "val_loss": x} for t, x in zip(top1, loss, strict=True)]
+    assert choose_kept(dict(zip(("student", "fixres"), scores, strict=True))) == kept

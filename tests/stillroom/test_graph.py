@@ -170,9 +170,28 @@ def test_only_one_process_works_on_a_run(toy):
         pass
 
 
-def test_stages_are_found_by_name_and_alias(toy):
+def test_what_a_recipe_asks_for_is_built_before_the_stage_that_shows_it(recipe):
+    def stage(name, parents=(), **extra):
+        return Stage(name, name, parents, lambda recipe: {}, lambda context: Built(), **extra)
+
+    graph = Graph(
+        (
+            stage("base"),
+            stage("asked", ("base",), asked=lambda recipe: recipe.seed == 0),
+            stage("not asked", ("base",)),
+            stage("page", shows=("asked", "not asked")),
+        ),
+        {},
+    )
+    assert [found.name for found in graph.up_to("page", recipe)] == ["base", "asked", "page"]
+    assert [found.name for found in graph.up_to("base", recipe)] == ["base"]
+    other = replace(recipe, seed=1)
+    assert [found.name for found in graph.up_to("page", other)] == ["page"]
+
+
+def test_stages_are_found_by_name_and_alias(toy, recipe):
     assert toy.graph["last"].name == "second"
-    assert [stage.name for stage in toy.graph.up_to("last")] == ["first", "second"]
+    assert [stage.name for stage in toy.graph.up_to("last", recipe)] == ["first", "second"]
     assert toy.graph.from_on("first") == {"first", "second"}
     with pytest.raises(UsageError, match="Stages: first, second"):
         toy.graph["third"]
