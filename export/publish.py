@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +115,25 @@ def publish(
         candidate = mixed_batch_logits(runner, gate.pixels)
         invariance = batch_invariance(runner, gate.pixels, candidate)
         answers = mixed_batch_logits(runner, test.pixels) if test and tested else None
+        blank = _blank_images(subject.card)
+        on_blank = predict_logits(subject.model, blank), runner.infer(blank)
         facts = runner.describe()
-    verdict = judge(reference, candidate, options.parity)
-    report = None if answers is None or tested is None else judge(tested, answers, options.parity)
+    limits, min_images = options.parity.of(subject.precision), options.parity.min_images
+    verdict = judge(
+        reference, candidate, limits, min_images=min_images, invariance=invariance, blank=on_blank
+    )
+    report = None
+    if tested is not None and answers is not None:
+        report = judge(tested, answers, limits, min_images=min_images)
     parity: dict[str, Any] = {
         "precision": subject.precision,
-        "batch_max_diff": invariance,
         "runner": facts,
         "images_of": _counts(gate.photos),
+        "limits": asdict(limits),
         **verdict.to_dict(),
         "test": report.to_dict() if report else None,
     }
-    write_flips(out / "flips.csv", {"gate": verdict, **({"test": report} if report else {})})
+    write_flips(out / "flips.csv", verdict, report)
     (out / "parity.json").write_bytes(canonical_json(parity))
     require_pass(verdict, what=subject.title)  # after the evidence is written
     _refuse_inconclusive(subject, verdict, options)
@@ -176,6 +183,11 @@ def _reference(subject: Subject, asked: Asked) -> Predictions:
     return Predictions(asked.photos, subject.card.labels, logits)
 
 
+def _blank_images(card: ModelCard) -> NDArray[np.uint8]:
+    side = card.preprocess.size_px
+    return np.stack([np.full((side, side, 3), level, np.uint8) for level in (0, 255)])
+
+
 def _refuse_inconclusive(subject: Subject, verdict: Verdict, options: ExportOptions) -> None:
     if verdict.status != "inconclusive" or not (options.strict or subject.precision != "fp32"):
         return
@@ -216,7 +228,8 @@ def _metrics(verdict: Verdict, test: Verdict | None, path: Path) -> dict[str, fl
         "model_bytes": path.stat().st_size,
     }
     if test:
-        metrics |= {"test_flips": len(test.flips), "test_top1": test.candidate_top1}
+        metrics["test_flips"] = len(test.flips)
+        metrics["test_top1"] = test.candidate_top1 or 0.0
     return metrics
 
 
