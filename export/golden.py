@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ def write_golden(
     reference: Predictions,
     pixels: NDArray[np.uint8],
     *,
-    stored: NDArray[np.float32],
     count: int,
     min_margin: float,
 ) -> None:
@@ -33,10 +31,9 @@ def write_golden(
     Args:
         folder: created here.
         root: the dataset's folder.
-        reference: N images with reference logits.
+        reference: N images with the logits that a server has to repeat: the reference's or, of a
+            file of reduced precision, those of the file itself.
         pixels: (N, size_px, size_px, 3) uint8 of the same images.
-        stored: (N, K) logits that a server has to repeat: the reference's or, of a file of reduced
-            precision, those of the file itself.
         count: how many, at most.
         min_margin: images whose answer leads by less, in logits, are left out: their top-1 may
             differ on another backend without anything being wrong.
@@ -44,7 +41,7 @@ def write_golden(
     Raises:
         GateError: no image leads by so much.
     """
-    chosen = _spread(replace(reference, logits=stored), count, min_margin)
+    chosen = _spread(reference, count, min_margin)
     if not chosen:
         raise GateError(
             f"No image is answered with a lead of {min_margin:.2g} logits: the model has "
@@ -62,7 +59,7 @@ def write_golden(
                 "file": name,
                 "label": photo.label,
                 "pixels_sha256": sha256_of_bytes(pixels[i].tobytes()),
-                "logits": [float(value) for value in stored[i]],
+                "logits": [float(value) for value in reference.logits[i]],
             }
         )
     (folder / "golden.json").write_bytes(canonical_json(entries))

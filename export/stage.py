@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from export.candidate import Asked, Subject
 from export.gate_photos import gate_photos
 from export.graph import check_structure, write_graph
 from export.options import ExportOptions, ParityLimits
 from export.parity import judge
-from export.publish import Asked, Subject, publish
+from export.publish import publish
 from serve.contract.artifact import MODEL
 from serve.contract.errors import GateError
-from train.checkpoint import ModelCard, load_checkpoint
+from train.checkpoint import load_checkpoint
 from train.dataset import Dataset
 from train.evaluate import Predictions, read_predictions
 
-__all__ = ["asked_of", "export_artifact"]
+__all__ = ["export_artifact", "gate_of"]
 
 
 def export_artifact(
@@ -42,18 +42,18 @@ def export_artifact(
     path = out / MODEL
     write_graph(model, card, path, opset=options.opset)
     check_structure(path, card, opset=options.opset)
-    check = partial(_check_training_answers, source=source, limits=options.parity)
-    gate, test = asked_of(dataset, card, options)
-    return publish(Subject(model, card, name), gate, test, options, out=out, check=check)
+    subject = Subject(model, card, name)
+    test = Asked.of(dataset, dataset.of_split("test"), subject)
+    _check_training_answers(test.reference, source, options.parity)
+    return publish(subject, gate_of(dataset, subject, options), test, options, out=out)
 
 
-def asked_of(dataset: Dataset, card: ModelCard, options: ExportOptions) -> tuple[Asked, Asked]:
-    """The photographs that decide, and those of the test split."""
-    gate = gate_photos(dataset, options.parity.min_images)
-    return Asked.of(dataset, gate, card), Asked.of(dataset, dataset.of_split("test"), card)
+def gate_of(dataset: Dataset, subject: Subject, options: ExportOptions) -> Asked:
+    """The photographs that decide."""
+    return Asked.of(dataset, gate_photos(dataset, options.parity.min_images), subject)
 
 
-def _check_training_answers(reference: Predictions, *, source: Path, limits: ParityLimits) -> None:
+def _check_training_answers(reference: Predictions, source: Path, limits: ParityLimits) -> None:
     """The reference must answer as it did when it was evaluated after training.
 
     Not bit for bit: another machine or number of threads rounds otherwise.

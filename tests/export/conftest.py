@@ -24,7 +24,7 @@ from train.stage import Dataset
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint with 312 test photographs, and its graph. Read only."""
+    """A checkpoint with 312 val and 39 test photographs, and its graph. Read only."""
 
     dataset: Dataset
     folder: Path
@@ -38,7 +38,7 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     base = tmp_path_factory.mktemp("export")
     root = write_photos(base / "photos", count=130)
-    dataset = open_dataset(root, base / "data", options=DataOptions(0.1, 0.8))
+    dataset = open_dataset(root, base / "data", options=DataOptions(0.8, 0.1))
     model = lively(toy_model(4))
     folder = base / "student"
     card = write_checkpoint(folder, dataset, model)
@@ -49,4 +49,4 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     graph = base / "model.onnx"
     write_graph(model, card, graph, opset=20)
     assert card.preprocess.size_px == SIZE_PX
-    return Exported(dataset, folder, model, card, graph, predictions.of_split("test"))
+    return Exported(dataset, folder, model, card, graph, predictions.of_split("val"))

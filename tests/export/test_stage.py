@@ -63,6 +63,8 @@ def test_an_artifact_is_written_that_answers_as_the_checkpoint(
     parity = json.loads((tmp_path / "parity.json").read_bytes())
     assert parity == fields["parity"]
     assert (parity["status"], parity["images"], parity["flips"]) == ("passed", 312, 0)
+    assert parity["images_of"] == {"val": 312}
+    assert (parity["test"]["images"], parity["test"]["flips"]) == (39, 0)
     assert parity["snr_db"] > 100
     assert parity["runner"]["provider"] == "CPUExecutionProvider"
     assert metrics["parity_images"] == 312
@@ -92,11 +94,25 @@ def test_two_exports_give_equal_files(exported: Exported, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("ready")
-def test_few_test_images_are_published_as_inconclusive(exported: Exported, tmp_path: Path) -> None:
+def test_few_images_are_published_as_inconclusive(exported: Exported, tmp_path: Path) -> None:
     limits = ParityLimits(min_images=1000)
     _, fields = _export(exported, tmp_path, ExportOptions(parity=limits, golden_images=2))
     assert fields["parity"]["status"] == "inconclusive"
-    assert fields["parity"]["reasons"] == ["312 images < 1000"]
+    assert fields["parity"]["reasons"] == ["351 images < 1000"]
+    assert fields["parity"]["images_of"] == {"train": 39, "val": 312}
+
+
+@pytest.mark.usefixtures("ready")
+def test_few_images_are_not_enough_where_a_verdict_is_asked_for(
+    exported: Exported, tmp_path: Path
+) -> None:
+    options = ExportOptions(parity=ParityLimits(min_images=1000), strict=True)
+    with pytest.raises(
+        GateError, match="PARITY INCONCLUSIVE fp32 test_efficientnet: 351"
+    ) as caught:
+        _export(exported, tmp_path, options)
+    assert "Give more photographs" in caught.value.next_step
+    assert not (tmp_path / "golden").exists()
 
 
 # ---- planted faults
@@ -178,6 +194,7 @@ def test_a_graph_that_answers_otherwise_is_not_published(
     assert parity["reasons"]
     with (tmp_path / "flips.csv").open(newline="") as file:
         flips = list(csv.DictReader(file))
+    flips = [flip for flip in flips if flip["asked_for"] == "gate"]
     assert len(flips) == parity["flips"] == 312 - round(parity["agreement"] * 312)
     assert (tmp_path / "model.onnx").is_file()
     assert not (tmp_path / "golden").exists()

@@ -1,0 +1,156 @@
+"""A graph that is not published yet, asked and judged as the server will run it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.answers import batch_invariance, mixed_batch_logits
+from export.options import ExportOptions
+from export.parity import Verdict, judge
+from serve.contract.artifact import MODEL, Artifact
+from serve.contract.digest import sha256_of_file
+from serve.runner import Runner, open_runner
+from train.batches import pixels_of
+from train.checkpoint import ModelCard
+from train.dataset import Dataset
+from train.evaluate import Predictions, predict_logits
+from train.models import PhotoClassifier
+from train.photos import Photo
+
+__all__ = ["Asked", "Judged", "Subject", "judge_file", "open_candidate"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a graph must answer as, and what it is.
+
+    Args:
+        model: the reference: PyTorch, fp32, on the CPU.
+        card: of the model.
+        name: of the served model.
+        precision: of the graph.
+        target: runtime that the file is made for, where it is not every one; "" else.
+    """
+
+    model: PhotoClassifier
+    card: ModelCard
+    name: str
+    precision: str = "fp32"
+    target: str = ""
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        target = f" for {self.target}" if self.target else ""
+        return f"{self.precision}{target} {self.card.arch}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Photographs, and what the reference answers.
+
+    Args:
+        root: the folder that the photographs' paths are relative to.
+        pixels: (N, size_px, size_px, 3) uint8, through the serving preprocess.
+        reference: its answers on the N photographs.
+    """
+
+    root: Path
+    pixels: NDArray[np.uint8]
+    reference: Predictions
+
+    @classmethod
+    def of(cls, dataset: Dataset, photos: list[Photo], subject: Subject) -> Asked:
+        """Photographs of a dataset."""
+        pixels = pixels_of(dataset.root, photos, subject.card.preprocess)
+        labels = subject.card.labels
+        logits = np.zeros((0, len(labels)), np.float32)
+        if photos:
+            logits = predict_logits(subject.model, pixels)
+        return cls(dataset.root, pixels, Predictions(photos, labels, logits))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a graph.
+
+    Args:
+        verdict: on the photographs that decide.
+        logits: (N, K) float32, its answers on them.
+        test: verdict on the test split, which decides nothing; None where there is none.
+        runner: JSON facts of the runner.
+    """
+
+    verdict: Verdict
+    logits: NDArray[np.float32]
+    test: Verdict | None
+    runner: dict[str, Any]
+
+
+def judge_file(
+    subject: Subject, path: Path, gate: Asked, test: Asked | None, options: ExportOptions
+) -> Judged:
+    """Ask a graph in batches of mixed sizes, alone, and about blank images; compare.
+
+    Args:
+        subject: what it must answer as.
+        path: of the ONNX file.
+        gate: photographs that decide.
+        test: photographs that are only reported.
+        options: limits, and the largest batch.
+
+    Raises:
+        ArtifactError: the graph does not fit the labels or the preprocess spec.
+        GateError: the reference's own answers are not finite.
+    """
+    limits, min_images = options.parity.of(subject.precision), options.parity.min_images
+    with open_candidate(subject, path, options.max_batch_size) as runner:
+        logits = mixed_batch_logits(runner, gate.pixels)
+        blank = _blank_images(subject.card)
+        verdict = judge(
+            gate.reference,
+            logits,
+            limits,
+            min_images=min_images,
+            invariance=batch_invariance(runner, gate.pixels, logits),
+            blank=(predict_logits(subject.model, blank), runner.infer(blank)),
+        )
+        report = None
+        if test and test.reference.photos:
+            tested = mixed_batch_logits(runner, test.pixels)
+            report = judge(test.reference, tested, limits, min_images=min_images)
+        return Judged(verdict, logits, report, runner.describe())
+
+
+@contextmanager
+def open_candidate(subject: Subject, path: Path, max_batch_size: int) -> Iterator[Runner]:
+    """The runner that will serve, on a file that is not published yet."""
+    with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
+        (Path(folder) / MODEL).symlink_to(path.resolve())
+        artifact = Artifact(
+            root=Path(folder),
+            name="candidate",
+            version="",
+            digest="",
+            labels=subject.card.labels,
+            preprocess=subject.card.preprocess,
+            precision=subject.precision,
+            golden_atol=0.0,
+            manifest={"files": {MODEL: sha256_of_file(path)}},
+        )
+        with open_runner(artifact, max_batch_size=max_batch_size) as runner:
+            yield runner
+
+
+def _blank_images(card: ModelCard) -> NDArray[np.uint8]:
+    """(2, size_px, size_px, 3): all black, all white."""
+    side = card.preprocess.size_px
+    return np.stack([np.full((side, side, 3), level, np.uint8) for level in (0, 255)])
