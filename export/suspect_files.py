@@ -76,18 +76,18 @@ def _fp32_file(context: Suspects) -> Iterator[Finding]:
 
 def _normalisation(context: Suspects) -> Iterator[Finding]:
     """Feed the pixels that make the file's normalisation the reference's."""
-    if context.model is None or context.normalisation is None:
+    path = context.fp32 or context.model  # what is converted keeps the normalisation of its source
+    if path is None or context.normalisation is None:
         return
     mean, std = (np.array(value) for value in context.normalisation)
-    held = normalisation_of(context.model)
+    held = normalisation_of(path)
     if held and np.allclose(held[0], mean, atol=2e-3) and np.allclose(held[1], std, rtol=5e-3):
         return  # but for fp16's rounding
     best: tuple[float, tuple[Triple, Triple]] | None = None
     for other in [held] if held else itertools.product(MEANS, STDS):
         wrong_mean, wrong_std = (np.array(value) for value in other)
-        changed = with_affine_input(
-            context.model, wrong_std / std, 255 * (wrong_mean - mean * wrong_std / std)
-        )
+        gain = wrong_std / std
+        changed = with_affine_input(path, gain, 255 * (wrong_mean - mean * gain))
         if changed is None:
             return
         after = context.snr(logits_of(changed, context.probes.astype(np.float32)))
