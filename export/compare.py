@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from export.graph import write_graph
-from export.latency import PROVIDERS
+from export.latency import PROVIDERS, measure_elsewhere
 from serve.contract.digest import canonical_json
-from serve.contract.errors import MeasurementError
 from train.checkpoint import load_checkpoint
 
 __all__ = ["compare_latency", "gpu_is_here"]
@@ -50,20 +45,7 @@ def compare_latency(
             model, card = load_checkpoint(folder)
             paths.append(Path(scratch) / f"{name}.onnx")
             write_graph(model, card, paths[-1], opset=opset)
-        results = _measure_elsewhere(paths, device)
+        results = measure_elsewhere(paths, device)
     latency = dict(zip(folders, results, strict=True))
     (out / "latency.json").write_bytes(canonical_json(latency))
     return {f"{name}_ms": result["median_ms"] for name, result in latency.items()}
-
-
-def _measure_elsewhere(paths: list[Path], device: str = "cpu") -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "export.latency", device, *map(str, paths)]
-    source = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=source, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise MeasurementError(
-            f"The latency measurement ended with code {done.returncode}: {' '.join(last)}."
-        )
-    results: list[dict[str, Any]] = json.loads(done.stdout)
-    return results

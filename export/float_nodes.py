@@ -13,7 +13,8 @@ HEAD = {"Cast", "Transpose", "Mul", "Add"}  # normalisation, before the first la
 NORMS = {"LayerNormalization", "InstanceNormalization", "BatchNormalization"}  # no int8 kernels
 JOINED = {"Clip", "Relu"}  # are calibrated with the layer before them
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}  # what ONNX Runtime would quantise on its own
-LIMITS = {"float32 lowest": np.finfo(np.float32).min, "float32 highest": np.finfo(np.float32).max}
+HIGHEST = np.array(np.finfo(np.float32).max)
+LIMITS = {"float32 lowest": -HIGHEST, "float32 highest": HIGHEST}  # inputs of a Clip
 
 
 def always_float(model: onnx.ModelProto) -> list[str]:
@@ -61,8 +62,8 @@ def float_outputs(graph: onnx.GraphProto) -> None:
     """Take Q and DQ from the graph's outputs: logits in 256 steps would tie without need."""
     producers = {name: node for node in graph.node for name in node.output}
     for output in graph.output:
-        dequantise = producers[output.name]
-        if dequantise.op_type != "DequantizeLinear":
+        dequantise = producers.get(output.name)
+        if dequantise is None or not _dequantises(dequantise):
             continue
         quantise = producers[dequantise.input[0]]
         if any(set(quantise.output) & set(node.input) for node in graph.node if node != dequantise):
@@ -85,18 +86,17 @@ def guard_float(graph: onnx.GraphProto, kept: Collection[str]) -> None:
     A Clip to the limits of float32 changes nothing and breaks that pattern.
     """
     producers = {name: node for node in graph.node for name in node.output}
-    nodes, guarded = [], False
-    for node in graph.node:
-        before = producers.get(node.input[0]) if node.input else None
-        reads_int8 = before is not None and before.op_type == "DequantizeLinear"
-        if node.name in kept and node.op_type in WEIGHTED and reads_int8:
-            output = f"{node.name} float input"
-            nodes.append(onnx.helper.make_node("Clip", [node.input[0], *LIMITS], [output], output))
-            node.input[0] = output
-            guarded = True
-        nodes.append(node)
+    layers = [node for node in graph.node if node.name in kept and node.op_type in WEIGHTED]
+    guarded = [node for node in layers if _dequantises(producers.get(node.input[0]))]
+    for name in [node.name for node in guarded]:
+        place = next(i for i, node in enumerate(graph.node) if node.name == name)
+        read, passed = graph.node[place].input[0], f"{name} float input"
+        graph.node[place].input[0] = passed
+        clip = onnx.helper.make_node("Clip", [read, *LIMITS], [passed], passed)
+        graph.node.insert(place, clip)
     if guarded:
         graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in LIMITS.items())
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+
+
+def _dequantises(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear"

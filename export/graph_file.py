@@ -1,4 +1,4 @@
-"""ONNX files as this package reads and writes them: named nodes, nothing of the machine, equal bytes.
+"""ONNX files as this package reads and writes them: nodes with names, nothing of the machine.
 
 Imports neither torch nor ONNX Runtime by itself, so that a file can be derived from another one
 wherever `onnx` is.
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from serve.contract.errors import StillroomError, UsageError
 from serve.session_runner import installed_onnxruntime
@@ -34,7 +33,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError) as error:
+    except Exception as error:  # of the file system or of protobuf, whose types are its own
         raise UsageError(
             f"{path.name} cannot be read as an ONNX file ({type(error).__name__}).",
             "Export it again.",

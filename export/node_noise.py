@@ -43,9 +43,7 @@ class NodeNoise:
         return asdict(self)
 
 
-def noise_of_nodes(
-    source: Path, quantised: Path, pixels: NDArray[np.uint8]
-) -> list[NodeNoise]:
+def noise_of_nodes(source: Path, quantised: Path, pixels: NDArray[np.uint8]) -> list[NodeNoise]:
     """Run both graphs on the same images and compare them node by node.
 
     The differences are summed inside one joint graph, so that memory holds the activations of two
@@ -79,7 +77,9 @@ def snr_of_sums(signal: float, noise: float) -> float:
     """Signal to noise in dB of two sums of squares; 999 where there is no noise."""
     if noise == 0:
         return EXACT_DB
-    return round(10 * math.log10(max(signal, SILENCE) / noise), 2) if noise < math.inf else -EXACT_DB
+    return (
+        round(10 * math.log10(max(signal, SILENCE) / noise), 2) if noise < math.inf else -EXACT_DB
+    )
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,7 @@ def _dequantises(node: onnx.NodeProto | None) -> bool:
     return node is not None and node.op_type == "DequantizeLinear"
 
 
-def _joint(
-    before: onnx.ModelProto, after: onnx.ModelProto, pairs: list[_Pair]
-) -> onnx.ModelProto:
+def _joint(before: onnx.ModelProto, after: onnx.ModelProto, pairs: list[_Pair]) -> onnx.ModelProto:
     """Both graphs on one input, with the sums of squares of each pair as the outputs."""
     joint = onnx.ModelProto()
     joint.CopyFrom(after)
