@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from compress.distil import Distillation
 from compress.teachers import Teacher, open_teachers
-from export.compare import measure_files
+from export.latency import measure_elsewhere
 from export.graph import write_graph
 from export.options import ExportOptions
 from serve.contract.preprocess import PreprocessSpec
@@ -153,7 +153,7 @@ def latencies(models: list[tuple[PhotoClassifier, ModelCard]]) -> list[dict[str,
         paths = [Path(scratch) / f"{number}.onnx" for number in range(len(models))]
         for (model, card), path in zip(models, paths, strict=True):
             write_graph(model, card, path, opset=OPSET)
-        return measure_files(paths)
+        return measure_elsewhere(paths)
 
 
 def prune_to_latency(

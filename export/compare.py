@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from export.graph import write_graph
-from export.latency import PROVIDERS
+from export.latency import PROVIDERS, measure_elsewhere
 from serve.contract.digest import canonical_json
-from serve.contract.errors import MeasurementError
 from train.checkpoint import load_checkpoint
 
-__all__ = ["compare_latency", "gpu_is_here", "measure_files"]
+__all__ = ["compare_latency", "gpu_is_here"]
 
 
 def gpu_is_here() -> bool:
@@ -50,25 +45,7 @@ def compare_latency(
             model, card = load_checkpoint(folder)
             paths.append(Path(scratch) / f"{name}.onnx")
             write_graph(model, card, paths[-1], opset=opset)
-        results = measure_files(paths, device)
+        results = measure_elsewhere(paths, device)
     latency = dict(zip(folders, results, strict=True))
     (out / "latency.json").write_bytes(canonical_json(latency))
     return {f"{name}_ms": result["median_ms"] for name, result in latency.items()}
-
-
-def measure_files(paths: list[Path], device: str = "cpu") -> list[dict[str, Any]]:
-    """Time ONNX files side by side in a process of its own; as `export.latency.measure`.
-
-    Raises:
-        MeasurementError: that process failed.
-    """
-    command = [sys.executable, "-m", "export.latency", device, *map(str, paths)]
-    source = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=source, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise MeasurementError(
-            f"The latency measurement ended with code {done.returncode}: {' '.join(last)}."
-        )
-    results: list[dict[str, Any]] = json.loads(done.stdout)
-    return results

@@ -14,6 +14,7 @@ import torch
 from timm.utils.model import reparameterize_model
 from torch.export import Dim
 
+from export.graph_file import save_graph
 from export.pooling import without_fft
 from serve.contract.errors import GateError, StillroomError
 from train.checkpoint import ModelCard
@@ -23,7 +24,6 @@ __all__ = ["INPUT", "OUTPUT", "check_structure", "write_graph"]
 
 INPUT, OUTPUT = "image", "logits"
 ABSOLUTE_PATH = re.compile(rb"(?:/[\w.+-]+){2,}\.(?:py|so)\b|\b[A-Za-z]:\\\w")
-MAX_BYTES = 2**31 - 1  # of one protobuf
 
 
 def write_graph(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
@@ -103,29 +103,13 @@ def check_structure(path: Path, card: ModelCard, *, opset: int) -> None:
 
 def _scrub(path: Path, card: ModelCard) -> None:
     """Remove source paths and generated comments; write what the file is instead."""
-    model = onnx.load(path)
-    graph = model.graph
-    for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for initializer in graph.initializer:
-        del initializer.metadata_props[:]
-        initializer.doc_string = ""
-    graph.name = "stillroom"
-    model.producer_name, model.producer_version = "stillroom", ""
-    onnx.helper.set_model_props(
-        model,
-        {
-            "labels": "\n".join(card.labels),
-            "arch": card.arch,
-            "input": "uint8 NHWC RGB, resized and cropped; normalisation is inside",
-            "preprocess_digest": card.preprocess.digest,
-        },
-    )
-    data = model.SerializeToString(deterministic=True)
-    if len(data) > MAX_BYTES:
-        raise StillroomError(f"{card.arch} is larger than 2 GB; one ONNX file cannot hold it.")
-    path.write_bytes(data)
+    properties = {
+        "labels": "\n".join(card.labels),
+        "arch": card.arch,
+        "input": "uint8 NHWC RGB, resized and cropped; normalisation is inside",
+        "preprocess_digest": card.preprocess.digest,
+    }
+    save_graph(onnx.load(path), path, properties)
 
 
 def _first_line(error: Exception) -> str:

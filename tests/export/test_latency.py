@@ -11,7 +11,7 @@ import pytest
 
 import export.compare
 from export.compare import compare_latency, gpu_is_here
-from export.latency import measure
+from export.latency import measure, measure_elsewhere
 from serve.contract.errors import MeasurementError
 from tests.export.conftest import Exported
 
@@ -57,7 +57,7 @@ def test_the_models_of_a_run_are_compared_in_one_go(
 def test_a_measurement_that_fails_says_how(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(MeasurementError, match=r"ended with code 1: .*INVALID_PROTOBUF"):
-        export.compare.measure_files([tmp_path / "broken.onnx"])
+        measure_elsewhere([tmp_path / "broken.onnx"])
 
 
 def test_a_device_that_is_not_there_is_no_reason_to_measure_another(exported: Exported) -> None:
