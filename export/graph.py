@@ -114,7 +114,7 @@ def without_fused_attention(backbone: nn.Module) -> nn.Module:
     """
     for module in backbone.modules():
         if getattr(module, "fused_attn", None) is True:
-            module.fused_attn = False
+            module.fused_attn = False  # type: ignore[assignment]
     return backbone
 
 
