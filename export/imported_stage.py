@@ -16,7 +16,8 @@ from export.golden import write_golden, write_reference
 from export.graph import INPUT, OUTPUT, check_structure, write_graph
 from export.identity import machine_identity
 from export.judge import Answers, Verdict, judge, require_pass, write_flips
-from export.limits import LIMITS, MIN_IMAGES
+from export.limits import LIMITS
+from export.options import ParityLimits
 from export.probes import Probes, read_probes
 from serve.contract.artifact import MODEL, Artifact
 from serve.contract.digest import canonical_json, sha256_of_file
@@ -39,7 +40,7 @@ class ImportOptions:
     opset: int = 20
     golden_images: int = 16
     max_batch_size: int = 16
-    min_images: int = MIN_IMAGES
+    min_images: int = ParityLimits.min_images
     strict: bool = False  # inconclusive is not enough
 
 
@@ -109,7 +110,6 @@ def _judge(
         )
         facts = runner.describe()
     parity = {
-        "batch_max_diff": invariance,
         "runner": facts,
         "limits": asdict(limits),
         "machine": machine_identity(),
@@ -122,13 +122,13 @@ def _require(verdict: Verdict, options: ImportOptions, card: ModelCard) -> None:
     require_pass(verdict, what=f"fp32 {card.arch}")
     if verdict.status != "inconclusive":
         return
-    what = f"{verdict.images} images are fewer than {options.min_images}"
+    why = "; ".join(verdict.reasons)
     if options.strict:
         raise GateError(
-            f"PARITY INCONCLUSIVE fp32 {card.arch}: {what}, and --strict was asked for.",
+            f"PARITY INCONCLUSIVE fp32 {card.arch}: {why}, and --strict was asked for.",
             "Nothing was published. Give a folder of more images with --photos.",
         )
-    say(f"  parity inconclusive: {what}. Give a folder of more with --photos.")
+    say(f"  parity inconclusive: {why}. Give a folder of more images with --photos.")
 
 
 def _write_stored_answers(

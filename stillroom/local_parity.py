@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from export.answers import batch_invariance, mixed_batch_logits
 from export.identity import differences, machine_identity
 from export.judge import Answers, judge
-from export.limits import LIMITS, MIN_IMAGES, Limits
+from export.limits import LIMITS, Limits, Precision
+from export.options import ParityLimits
 from export.probes import Probes, read_probes
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
@@ -68,7 +69,7 @@ def check_local_parity(
         _answers(artifact, probes, stored),
         candidate,
         limits,
-        min_images=int(said.get("min_images", MIN_IMAGES)),
+        min_images=int(said.get("min_images", ParityLimits.min_images)),
         invariance=invariance,
     )
     identity = _identity(artifact, said, here)
@@ -76,10 +77,12 @@ def check_local_parity(
     report_verdict(
         verdict,
         what=f"{artifact.precision} {artifact.name} on {here['backend']}",
-        facts={"artifact": artifact.digest, "batch_max_diff": invariance, **identity},
+        facts={"artifact": artifact.digest, **identity},
         out=out,
         strict=strict,
         probes=probes,
+        next_step="Do not serve it here: try another STILLROOM_BACKEND, or export the artifact on "
+        "this machine.",
     )
 
 
@@ -107,9 +110,10 @@ def _limits(artifact: Artifact, said: dict[str, Any], provider: str) -> Limits:
     """
     if provider == "CUDAExecutionProvider" and artifact.precision == "fp32":
         return LIMITS["fp16"]
-    known = {field.name for field in fields(Limits)}
-    stored = {name: value for name, value in said.get("limits", {}).items() if name in known}
-    return Limits(**stored) if stored else LIMITS[artifact.precision]
+    stored = said.get("limits", {})
+    if stored.keys() == {field.name for field in fields(Limits)}:
+        return Limits(**stored)
+    return LIMITS[cast("Precision", artifact.precision)]
 
 
 def _identity(artifact: Artifact, said: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:

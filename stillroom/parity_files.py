@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ from export.answers import batch_invariance, mixed_batch_logits
 from export.identity import machine_identity
 from export.judge import Answers, judge
 from export.label_file import read_labels
-from export.limits import LIMITS, MIN_IMAGES
+from export.limits import LIMITS, Precision
 from export.onnx_classifier import OnnxClassifier, ends_in_softmax
+from export.options import ParityLimits
 from export.preprocess_choice import PreprocessChoice
 from export.probes import Probes, read_probes
 from serve.contract.digest import sha256_of_file
@@ -87,12 +88,12 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
     _check_scores(request, reference, candidate, labels)
     invariance = batch_invariance(second, probes.pixels, candidate)
     blank = np.stack([np.full(probes.pixels.shape[1:], level, np.uint8) for level in (0, 255)])
-    limits = LIMITS[request.precision]
+    limits = LIMITS[cast("Precision", request.precision)]
     verdict = judge(
         Answers(probes.names, probes.sha256, labels, reference, probes.targets),
         candidate,
         limits,
-        min_images=MIN_IMAGES,
+        min_images=ParityLimits.min_images,
         invariance=invariance,
         blank=(_in_batches(first, blank), _in_batches(second, blank)),
     )
@@ -102,12 +103,18 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
         "preprocess": spec.to_dict(),
         "precision": request.precision,
         "limits": asdict(limits),
-        "batch_max_diff": invariance,
         "machine": machine_identity(),
     }
     what = f"{request.precision} {request.candidate}"
     report_verdict(
-        verdict, what=what, facts=facts, out=request.out, strict=request.strict, probes=probes
+        verdict,
+        what=what,
+        facts=facts,
+        out=request.out,
+        strict=request.strict,
+        probes=probes,
+        next_step="Do not put the candidate in the reference's place. Usual causes: channel order, "
+        "mean/std, calibration images that are no photographs, a damaged weight.",
     )
 
 

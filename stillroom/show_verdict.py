@@ -25,6 +25,7 @@ def report_verdict(
     out: Path | None,
     strict: bool,
     probes: Probes,
+    next_step: str,
 ) -> None:
     """Print a verdict in plain lines, write its evidence, and stop where it is no.
 
@@ -35,6 +36,7 @@ def report_verdict(
         out: gets parity.json and flips.csv; None writes nothing.
         strict: too few images are a failure.
         probes: the images.
+        next_step: where the verdict is "failed".
 
     Raises:
         GateError: the verdict is "failed", or with `strict` "inconclusive".
@@ -50,7 +52,10 @@ def report_verdict(
     if len(verdict.flips) > SHOWN:
         where = f" in {out / 'flips.csv'}" if out else ": --out DIR lists them"
         _say(f"  {len(verdict.flips) - SHOWN} more flips{where}")
-    require_pass(verdict, what=what)
+    try:
+        require_pass(verdict, what=what)
+    except GateError as error:  # whose own next step speaks of what was not published
+        raise GateError(error.message, next_step) from error
     agree = verdict.images - len(verdict.flips)
     _say(
         f"parity {verdict.status} {what}: {agree} of {verdict.images} answers agree (at least "
