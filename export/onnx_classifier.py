@@ -213,9 +213,9 @@ def _unusual(name: str, dtype: str, shape: list[Any]) -> UsageError:
 
 
 def _first_line(error: Exception) -> str:
-    """ONNX Runtime's own words without its code and the paths of the machine that built it."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    return text.split(" : ", 2)[-1].strip().rstrip(".")[:200] or type(error).__name__
+    """ONNX Runtime's own words, without its codes and the path that the message names already."""
+    text = (str(error).strip().splitlines() or [""])[0].split(" : ", 3)[-1]
+    return text.rpartition(" failed:")[2].strip().rstrip(".")[:200] or type(error).__name__
 
 
 def ends_in_softmax(scores: NDArray[np.float32]) -> bool:
