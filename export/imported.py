@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import resolve_data_config
 from timm.models import clean_state_dict
@@ -129,41 +129,49 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     holder = next((name for name in HOLDERS if isinstance(content.get(name), dict)), None)
     tensors: dict[str, Tensor] = clean_state_dict(content[holder] if holder else content)
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CheckpointError(
-            f"--checkpoint {path} is no state dict: {_some(sorted(map(str, content)))}.",
-            f"Save model.state_dict(), alone or as one of {', '.join(HOLDERS)}.",
-        )
+        raise _no_state_dict(path, _some(sorted(map(str, content))))
     return tensors
+
+
+def _no_state_dict(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"--checkpoint {path} is no state dict; it holds {found or 'nothing'}.",
+        f"Save model.state_dict(), alone or as one of {', '.join(HOLDERS)}.",
+    )
 
 
 def _content(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the options of timm's script
+        # Namespace: the options of timm's script, which it saves beside the weights.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"--checkpoint {path} holds more than tensors, or is no checkpoint; it is not run.",
             "Where you trust it: torch.save(model.state_dict(), 'weights.pth'), and name that.",
         ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of damaged bytes, anything that a reader of bytes can raise
         raise CheckpointError(
             f"--checkpoint {path} cannot be read ({type(error).__name__}).",
             "Download or save it again.",
         ) from error
-    return content if isinstance(content, dict) else {type(content).__name__: content}
+    if not isinstance(content, dict):
+        raise _no_state_dict(path, type(content).__name__)
+    return content
 
 
 def _fill(backbone: nn.Module, tensors: dict[str, Tensor], *, arch: str, source: str) -> None:
     """Load every tensor, or say which do not fit."""
     own = backbone.state_dict()
-    tensors = {**{n: t for n, t in own.items() if n.endswith(COUNTER)}, **tensors}
     unfit = [name for name in own if name in tensors and not _fits(own[name], tensors[name])]
-    missing = [name for name in own if name not in tensors]
+    missing = [name for name in own if name not in tensors and not name.endswith(COUNTER)]
     unexpected = [name for name in tensors if name not in own]
     if unfit and not missing and not unexpected:
-        _refuse_other_classes(unfit, own, tensors, source)
+        count = int(backbone.num_classes)  # type: ignore[arg-type]
+        _refuse_other_classes(unfit, own, tensors, source, count)
     if missing or unexpected or unfit:
         shapes = [f"{n} {_shape(tensors[n])}, not {_shape(own[n])}" for n in unfit]
         parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
@@ -177,7 +185,7 @@ def _fill(backbone: nn.Module, tensors: dict[str, Tensor], *, arch: str, source:
             f"{source} holds NaN or infinity in {len(bad)} tensors: {_some(bad)}.",
             "Take a checkpoint from before the training diverged.",
         )
-    backbone.load_state_dict(tensors)
+    backbone.load_state_dict({**own, **tensors})
 
 
 def _fits(own: Tensor, found: Tensor) -> bool:
@@ -185,13 +193,15 @@ def _fits(own: Tensor, found: Tensor) -> bool:
 
 
 def _refuse_other_classes(
-    unfit: list[str], own: dict[str, Tensor], tensors: dict[str, Tensor], source: str
+    unfit: list[str], own: dict[str, Tensor], tensors: dict[str, Tensor], source: str, count: int
 ) -> None:
     """Where nothing but the number of classes differs, the labels are wrong, not the model."""
-    widths = {len(tensors[name]) for name in unfit if tensors[name].ndim}
-    rest = all(own[name].shape[1:] == tensors[name].shape[1:] for name in unfit)
-    if len(widths) == 1 and rest:
-        count = len(own[unfit[0]])
+    widths = {len(tensors[name]) for name in unfit if tensors[name].ndim} - {count}
+    is_width = all(
+        own[name].shape == (count, *tensors[name].shape[1:]) and tensors[name].is_floating_point()
+        for name in unfit
+    )
+    if len(widths) == 1 and is_width:
         raise UsageError(
             f"--labels names {count} classes, and the classifier of {source} ({unfit[0]}) has "
             f"{widths.pop()} outputs.",
@@ -202,7 +212,8 @@ def _refuse_other_classes(
 
 def _next_step(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
     """Other names for the same tensors are a matter of renaming, anything else of the model."""
-    if [t.shape for t in own.values()] == [t.shape for t in tensors.values()]:
+    shapes = [[t.shape for t in state.values() if t.ndim] for state in (own, tensors)]
+    if shapes[0] == shapes[1]:
         return "Shapes and order are right: rename the tensors as timm's model names them."
     return "Check --model (timm.list_models()), and --size, which some transformers are bound to."
 

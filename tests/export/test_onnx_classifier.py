@@ -101,9 +101,7 @@ def test_a_corrupt_file(tmp_path: Path, damage: str) -> None:
 def test_weights_in_a_second_file_that_is_not_there(tmp_path: Path) -> None:
     path = write_classifier(tmp_path / "a.onnx")
     model = onnx.load(path)
-    onnx.save(
-        model, path, save_as_external_data=True, location="a.onnx.data", size_threshold=70
-    )
+    onnx.save(model, path, save_as_external_data=True, location="a.onnx.data", size_threshold=70)
     assert OnnxClassifier(path).infer(_pixels(2)).shape == (2, CLASSES)  # beside it, all is well
     (tmp_path / "a.onnx.data").unlink()
     error = _refusal(path)
