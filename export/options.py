@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from export.limits import LIMITS, Limits
+
 __all__ = ["ExportOptions", "ParityLimits"]
 
 
 @dataclass(frozen=True)
 class ParityLimits:
-    """What a faithful export may differ by. The defaults are for fp32."""
+    """How many images are needed, and what a faithful candidate of each precision may differ by."""
 
     min_images: int = 300  # fewer prove too little: the verdict is then "inconclusive"
-    min_snr_db: float = 80.0  # of the logits; faithful fp32 exports reach 110 and more
-    max_diff_sd: float = 1e-3  # largest difference, in standard deviations of the logits
-    max_flip_margin: float = 1e-3  # reference's lead of its answer, in logits, that may flip
+    fp32: Limits = LIMITS["fp32"]
+    fp16: Limits = LIMITS["fp16"]
+    int8: Limits = LIMITS["int8"]
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,14 @@ def export_artifact(
     reference = Predictions(photos, card.labels, predict_logits(model, pixels))
     _check_training_answers(reference, source, options.parity)
     candidate, invariance, runner = _candidate(out, card, pixels, options.max_batch_size)
-    verdict = judge(reference, candidate, options.parity)
-    parity = {"batch_max_diff": invariance, "runner": runner, **verdict.to_dict()}
+    verdict = judge(
+        reference,
+        candidate,
+        options.parity.fp32,
+        min_images=options.parity.min_images,
+        invariance=invariance,
+    )
+    parity = {"runner": runner, **verdict.to_dict()}
     write_flips(out / "flips.csv", verdict)
     (out / "parity.json").write_bytes(canonical_json(parity))
     require_pass(verdict, what=f"fp32 {card.arch}")  # after the evidence is written
@@ -114,7 +120,10 @@ def _check_training_answers(reference: Predictions, source: Path, limits: Parity
     trained = read_predictions(source / "predictions.csv").of_split("test")
     same_images = [p.sha256 for p in trained.photos] == [p.sha256 for p in reference.photos]
     same = same_images and trained.labels == reference.labels
-    if not same or judge(trained, reference.logits, limits).status == "failed":
+    if same:
+        verdict = judge(trained, reference.logits, limits.fp32, min_images=limits.min_images)
+        same = verdict.status != "failed"
+    if not same:
         raise GateError(
             f"The checkpoint in {source} no longer answers as its predictions.csv says.",
             "Train again, or restore the folder. Nothing was published.",

@@ -7,7 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(values, override)
     try:
-        recipe: Recipe = _build(Recipe, values, "")
+        recipe: Recipe = _changed(Recipe(), values, "")
     except RecipeError as error:
         if Path(source).is_file() and not any(o.partition("=")[0] in str(error) for o in overrides):
             error.message = f"{source}: {error.message}"
@@ -104,9 +104,10 @@ def _override(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _build(cls: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    known = {entry.name for entry in fields(cls)}
+def _changed(default: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """A copy of a default with other values: two sections of one type may start differently."""
+    hints = typing.get_type_hints(type(default))
+    known = {entry.name for entry in fields(default)}
     arguments = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -116,11 +117,11 @@ def _build(cls: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
         if is_dataclass(hint):
             if not isinstance(value, Mapping):
                 raise RecipeError(f"{name} = {value!r}: expected a section [{name}].")
-            arguments[key] = _build(typing.cast(type, hint), value, f"{name}.")
+            arguments[key] = _changed(getattr(default, key), value, f"{name}.")
         else:
             arguments[key] = _checked(name, value, hint)
     try:
-        return cls(**arguments)
+        return replace(default, **arguments)
     except ValueError as error:
         raise RecipeError(f"{prefix}{error}.") from error
 
@@ -148,7 +149,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
 
 def _unknown(name: str) -> RecipeError:
     valid = list(_all_keys(Recipe, ""))
-    near = difflib.get_close_matches(name, valid, 1, 0.5)
+    near = difflib.get_close_matches(name, valid, 3, 0.5)
+    near.sort(key=valid.index)  # of equally near ones the first: fp32 before int8
+    near.sort(key=lambda key: -difflib.SequenceMatcher(None, key, name).ratio())
     last = name.rsplit(".", 1)[-1]
     near = near or [key for key in valid if key.rsplit(".", 1)[-1] == last][:1]
     hint = f"Did you mean {near[0]!r}?" if near else f"Sections: {', '.join(_sections())}."

@@ -33,9 +33,10 @@ def parity_section(facts: Facts, thumbnails: Thumbnails) -> dict[str, Any]:
         }
         for path, before, after, margin in (export + over_http)[:MAX_FLIPS]
     ]
+    parity = facts.manifest["options"]["parity"]
     return {
         "export": facts.parity,
-        "limits": facts.manifest["options"]["parity"],
+        "limits": {**parity[facts.manifest["precision"]], "min_images": parity["min_images"]},
         "http": facts.http,
         "flips": flips,
         "hidden": max(0, len(export) + len(over_http) - MAX_FLIPS),

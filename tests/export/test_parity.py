@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.options import ParityLimits
+from export.limits import LIMITS as LIMITS_OF
 from export.parity import (
     agreement_lower_bound,
     judge,
@@ -23,7 +24,8 @@ from serve.contract.errors import GateError
 from train.evaluate import Predictions
 from train.photos import Photo
 
-LIMITS = ParityLimits()
+FP32 = LIMITS_OF["fp32"]
+JUDGED: dict[str, Any] = {"limits": FP32, "min_images": 300}
 LABELS = ("aster", "bell", "clover")
 
 
@@ -39,7 +41,7 @@ def _reference(count: int = 300, seed: int = 0) -> Predictions:
 
 def test_equal_answers_pass() -> None:
     reference = _reference()
-    verdict = judge(reference, reference.logits.copy(), LIMITS)
+    verdict = judge(reference, reference.logits.copy(), **JUDGED)
     assert verdict.status == "passed"
     assert (verdict.snr_db, verdict.max_abs_diff, verdict.agreement) == (999.0, 0.0, 1.0)
     assert (verdict.reasons, verdict.flips, verdict.mcnemar_p) == ((), (), 1.0)
@@ -49,7 +51,7 @@ def test_equal_answers_pass() -> None:
 def test_rounding_noise_passes() -> None:
     reference = _reference()
     noise = np.random.default_rng(1).normal(0, 1e-6, reference.logits.shape)
-    verdict = judge(reference, (reference.logits + noise).astype(np.float32), LIMITS)
+    verdict = judge(reference, (reference.logits + noise).astype(np.float32), **JUDGED)
     assert verdict.status == "passed"
     assert 115 < verdict.snr_db < 140
 
@@ -63,7 +65,7 @@ def test_noise_has_the_ratio_that_it_was_given() -> None:
 
 def test_too_few_images_prove_nothing_and_stop_nothing() -> None:
     reference = _reference(299)
-    verdict = judge(reference, reference.logits, LIMITS)
+    verdict = judge(reference, reference.logits, **JUDGED)
     assert verdict.status == "inconclusive"
     assert verdict.reasons == ("299 images < 300",)
     require_pass(verdict, what="few")
@@ -71,7 +73,7 @@ def test_too_few_images_prove_nothing_and_stop_nothing() -> None:
 
 def test_few_images_can_still_fail() -> None:
     reference = _reference(10)
-    assert judge(reference, reference.logits + 1, LIMITS).status == "failed"
+    assert judge(reference, reference.logits + 1, **JUDGED).status == "failed"
 
 
 def _swap_two_labels(logits: NDArray[np.float32]) -> None:
@@ -111,7 +113,7 @@ def test_a_planted_fault_fails_with_its_numbers_and_images(plant: Any, words: li
     reference = _reference()
     candidate = reference.logits.copy()
     plant(candidate)
-    verdict = judge(reference, candidate, LIMITS)
+    verdict = judge(reference, candidate, **JUDGED)
     assert verdict.status == "failed"
     with pytest.raises(GateError) as caught:
         require_pass(verdict, what="fp32 toy")
@@ -129,23 +131,24 @@ def test_each_limit_counts_alone() -> None:
     close = Predictions(reference.photos, LABELS, near)
     flipped = near.copy()
     flipped[0] = (1.0 - 1e-6, 1.0, 0.0)
-    tie = judge(close, flipped, LIMITS)
+    tie = judge(close, flipped, **JUDGED)
     assert tie.status == "passed"  # a tie of a millionth may fall either way, and is listed
     assert [flip.path for flip in tie.flips] == [reference.photos[0].path]
-    strict = judge(close, flipped, ParityLimits(max_flip_margin=1e-9))
+    strict = judge(close, flipped, replace(FP32, max_flip_margin=1e-9), min_images=300)
     assert [reason.split(" ")[0] for reason in strict.reasons] == ["flip"]
     one = reference.logits.copy()
     one[5, 0] += 0.01
-    one_diff = judge(reference, one, ParityLimits(min_snr_db=0.0))
+    one_diff = judge(reference, one, replace(FP32, min_snr_db=0.0), min_images=300)
     assert [reason[:18] for reason in one_diff.reasons] == ["largest difference"]
     assert one_diff.reasons[0].endswith(f"at {reference.photos[5].path}")
-    loud = judge(reference, one, ParityLimits(min_snr_db=110, max_diff_sd=1, max_flip_margin=9))
+    limits = replace(FP32, min_snr_db=110, max_diff_sd=1, max_flip_margin=9)
+    loud = judge(reference, one, limits, min_images=300)
     assert [reason[:3] for reason in loud.reasons] == ["SNR"]
 
 
 def test_other_shapes_are_a_programming_error() -> None:
     with pytest.raises(ValueError, match=r"logits \(300, 2\) against \(300, 3\)"):
-        judge(_reference(), np.zeros((300, 2), np.float32), LIMITS)
+        judge(_reference(), np.zeros((300, 2), np.float32), **JUDGED)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_lost_and_gained_are_counted_by_the_labels() -> None:
     photos = [Photo(f"{i}.jpg", "aster", "test", str(i)) for i in range(8)]
     right, wrong = [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]
     reference = Predictions(photos, LABELS, np.array([right] * 6 + [wrong] * 2, np.float32))
-    verdict = judge(reference, np.array([wrong] * 6 + [wrong] * 2, np.float32), LIMITS)
+    verdict = judge(reference, np.array([wrong] * 6 + [wrong] * 2, np.float32), **JUDGED)
     assert (verdict.reference_top1, verdict.candidate_top1) == (0.75, 0.0)
     assert verdict.mcnemar_p == pytest.approx(0.031, abs=5e-4)
 
@@ -182,11 +185,13 @@ def test_every_flip_is_listed_the_widest_first(tmp_path: Path) -> None:
     candidate = reference.logits.copy()
     for i in (4, 9, 40):
         candidate[i] = candidate[i][[1, 2, 0]]
-    verdict = judge(reference, candidate, LIMITS)
+    verdict = judge(reference, candidate, **JUDGED)
     write_flips(tmp_path / "flips.csv", verdict)
     with (tmp_path / "flips.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "sha256", "label", "reference", "candidate", "margin"]
+    assert list(rows[0]) == [
+        *("path", "sha256", "label", "reference", "candidate", "margin", "change")
+    ]
     assert {row["path"] for row in rows} == {reference.photos[i].path for i in (4, 9, 40)}
     margins = [float(row["margin"]) for row in rows]
     assert margins == sorted(margins, reverse=True)

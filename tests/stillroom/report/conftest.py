@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from export.options import ParityLimits
 from serve.contract.digest import canonical_json, sha256_of_file
 from stillroom.graph import Context
 from stillroom.recipe import Recipe, recipe_text
@@ -194,7 +196,7 @@ def write_artifact(folder: Path, labels: tuple[str, ...], parity: dict[str, Any]
         "metrics": {"model_bytes": 1_500_000},
         "options": {
             "source": "fixres",
-            "parity": {"min_images": 300, "min_snr_db": 80.0, "max_diff_sd": 0.001},
+            "parity": asdict(ParityLimits()),
         },
         "versions": {"python": "3.11", "torch": "2"},
     }
