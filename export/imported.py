@@ -104,12 +104,9 @@ def timm_preprocess(
             "the centre.",
             "To have it judged so, say the crop: --crop-pct 1.0",
         )
-    spec = build_spec(
-        choice.size_px or height,
-        choice.crop_pct or config["crop_pct"],
-        choice.interpolation or config["interpolation"],
-    )
-    return spec, choice.mean or tuple(config["mean"]), choice.std or tuple(config["std"])
+    known = PreprocessChoice(height, config["crop_pct"], config["interpolation"])
+    mean, std = (tuple(config[name]) for name in ("mean", "std"))
+    return build_spec(choice.over(known)), choice.mean or mean, choice.std or std
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

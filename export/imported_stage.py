@@ -112,6 +112,7 @@ def _judge(
     parity = {
         "runner": facts,
         "limits": asdict(limits),
+        "min_images": options.min_images,
         "machine": machine_identity(),
         **verdict.to_dict(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serve.contract.errors import UsageError
 from serve.contract.preprocess import PreprocessSpec
@@ -31,6 +31,11 @@ class PreprocessChoice:
     mean: Triple | None = None
     std: Triple | None = None
 
+    def over(self, known: PreprocessChoice) -> PreprocessChoice:
+        """What was said here, and for the rest what is known otherwise."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(known, **said)
+
 
 def parse_triple(option: str, text: str | None) -> Triple | None:
     """Read "0.5,0.5,0.5", or one number for all three channels.
@@ -54,14 +59,22 @@ def parse_triple(option: str, text: str | None) -> Triple | None:
     return red, green, blue
 
 
-def build_spec(size_px: int, crop_pct: float, interpolation: str) -> PreprocessSpec:
-    """A spec of values that a user or timm gave.
+def build_spec(choice: PreprocessChoice) -> PreprocessSpec:
+    """The spec of a choice of size, crop and filter.
 
     Raises:
-        UsageError: a value is out of range; names the option.
+        UsageError: one of them is not known, or out of range; names the options.
     """
+    needed = {"--size": choice.size_px, "--crop-pct": choice.crop_pct}
+    if missing := [option for option, value in needed.items() if value is None]:
+        raise UsageError(
+            f"Nothing says {' and '.join(missing)}.",
+            "Say it as the model was evaluated, for example --size 224 --crop-pct 0.875 "
+            "(1.0 keeps the whole shorter side).",
+        )
+    values = (choice.size_px, choice.crop_pct, choice.interpolation or "bicubic")
     try:
-        return PreprocessSpec(size_px, crop_pct, interpolation)  # type: ignore[arg-type]
+        return PreprocessSpec(*values)  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(
             f"The preprocessing cannot be done: {str(error).rstrip('.')}.",

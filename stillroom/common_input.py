@@ -30,23 +30,15 @@ def common_spec(
             "no photograph looks the same to both.",
             "Name two exports for one size.",
         )
-    size_px = choice.size_px or next(iter(sizes), None)
-    if sizes and size_px not in sizes:
-        raise UsageError(f"--size {size_px}: the files take {sizes.pop()} px.", "Leave it out.")
+    size_px = next(iter(sizes), None)
+    if size_px is not None and choice.size_px not in (None, size_px):
+        raise UsageError(f"--size {choice.size_px}: the files take {size_px} px.", "Leave it out.")
     own = _spec_of_artifacts(first, second, choice)
-    crop_pct = choice.crop_pct
+    known = PreprocessChoice(size_px)
     if own is not None:
-        size_px, crop_pct = size_px or own.size_px, crop_pct or own.crop_pct
-    if size_px is None or crop_pct is None:
-        values = {"--size": size_px, "--crop-pct": crop_pct}
-        missing = [option for option, value in values.items() if value is None]
-        raise UsageError(
-            f"Neither file says {' and '.join(missing)}.",
-            "Say it as the model was evaluated, for example --size 224 --crop-pct 0.875 "
-            "(1.0 keeps the whole shorter side).",
-        )
-    filter_ = choice.interpolation or (own.interpolation if own else "bicubic")
-    return build_spec(size_px, crop_pct, filter_)
+        of_artifact = PreprocessChoice(own.size_px, own.crop_pct, own.interpolation)
+        known = known.over(of_artifact)
+    return build_spec(choice.over(known))
 
 
 def common_labels(first: OnnxClassifier, second: OnnxClassifier) -> tuple[str, ...]:

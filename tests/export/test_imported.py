@@ -233,9 +233,16 @@ def test_a_squashing_model_needs_a_crop() -> None:
 
 
 def test_values_out_of_range_are_refused() -> None:
-    for bad in ((0, 0.9, "bicubic"), (64, 1.5, "bicubic"), (64, 0.9, "nearest")):
+    for bad in (
+        (0, 0.9, "bicubic"),
+        (64, 1.5, "bicubic"),
+        (64, 0.0, "bicubic"),
+        (64, 0.9, "nearest"),
+    ):
         with pytest.raises(UsageError, match="expected"):
-            build_spec(*bad)
+            build_spec(PreprocessChoice(*bad))
+    with pytest.raises(UsageError, match="Nothing says --size and --crop-pct"):
+        build_spec(PreprocessChoice())
     assert parse_triple("--mean", "0.5") == (0.5, 0.5, 0.5)
     assert parse_triple("--mean", "0,0.5,1") == (0.0, 0.5, 1.0)
     assert parse_triple("--mean", None) is None
