@@ -24,6 +24,7 @@ from train.seed import derive_seed
 __all__ = ["Probes", "read_probes"]
 
 MAX_IMAGES = 1000
+READ_PER_TAKEN = 4  # of a folder of millions not every file is read to take a thousand
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def read_probes(
     among: Collection[str] | None = None,
     limit: int = MAX_IMAGES,
 ) -> Probes:
-    """Read images, each content once, in an order that depends on nothing but their content.
+    """Read images, each content once, in an order that depends on their content alone.
+
+    Of a folder with more than four times `limit` files, a share is chosen by their paths first.
 
     Args:
         source: a folder, searched in depth, or a list of images.
@@ -79,6 +82,9 @@ def read_probes(
         DatasetError: no such folder or list, no image in it, or none that decodes.
     """
     root, found = _find(source)
+    if among is None and len(found) > READ_PER_TAKEN * limit:
+        by_path = sorted(found, key=lambda photo: derive_seed("probe", photo.path))
+        found = by_path[: READ_PER_TAKEN * limit]
     chosen = _distinct(root, found, among)[:limit]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = list(pool.map(lambda photo: _pixels(root / photo.path, spec), chosen))

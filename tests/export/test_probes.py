@@ -58,6 +58,16 @@ def test_the_order_depends_on_the_content_alone(photos: Path) -> None:
     assert read_probes(photos.parent / "moved", SPEC, (), limit=5).sha256 == before[:5]
 
 
+def test_of_many_files_a_share_is_read(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or real(path))
+    probes = read_probes(photos, SPEC, (), limit=2)
+    assert len(probes.photos) == 2
+    assert len(set(read)) == 8  # of twelve
+    assert read_probes(photos, SPEC, (), limit=2).sha256 == probes.sha256
+
+
 def test_only_those_asked_for_are_taken(photos: Path) -> None:
     wanted = read_probes(photos, SPEC, ()).sha256[3:6]
     assert read_probes(photos, SPEC, (), among=set(wanted)).sha256 == wanted
