@@ -88,10 +88,7 @@ def _blank_reasons(
 def _decision_reasons(verdict: Verdict, limits: Limits) -> list[str]:
     reasons = []
     if verdict.agreement < limits.min_agreement:
-        reasons.append(
-            f"agreement {verdict.agreement:.1%} (at least {verdict.agreement_low:.1%}) < "
-            f"{limits.min_agreement:.1%}"
-        )
+        reasons.append(f"agreement {verdict.agreement:.1%} < {limits.min_agreement:.1%}")
     if verdict.flip_margin > limits.max_flip_margin:
         unit = "logits"
         if verdict.margin_scale != 1:

@@ -1,0 +1,152 @@
+"""What an int8 file's scales say, and copies of it with weights or activations back in float.
+
+An int8 file here is ONNX in QDQ form: QuantizeLinear and DequantizeLinear around each tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from export.suspect_graphs import BATCH, run
+
+__all__ = [
+    "Range",
+    "activation_ranges",
+    "count_weight_scales",
+    "is_quantised",
+    "with_float_activations",
+    "with_float_weights",
+]
+
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+EIGHT_BITS = {TensorProto.INT8: (-128, 127), TensorProto.UINT8: (0, 255)}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What an activation may hold and what it reaches.
+
+    Args:
+        tensor: its name.
+        low: smallest value that its 8 bits hold.
+        high: largest.
+        seen_low: smallest value on photographs, in float.
+        seen_high: largest.
+    """
+
+    tensor: str
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+
+    @property
+    def factor(self) -> float:
+        """How many times too narrow or too wide, at least 1."""
+        held, seen = max(self.high - self.low, 1e-12), max(self.seen_high - self.seen_low, 1e-12)
+        return max(held / seen, seen / held)
+
+
+def is_quantised(path: Path) -> bool:
+    """Whether the file has 8-bit activations in QDQ form."""
+    return any(node.op_type == "QuantizeLinear" for node in onnx.load(path).graph.node)
+
+
+def count_weight_scales(path: Path) -> tuple[int, int]:
+    """Weights of several channels with one scale for all of them, and all 8-bit weights."""
+    graph = onnx.load(path).graph
+    constants = {item.name: item for item in graph.initializer}
+    weighted = {name for node in graph.node if node.op_type in WEIGHTED for name in node.input}
+    single = total = 0
+    for node in _weight_nodes(graph):
+        if node.output[0] not in weighted or max(constants[node.input[0]].dims, default=1) == 1:
+            continue
+        total += 1
+        single += int(np.prod(constants[node.input[1]].dims)) == 1
+    return single, total
+
+
+def with_float_weights(path: Path, fp32: Path) -> bytes:
+    """A copy whose 8-bit weights are those of the fp32 file; activations stay in 8 bits."""
+    model = onnx.load(path)
+    graph = model.graph
+    exact = {item.name: item for item in onnx.load(fp32).graph.initializer}
+    for node in list(_weight_nodes(graph)):
+        weight = exact.get(node.input[0].removesuffix("_quantized"))
+        if weight is not None:
+            graph.node.remove(node)
+            item = graph.initializer.add()
+            item.CopyFrom(weight)
+            item.name = node.output[0]
+    return bytes(model.SerializeToString())
+
+
+def with_float_activations(path: Path) -> bytes:
+    """A copy whose activations are float; weights stay in 8 bits."""
+    return bytes(_float_activations(path)[0].SerializeToString())
+
+
+def activation_ranges(path: Path, pixels: NDArray[np.uint8]) -> list[Range]:
+    """Ranges of the 8-bit activations against what photographs reach, the worst first.
+
+    Args:
+        path: of the int8 file.
+        pixels: (N, H, W, 3) uint8.
+    """
+    model, quantised = _float_activations(path)
+    graph = model.graph
+    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    held = {}
+    for node in quantised:
+        if len(node.input) == 3 and all(name in constants for name in node.input[1:]):
+            scale, zero = (constants[name] for name in node.input[1:])
+            low, high = EIGHT_BITS[helper.np_dtype_to_tensor_dtype(zero.dtype)]
+            bounds = ((limit - int(zero.item())) * float(scale.item()) for limit in (low, high))
+            held[node.input[0]] = tuple(bounds)
+    del graph.output[:]
+    for i, name in enumerate(held):
+        for kind in ("ReduceMin", "ReduceMax"):
+            output = f"stillroom_{kind}_{i}"
+            graph.node.append(helper.make_node(kind, [name], [output], keepdims=0))
+            graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
+    batches = [pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH)]
+    seen = np.array(run(model.SerializeToString(), batches)).reshape(len(batches), -1, 2)
+    lows, highs = seen[..., 0].min(0), seen[..., 1].max(0)
+    ranges = [
+        Range(name, low, high, float(lows[i]), float(highs[i]))
+        for i, (name, (low, high)) in enumerate(held.items())
+    ]
+    return sorted(ranges, key=lambda found: -found.factor)
+
+
+def _weight_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """DequantizeLinear of 8-bit constants; biases have 32 bits."""
+    small = {item.name for item in graph.initializer if item.data_type in EIGHT_BITS}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in small:
+            yield node
+
+
+def _float_activations(path: Path) -> tuple[onnx.ModelProto, list[onnx.NodeProto]]:
+    """The changed model, and the QuantizeLinear nodes that are gone from it."""
+    model = onnx.load(path)
+    graph = model.graph
+    quantised = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantised:
+            source = quantised[node.input[0]].input[0]
+            nodes.append(helper.make_node("Identity", [source], [node.output[0]]))
+        elif node.op_type != "QuantizeLinear":
+            nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    gone = [onnx.NodeProto.FromString(node.SerializeToString()) for node in quantised.values()]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model, gone
