@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import sklearn.datasets
 from numpy.typing import NDArray
 
 from export.answers import batch_invariance, mixed_batch_logits
+from export.diagnose import Suspects, diagnose, explain
 from export.golden import write_golden, write_reference
 from export.graph import INPUT, OUTPUT, check_structure, write_graph
 from export.identity import machine_identity
@@ -70,10 +72,12 @@ def export_imported(
     path = out / MODEL
     write_graph(model, card, path, opset=options.opset)
     check_structure(path, card, opset=options.opset)
-    verdict, reference, parity = _judge(model, card, probes, options, out)
+    reference = predict_logits(model, probes.pixels)
+    answers = Answers(probes.names, probes.sha256, card.labels, reference, probes.targets)
+    verdict, parity, causes = _judge(model, card, answers, probes.pixels, options, out)
     write_flips(out / "flips.csv", verdict)
     (out / "parity.json").write_bytes(canonical_json(parity))
-    _require(verdict, options, card)
+    _require(verdict, causes, options, card)
     atol = GOLDEN_ATOL_SD * verdict.sd
     _write_stored_answers(probes, card, reference, options, atol, out)
     metrics = {
@@ -92,22 +96,38 @@ def sample_photos() -> Path:
 
 
 def _judge(
-    model: PhotoClassifier, card: ModelCard, probes: Probes, options: ImportOptions, out: Path
-) -> tuple[Verdict, NDArray[np.float32], dict[str, Any]]:
-    side, limits = card.preprocess.size_px, LIMITS["fp32"]
+    model: PhotoClassifier,
+    card: ModelCard,
+    answers: Answers,
+    pixels: NDArray[np.uint8],
+    options: ImportOptions,
+    out: Path,
+) -> tuple[Verdict, dict[str, Any], list[str]]:
+    """The verdict, parity.json, and of a failure its causes."""
+    side, limits, causes = card.preprocess.size_px, LIMITS["fp32"], list[str]()
     blank = np.stack([np.full((side, side, 3), level, np.uint8) for level in (0, 255)])
-    reference = predict_logits(model, probes.pixels)
     with open_runner(_unpublished(card, out), max_batch_size=options.max_batch_size) as runner:
-        logits = mixed_batch_logits(runner, probes.pixels)
-        invariance = batch_invariance(runner, probes.pixels, logits)
+        infer = partial(mixed_batch_logits, runner)
+        logits = infer(pixels)
         verdict = judge(
-            Answers(probes.names, probes.sha256, card.labels, reference, probes.targets),
+            answers,
             logits,
             limits,
             min_images=options.min_images,
-            invariance=invariance,
-            blank=(predict_logits(model, blank), runner.infer(blank)),
+            invariance=batch_invariance(runner, pixels, logits),
+            blank=(predict_logits(model, blank), infer(blank)),
         )
+        if verdict.status == "failed":
+            suspects = Suspects(
+                answers,
+                logits,
+                pixels,
+                infer,
+                limits,
+                model=out / MODEL,
+                normalisation=(card.mean, card.std),
+            )
+            causes = explain(diagnose(suspects))
         facts = runner.describe()
     parity = {
         "runner": facts,
@@ -116,11 +136,11 @@ def _judge(
         "machine": machine_identity(),
         **verdict.to_dict(),
     }
-    return verdict, reference, parity
+    return verdict, parity, causes
 
 
-def _require(verdict: Verdict, options: ImportOptions, card: ModelCard) -> None:
-    require_pass(verdict, what=f"fp32 {card.arch}")
+def _require(verdict: Verdict, causes: list[str], options: ImportOptions, card: ModelCard) -> None:
+    require_pass(verdict, what=f"fp32 {card.arch}", causes=causes)
     if verdict.status != "inconclusive":
         return
     why = "; ".join(verdict.reasons)

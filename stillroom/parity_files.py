@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.answers import batch_invariance, mixed_batch_logits
+from export.diagnose import Suspects, diagnose, explain
 from export.identity import machine_identity
 from export.judge import Answers, judge
 from export.label_file import read_labels
@@ -82,20 +84,29 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
     spec = common_spec(first, second, request.choice)
     named = read_labels(request.labels) if request.labels else common_labels(first, second)
     probes = read_probes(request.photos, spec, named)
-    reference = _answers(first, probes)
+    reference = _reference(first, probes)
     candidate = mixed_batch_logits(second, probes.pixels)
     labels = named or tuple(f"class {number}" for number in range(reference.shape[1]))
     _check_scores(request, reference, candidate, labels)
-    invariance = batch_invariance(second, probes.pixels, candidate)
+    answers = Answers(probes.names, probes.sha256, labels, reference, probes.targets)
     blank = np.stack([np.full(probes.pixels.shape[1:], level, np.uint8) for level in (0, 255)])
     limits = LIMITS[cast("Precision", request.precision)]
     verdict = judge(
-        Answers(probes.names, probes.sha256, labels, reference, probes.targets),
+        answers,
         candidate,
         limits,
         min_images=ParityLimits.min_images,
-        invariance=invariance,
-        blank=(_in_batches(first, blank), _in_batches(second, blank)),
+        invariance=batch_invariance(second, probes.pixels, candidate),
+        blank=(mixed_batch_logits(first, blank), mixed_batch_logits(second, blank)),
+    )
+    suspects = Suspects(
+        answers,
+        candidate,
+        probes.pixels,
+        partial(mixed_batch_logits, second),
+        limits,
+        model=_ours(second),
+        fp32=_ours(first) if request.precision != "fp32" else None,
     )
     facts: dict[str, Any] = {
         "reference": _facts(first),
@@ -105,17 +116,23 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
         "limits": asdict(limits),
         "machine": machine_identity(),
     }
-    what = f"{request.precision} {request.candidate}"
     report_verdict(
         verdict,
-        what=what,
+        what=f"{request.precision} {request.candidate}",
         facts=facts,
         out=request.out,
         strict=request.strict,
         probes=probes,
-        next_step="Do not put the candidate in the reference's place. Usual causes: channel order, "
-        "mean/std, calibration images that are no photographs, a damaged weight.",
+        next_step="Do not put the candidate in the reference's place.",
+        causes=explain(diagnose(suspects)) if verdict.status == "failed" else (),
     )
+
+
+def _ours(file: OnnxClassifier) -> Path | None:
+    """A file whose input is that of our own exports, which is what diagnosis can edit and run."""
+    layout = file.layout
+    ours = layout.dtype == np.uint8 and layout.order == "NHWC" and layout.batch is None
+    return file.path if ours else None
 
 
 def _check_scores(
@@ -142,8 +159,8 @@ def _check_scores(
             )
 
 
-def _answers(file: OnnxClassifier, probes: Probes) -> NDArray[np.float32]:
-    scores = _in_batches(file, probes.pixels)
+def _reference(file: OnnxClassifier, probes: Probes) -> NDArray[np.float32]:
+    scores = mixed_batch_logits(file, probes.pixels)
     if not np.isfinite(scores).all():
         raise UsageError(
             f"The reference {file.path} answers NaN or infinity, so nothing can be compared with "
@@ -151,11 +168,6 @@ def _answers(file: OnnxClassifier, probes: Probes) -> NDArray[np.float32]:
             "Name another reference, or check mean and std.",
         )
     return scores
-
-
-def _in_batches(file: OnnxClassifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    step = file.max_batch_size
-    return np.concatenate([file.infer(pixels[i : i + step]) for i in range(0, len(pixels), step)])
 
 
 def _facts(file: OnnxClassifier) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def report_verdict(
     strict: bool,
     probes: Probes,
     next_step: str,
+    causes: Sequence[str] = (),
 ) -> None:
     """Print a verdict in plain lines, write its evidence, and stop where it is no.
 
@@ -37,6 +38,7 @@ def report_verdict(
         strict: too few images are a failure.
         probes: the images.
         next_step: where the verdict is "failed".
+        causes: sentences of `export.diagnose.explain`.
 
     Raises:
         GateError: the verdict is "failed", or with `strict` "inconclusive".
@@ -55,7 +57,7 @@ def report_verdict(
     try:
         require_pass(verdict, what=what)
     except GateError as error:  # whose own next step speaks of what was not published
-        raise GateError(error.message, next_step) from error
+        raise GateError(error.message, " ".join([next_step, *causes])) from error
     agree = verdict.images - len(verdict.flips)
     _say(
         f"parity {verdict.status} {what}: {agree} of {verdict.images} answers agree (at least "

@@ -56,7 +56,7 @@ def test_each_precision_has_limits_of_its_own(stillroom, photos, tmp_path) -> No
 
 def test_a_damaged_weight_fails_with_its_flips(stillroom, photos, tmp_path) -> None:
     wrong = weights()
-    wrong[:, 0] += 4
+    wrong[:, 0] += 4  # the first class attracts what it should not
     a = write_classifier(tmp_path / "a.onnx")
     b = write_classifier(tmp_path / "b.onnx", matrix=wrong)
     labels = tmp_path / "labels.txt"
