@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve.contract.manifest import write_manifest
+from serve.contract.preprocess import PreprocessSpec
 from tests.export.foreign import MEAN, STD, weights, write_classifier
 from tests.train.toy import write_photos
 
@@ -75,6 +77,14 @@ def test_a_damaged_weight_fails_with_its_flips(stillroom, photos, tmp_path) -> N
     assert "top-1" in outcome.err  # the folders are named as the labels
 
 
+def test_outputs_in_another_order_are_found_and_said(stillroom, photos, tmp_path) -> None:
+    a = write_classifier(tmp_path / "a.onnx")
+    b = write_classifier(tmp_path / "b.onnx", matrix=weights()[:, [1, 0, 2, 3]].copy())
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1
+    assert "Putting 2 of 4 labels in another order restores the answers" in outcome.err
+
+
 def test_few_images_are_a_warning_and_with_strict_a_failure(stillroom, tmp_path) -> None:
     few = write_photos(tmp_path / "few", count=6)
     a = write_classifier(tmp_path / "a.onnx")
@@ -99,6 +109,19 @@ def test_our_own_artifact_says_its_preprocessing_and_labels(
     outcome = stillroom(*_files(copy, copy, tiny_artifact / "golden"))
     assert outcome.code == 2
     assert "Nothing says --crop-pct" in outcome.err
+
+
+def test_artifacts_with_other_preprocessing_ask_which(stillroom, tiny_artifact, tmp_path) -> None:
+    other = Path(shutil.copytree(tiny_artifact, tmp_path / "other"))
+    manifest = json.loads((other / "manifest.json").read_bytes())
+    spec = PreprocessSpec.from_dict({**manifest["preprocess"], "crop_pct": 0.5})
+    changed = {"preprocess": spec.to_dict(), "preprocess_digest": spec.digest}
+    keep = {k: v for k, v in manifest.items() if k not in ("files", "digest", "schema_version")}
+    write_manifest(other, {**keep, **changed})
+    files = _files(tiny_artifact / "model.onnx", other / "model.onnx", tiny_artifact / "golden")
+    _refused(stillroom(*files), "different preprocessing", "--crop-pct and --interpolation")
+    outcome = stillroom(*files, *CROP, "--interpolation", "bilinear")
+    assert outcome.code == 0, outcome.err
 
 
 def _refused(outcome, *texts: str) -> None:
