@@ -18,7 +18,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ArtifactError, UsageError
 from serve.runner import check_images
 
-__all__ = ["SessionRunner", "installed_onnxruntime", "open_session_runner"]
+__all__ = ["SessionRunner", "installed_onnxruntime", "open_session_runner", "session_options"]
 
 PROVIDERS = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
@@ -139,6 +139,24 @@ def installed_onnxruntime() -> str:
     return " ".join(next(iter(found.items())))
 
 
+def session_options(threads: int) -> Any:
+    """Options of every session that serves, and of every one that is judged for serving.
+
+    Args:
+        threads: CPU threads inside one inference.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin take the core that decodes the next image.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
 def _available_providers() -> list[str]:
     installed_onnxruntime()
     import onnxruntime
@@ -163,13 +181,7 @@ def _open_session(model: bytes, provider: str, threads: int) -> Any:
 
     if provider == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds the CUDA libraries that came as Python packages
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Idle threads that spin take the core that decodes the next image.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(threads)
     if provider not in onnxruntime.get_available_providers():
         raise _provider_error(provider, "this build of ONNX Runtime does not have it")
     try:

@@ -1,77 +1,89 @@
-"""`stillroom parity`: an artifact's answers here against its stored reference, without torch."""
+"""`stillroom parity ARTIFACT`: its answers on this machine against its stored reference, no torch.
+
+What is judged is the runner that would serve here, with the server's options and batches.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
+from export.answers import batch_invariance, mixed_batch_logits
+from export.identity import differences, machine_identity
+from export.judge import Answers, judge
+from export.limits import LIMITS, Limits, Precision
+from export.options import ParityLimits
+from export.probes import Probes, read_probes
 from serve.contract.artifact import Artifact, open_artifact
-from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import GateError, UsageError
-from serve.contract.preprocess import preprocess
+from serve.contract.errors import UsageError
 from stillroom.local_runner import open_local_runner
-from train.list_rows import read_rows
+from stillroom.show_verdict import report_verdict
 
 __all__ = ["check_local_parity"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PARITY = "parity.json"
 
 
-def check_local_parity(target: Path, photos: Path | None) -> None:
-    """Answer every image that has a stored reference answer and compare; print the verdict.
+def check_local_parity(
+    target: Path, photos: Path | None, *, out: Path | None = None, strict: bool = False
+) -> None:
+    """Answer every image that has a stored reference answer; judge and print the verdict.
 
     Args:
         target: an artifact, or a run folder with one.
         photos: a folder searched for images with a stored reference, or a list of them; None takes
             the golden images.
+        out: gets parity.json and flips.csv.
+        strict: too few images are a failure.
 
     Raises:
         UsageError: no such folder, or no image in `photos` has a stored reference answer.
-        GateError: an answer differs.
+        GateError: the answers here are not the stored ones; or, if strict, too few images to say.
     """
     artifact = open_artifact(target)
     folder = artifact.root / "golden" if photos is None else photos
-    paths = _images_of(folder)
-    reference = _stored_reference(artifact)
-    flips, worst, count = [], 0.0, 0
-    with open_local_runner(artifact) as runner:
-        for path in paths:
-            data = path.read_bytes()
-            expected = reference.get(sha256_of_bytes(data))
-            if expected is None:
-                continue
-            logits = runner.infer(preprocess(data, artifact.preprocess)[None])[0]
-            count += 1
-            worst = max(worst, float(np.abs(logits - expected).max()))
-            if int(logits.argmax()) != int(expected.argmax()):
-                before, after = (artifact.labels[int(x.argmax())] for x in (expected, logits))
-                flips.append(f"{path.name} {before!r} -> {after!r}")
-        backend = runner.backend
-    if not count:
+    stored = _stored_reference(artifact)
+    probes = read_probes(
+        folder, artifact.preprocess, artifact.labels, among=stored, limit=len(stored)
+    )
+    if not probes.photos:
         raise UsageError(
             f"No image in {folder} has a reference answer in {artifact.root}.",
-            "Give the folder of photographs that the run was made of.",
+            "Give the folder of photographs that the artifact was judged on.",
         )
-    line = (
-        f"{count - len(flips)} of {count} answers on {backend} are the stored ones, largest "
-        f"logit difference {worst:.1e} (allowed {artifact.golden_atol:.1e})"
+    with open_local_runner(artifact) as runner:
+        candidate = mixed_batch_logits(runner, probes.pixels)
+        invariance = batch_invariance(runner, probes.pixels, candidate)
+        here = runner.describe()
+    said = _said_at_export(artifact)
+    limits = _limits(artifact, said, str(here.get("provider")))
+    verdict = judge(
+        _answers(artifact, probes, stored),
+        candidate,
+        limits,
+        min_images=int(said.get("min_images", ParityLimits.min_images)),
+        invariance=invariance,
     )
-    if flips or not worst <= artifact.golden_atol:
-        detail = f" Flips: {'; '.join(flips[:3])}." if flips else ""
-        raise GateError(f"PARITY FAIL {line}.{detail}", "Export the artifact on this machine.")
-    sys.stdout.write(f"parity passed: {line}\n")
-
-
-def _images_of(photos: Path) -> list[Path]:
-    if photos.is_file():
-        return [photos.resolve().parent / row.path for row in read_rows(photos)]
-    if not photos.is_dir():
-        raise UsageError(f"No such folder: {photos}.", "Name a folder of images with --photos.")
-    return sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)
+    identity = _identity(artifact, said, here)
+    _say_identity(identity)
+    report_verdict(
+        verdict,
+        what=f"{artifact.precision} {artifact.name} on {here['backend']}",
+        facts={"artifact": artifact.digest, **identity},
+        out=out,
+        strict=strict,
+        probes=probes,
+        next_step="Do not serve it here: try another STILLROOM_BACKEND, or export the artifact on "
+        "this machine.",
+    )
 
 
 def _stored_reference(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
@@ -79,3 +91,46 @@ def _stored_reference(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
         reader = csv.reader(file)
         next(reader)
         return {row[0]: np.array(row[1:], dtype=np.float32) for row in reader}
+
+
+def _answers(artifact: Artifact, probes: Probes, stored: dict[str, NDArray[np.float32]]) -> Answers:
+    logits = np.stack([stored[sha256] for sha256 in probes.sha256])
+    return Answers(probes.names, probes.sha256, artifact.labels, logits, probes.targets)
+
+
+def _said_at_export(artifact: Artifact) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads((artifact.root / PARITY).read_bytes())
+    return said
+
+
+def _limits(artifact: Artifact, said: dict[str, Any], provider: str) -> Limits:
+    """Those that the artifact was published with, where its parity.json has them.
+
+    CUDA multiplies fp32 matrices as TF32, whose mantissa is that of fp16.
+    """
+    if provider == "CUDAExecutionProvider" and artifact.precision == "fp32":
+        return LIMITS["fp16"]
+    stored = said.get("limits", {})
+    if stored.keys() == {field.name for field in fields(Limits)}:
+        return Limits(**stored)
+    return LIMITS[cast("Precision", artifact.precision)]
+
+
+def _identity(artifact: Artifact, said: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """Parity stage P5: what computes here, and what is another thing than at export."""
+    machine = machine_identity()
+    then = {**said.get("runner", {}), "pillow": artifact.manifest.get("pillow")}
+    now = {**here, "pillow": PIL.__version__}
+    judged = {"provider", "library", "optimisation", "pillow"} & {k for k, v in then.items() if v}
+    changed = differences({name: then[name] for name in judged}, now)
+    return {"runner": here, "machine": machine, "changed_since_export": changed}
+
+
+def _say_identity(identity: dict[str, Any]) -> None:
+    here, machine = identity["runner"], identity["machine"]
+    processor = " ".join([machine.get("cpu", machine["machine"]), *machine["cpu_flags"]])
+    sys.stdout.write(
+        f"{here.get('provider')} of {here.get('library')}, Pillow {PIL.__version__}, {processor}\n"
+    )
+    for change in identity["changed_since_export"]:
+        sys.stdout.write(f"note: not as at export: {change}\n")

@@ -12,11 +12,16 @@ __all__ = ["open_local_runner"]
 
 
 def open_local_runner(artifact: Artifact) -> Runner:
-    """Open an artifact's model as STILLROOM_BACKEND and STILLROOM_THREADS say.
+    """Open an artifact's model as STILLROOM_BACKEND, _THREADS and _MAX_BATCH say.
 
     Raises:
         UsageError: a STILLROOM_* variable is wrong, or the backend does not work here.
         ArtifactError: the model does not fit the artifact.
     """
     settings = settings_from_env({**os.environ, "STILLROOM_ARTIFACT": str(artifact.root)})
-    return open_runner(artifact, backend=settings.backend, threads=settings.threads)
+    return open_runner(
+        artifact,
+        backend=settings.backend,
+        threads=settings.threads,
+        max_batch_size=settings.max_batch,
+    )

