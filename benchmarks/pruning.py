@@ -34,8 +34,8 @@ from torch.nn import functional as F
 
 from compress.distil import Distillation
 from compress.teachers import Teacher, open_teachers
-from export.latency import measure_elsewhere
 from export.graph import write_graph
+from export.latency import measure_elsewhere
 from export.options import ExportOptions
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.ablation.paired import paired_difference

@@ -4,8 +4,8 @@
         logits = runner.infer(pixels)
         print(runner.backend, "because", runner.reason)
 
-Which file runs where: `session_runner.py` is ONNX Runtime, on a CPU or through CUDA. A TensorRT
-runner joins here once it exists; `engine_key.py` already names its cache files.
+Which file runs where: `session_runner.py` is ONNX Runtime, on a CPU or through CUDA;
+`tensorrt_runner.py` is TensorRT, with the plans that `engine_cache.py` keeps.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.artifact import Artifact
-from serve.contract.errors import UsageError
+from serve.contract.digest import sha256_of_bytes
+from serve.contract.errors import ArtifactError, EngineError, UsageError
 
-__all__ = ["BACKENDS", "Runner", "check_images", "open_runner"]
+__all__ = ["BACKENDS", "Runner", "check_images", "model_bytes", "open_runner"]
 
-BACKENDS = ("tensorrt-fp16", "onnxruntime-cuda", "onnxruntime-cpu")
+# Fastest first. TensorRT's networks are strongly typed, so the artifact's precision says which of
+# the three it runs as.
+TENSORRT = ("tensorrt-fp16", "tensorrt-int8", "tensorrt-fp32")
+BACKENDS = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-cpu")
 
 
 class Runner(Protocol):
@@ -87,17 +91,40 @@ def open_runner(
         raise UsageError(
             f"threads = {threads}, max_batch_size = {max_batch_size}: both must be at least 1."
         )
-    if backend == "tensorrt-fp16":
-        raise UsageError(
-            "backend = 'tensorrt-fp16': this version of stillroom has no TensorRT runner.",
-            "Use onnxruntime-cuda, onnxruntime-cpu or auto.",
-        )
-    # ONNX Runtime comes with an extra, so that importing this module never needs it.
+    # TensorRT and ONNX Runtime come with extras, so that importing this module needs neither.
+    why_not = ""
+    if backend == "auto" or backend in TENSORRT:
+        from serve.tensorrt_runner import open_tensorrt_runner
+
+        try:
+            return open_tensorrt_runner(artifact, backend=backend, max_batch_size=max_batch_size)
+        except EngineError as error:
+            if backend != "auto":
+                raise
+            why_not = f"no TensorRT ({error.message.rstrip('.')})"
     from serve.session_runner import open_session_runner
 
     return open_session_runner(
-        artifact, backend=backend, threads=threads, max_batch_size=max_batch_size
+        artifact,
+        backend=backend,
+        threads=threads,
+        max_batch_size=max_batch_size,
+        why_not=why_not,
     )
+
+
+def model_bytes(artifact: Artifact) -> bytes:
+    """The ONNX file, hashed once more: what is loaded is what was verified.
+
+    Raises:
+        ArtifactError: the file changed after `open_artifact`.
+    """
+    data = artifact.model_path.read_bytes()
+    if sha256_of_bytes(data) != artifact.manifest["files"].get(artifact.model_path.name):
+        raise ArtifactError(
+            f"{artifact.model_path} changed after it was verified.", "Copy the artifact again."
+        )
+    return data
 
 
 def check_images(images: NDArray[np.uint8], size_px: int, max_batch_size: int) -> None:

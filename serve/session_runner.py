@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.artifact import Artifact
-from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ArtifactError, UsageError
-from serve.runner import check_images
+from serve.runner import check_images, model_bytes
 
 __all__ = ["SessionRunner", "installed_onnxruntime", "open_session_runner", "session_options"]
 
@@ -51,7 +50,7 @@ class SessionRunner:
         self._threads = threads
         self._size_px = artifact.preprocess.size_px
         self._version = installed_onnxruntime()
-        self._session = _open_session(_checked_bytes(artifact), PROVIDERS[backend], threads)
+        self._session = _open_session(model_bytes(artifact), PROVIDERS[backend], threads)
         _check_graph(self._session, artifact)
 
     def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -85,9 +84,16 @@ class SessionRunner:
 
 
 def open_session_runner(
-    artifact: Artifact, *, backend: str, threads: int, max_batch_size: int
+    artifact: Artifact, *, backend: str, threads: int, max_batch_size: int, why_not: str = ""
 ) -> SessionRunner:
     """Open the named backend, or for "auto" CUDA where it works and the CPU else.
+
+    Args:
+        artifact: see `SessionRunner`.
+        backend: "auto" or a key of PROVIDERS.
+        threads: see `SessionRunner`.
+        max_batch_size: see `SessionRunner`.
+        why_not: for "auto": why no faster backend was taken.
 
     Raises:
         UsageError: as `SessionRunner`; for "auto" only when not even the CPU works.
@@ -96,19 +102,23 @@ def open_session_runner(
     wanted = {"threads": threads, "max_batch_size": max_batch_size}
     if backend != "auto":
         return SessionRunner(artifact, backend=backend, reason="it was asked for", **wanted)
-    why_not = "no TensorRT runner in this version"
+    reasons = [why_not] if why_not else []
     if "CUDAExecutionProvider" not in _available_providers():
-        why_not += "; the installed ONNX Runtime has no CUDA provider"
+        reasons.append("the installed ONNX Runtime has no CUDA provider")
     else:
         try:
             return SessionRunner(
-                artifact, backend="onnxruntime-cuda", reason=f"auto: {why_not}", **wanted
+                artifact, backend="onnxruntime-cuda", reason=_auto(reasons), **wanted
             )
         except ArtifactError:
             raise
         except UsageError as error:
-            why_not += f"; {error.message.rstrip('.')}"
-    return SessionRunner(artifact, backend="onnxruntime-cpu", reason=f"auto: {why_not}", **wanted)
+            reasons.append(error.message.rstrip("."))
+    return SessionRunner(artifact, backend="onnxruntime-cpu", reason=_auto(reasons), **wanted)
+
+
+def _auto(reasons: list[str]) -> str:
+    return f"auto: {'; '.join(reasons) or 'the fastest that works here'}"
 
 
 def installed_onnxruntime() -> str:
@@ -163,17 +173,6 @@ def _available_providers() -> list[str]:
 
     names: list[str] = onnxruntime.get_available_providers()
     return names
-
-
-def _checked_bytes(artifact: Artifact) -> bytes:
-    data = artifact.model_path.read_bytes()
-    expected = artifact.manifest["files"].get(artifact.model_path.name)
-    # What is loaded is what was hashed: the file may have changed since `open_artifact`.
-    if sha256_of_bytes(data) != expected:
-        raise ArtifactError(
-            f"{artifact.model_path} changed after it was verified.", "Copy the artifact again."
-        )
-    return data
 
 
 def _open_session(model: bytes, provider: str, threads: int) -> Any:

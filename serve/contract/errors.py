@@ -7,6 +7,7 @@
     · RunError               a run folder
     · CheckpointError        weights or a checkpoint that does not fit
     · ArtifactError          an artifact that must not be served
+    · EngineError            TensorRT or its GPU cannot be used, or a plan of it
   - GateError                a gate said no: exit 1 (parity, verification, SLO)
   - MeasurementError         a measurement that means nothing: exit 3
   - Interrupted              stopped by a signal after saving: exit 75
@@ -30,6 +31,7 @@ __all__ = [
     "CheckpointError",
     "DatasetError",
     "EmptyImage",
+    "EngineError",
     "GateError",
     "ImageError",
     "Interrupted",
@@ -91,6 +93,10 @@ class CheckpointError(UsageError):
 
 class ArtifactError(UsageError):
     """An artifact is damaged, foreign or of an unknown version, and must not be served."""
+
+
+class EngineError(UsageError):
+    """TensorRT is missing or refuses a model, no GPU can be used, or a plan must not be loaded."""
 
 
 class GateError(StillroomError):

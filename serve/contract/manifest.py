@@ -31,13 +31,14 @@ MANIFEST = "manifest.json"
 RUNTIME = "runtime.json"
 SCHEMA_VERSION = "1.0"
 UNLISTED = (MANIFEST, RUNTIME, "timings.jsonl")
+CACHES = ("engines",)  # folders of what a machine made of the files for itself
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """List and hash every file below `folder`, add `fields`, and write manifest.json.
 
     Args:
-        folder: the finished stage folder; hidden files are not listed.
+        folder: the finished stage folder; hidden files and caches are not listed.
         fields: JSON values; `files`, `schema_version` and `digest` are added here.
 
     Returns:
@@ -49,7 +50,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
     files = {
         path.relative_to(folder).as_posix(): sha256_of_file(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in UNLISTED and not _is_hidden(path, folder)
+        if path.is_file() and path.name not in UNLISTED and not _is_private(path, folder)
     }
     body = {**fields, "schema_version": SCHEMA_VERSION, "files": files}
     manifest = {**body, "digest": digest_of_json(body)}
@@ -124,8 +125,9 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _is_private(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return parts[0] in CACHES or any(part.startswith(".") for part in parts)
 
 
 def _damaged(path: Path, why: str) -> StillroomError:

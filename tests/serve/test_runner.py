@@ -12,21 +12,38 @@ import pytest
 
 from serve import session_runner
 from serve.contract.artifact import Artifact, load_golden, open_artifact
-from serve.contract.errors import ArtifactError, UsageError
+from serve.contract.errors import ArtifactError, EngineError, UsageError
 from serve.contract.preprocess import preprocess
+from serve.cuda_memory import find_gpu
+from serve.engine_library import find_engine_library
 from serve.runner import BACKENDS, Runner, open_runner
 
 RUNNERS = [
     "onnxruntime-cpu",
+    "fake tensorrt-fp32",  # our half of the runner; says nothing about TensorRT
     pytest.param("onnxruntime-cuda", marks=pytest.mark.gpu),
+    pytest.param("tensorrt-fp32", marks=[pytest.mark.tensorrt, pytest.mark.gpu]),
 ]
 SIDE = 32
 
 
 @pytest.fixture(params=RUNNERS)
-def runner(request, tiny_artifact: Path) -> Iterator[Runner]:
-    with open_runner(open_artifact(tiny_artifact), backend=request.param) as opened:
+def runner(request, artifact_copy: Path) -> Iterator[Runner]:
+    if request.param.startswith("fake"):
+        request.getfixturevalue("fake_machine")
+    elif request.param.startswith("tensorrt"):
+        skip_without_tensorrt()
+    backend = request.param.removeprefix("fake ")
+    with open_runner(open_artifact(artifact_copy), backend=backend) as opened:
         yield opened
+
+
+def skip_without_tensorrt() -> None:
+    try:
+        find_engine_library()
+        find_gpu()
+    except EngineError as error:
+        pytest.skip(str(error))
 
 
 def batch(count: int, side: int = SIDE) -> np.ndarray:
@@ -74,10 +91,18 @@ def test_the_runner_says_what_it_is(runner: Runner) -> None:
     facts = runner.describe()
     assert runner.backend in BACKENDS
     assert facts["backend"] == runner.backend
-    assert facts["provider"].endswith("ExecutionProvider")
     assert facts["threads"] == 1
-    assert facts["library"].startswith("onnxruntime")
     assert facts["reason"] == runner.reason
+    assert facts["max_batch_size"] == runner.max_batch_size == 8
+    name, version = facts["library"].split()
+    assert version[0].isdigit()
+    if runner.backend.startswith("onnxruntime"):
+        assert facts["provider"].endswith("ExecutionProvider")
+        assert name.startswith("onnxruntime")
+    else:
+        assert name.endswith(("tensorrt", "tensorrt_rtx"))
+        assert facts["profile"] == [1, 8, 8]
+        assert len(facts["plan_sha256"]) == 64
 
 
 @pytest.fixture
@@ -122,7 +147,6 @@ def test_a_silent_fallback_is_noticed(artifact: Artifact, monkeypatch) -> None:
     ("options", "message"),
     [
         ({"backend": "cuda"}, "backend = 'cuda': expected auto or one of tensorrt-fp16"),
-        ({"backend": "tensorrt-fp16"}, "has no TensorRT runner"),
         ({"threads": 0}, "threads = 0"),
         ({"max_batch_size": 0}, "max_batch_size = 0"),
     ],
