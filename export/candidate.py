@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.answers import batch_invariance, mixed_batch_logits
+from export.diagnose import diagnose, explain
+from export.judge import Answers, judge
 from export.options import ExportOptions
-from export.parity import Verdict, judge
+from export.parity import answers_of
+from export.suspects import Suspects
+from export.verdict import Verdict
 from serve.contract.artifact import MODEL, Artifact
 from serve.contract.digest import sha256_of_file
 from serve.runner import Runner, open_runner
@@ -25,7 +30,9 @@ from train.evaluate import Predictions, predict_logits
 from train.models import PhotoClassifier
 from train.photos import Photo
 
-__all__ = ["Asked", "Judged", "Subject", "judge_file", "open_candidate"]
+__all__ = ["Asked", "Judged", "Subject", "Suspicion", "judge_file", "open_candidate"]
+
+Suspicion = Callable[[Suspects], Suspects]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,12 @@ class Subject:
         target = f" for {self.target}" if self.target else ""
         return f"{self.precision}{target} {self.card.arch}"
 
+    def logits_of(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, K) of the reference."""
+        if not len(pixels):
+            return np.zeros((0, len(self.card.labels)), np.float32)
+        return predict_logits(self.model, pixels)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -59,23 +72,27 @@ class Asked:
 
     Args:
         root: the folder that the photographs' paths are relative to.
+        photos: N photographs.
         pixels: (N, size_px, size_px, 3) uint8, through the serving preprocess.
-        reference: its answers on the N photographs.
+        reference: its answers on them; without targets where the truth is not known.
     """
 
     root: Path
+    photos: tuple[Photo, ...]
     pixels: NDArray[np.uint8]
-    reference: Predictions
+    reference: Answers
 
     @classmethod
     def of(cls, dataset: Dataset, photos: list[Photo], subject: Subject) -> Asked:
         """Photographs of a dataset."""
         pixels = pixels_of(dataset.root, photos, subject.card.preprocess)
-        labels = subject.card.labels
-        logits = np.zeros((0, len(labels)), np.float32)
-        if photos:
-            logits = predict_logits(subject.model, pixels)
-        return cls(dataset.root, pixels, Predictions(photos, labels, logits))
+        answered = Predictions(photos, subject.card.labels, subject.logits_of(pixels))
+        return cls(dataset.root, tuple(photos), pixels, answers_of(answered))
+
+    @property
+    def predictions(self) -> Predictions:
+        """The reference's answers, with the photographs."""
+        return Predictions(list(self.photos), self.reference.labels, self.reference.logits)
 
 
 @dataclass(frozen=True)
@@ -87,16 +104,23 @@ class Judged:
         logits: (N, K) float32, its answers on them.
         test: verdict on the test split, which decides nothing; None where there is none.
         runner: JSON facts of the runner.
+        causes: of a failure, in sentences.
     """
 
     verdict: Verdict
     logits: NDArray[np.float32]
     test: Verdict | None
     runner: dict[str, Any]
+    causes: list[str]
 
 
 def judge_file(
-    subject: Subject, path: Path, gate: Asked, test: Asked | None, options: ExportOptions
+    subject: Subject,
+    path: Path,
+    gate: Asked,
+    test: Asked | None,
+    options: ExportOptions,
+    suspects: Suspicion | None = None,
 ) -> Judged:
     """Ask a graph in batches of mixed sizes, alone, and about blank images; compare.
 
@@ -106,6 +130,8 @@ def judge_file(
         gate: photographs that decide.
         test: photographs that are only reported.
         options: limits, and the largest batch.
+        suspects: adds what the caller knows to what a failure is diagnosed from; None: a failure
+            is not diagnosed.
 
     Raises:
         ArtifactError: the graph does not fit the labels or the preprocess spec.
@@ -113,21 +139,37 @@ def judge_file(
     """
     limits, min_images = options.parity.of(subject.precision), options.parity.min_images
     with open_candidate(subject, path, options.max_batch_size) as runner:
-        logits = mixed_batch_logits(runner, gate.pixels)
-        blank = _blank_images(subject.card)
+        infer = partial(mixed_batch_logits, runner)
+        logits, blank = infer(gate.pixels), _blank_images(subject.card)
         verdict = judge(
             gate.reference,
             logits,
             limits,
             min_images=min_images,
             invariance=batch_invariance(runner, gate.pixels, logits),
-            blank=(predict_logits(subject.model, blank), runner.infer(blank)),
+            blank=(subject.logits_of(blank), infer(blank)),
         )
+        causes: list[str] = []
+        if verdict.status == "failed" and suspects:
+            causes = explain(
+                diagnose(
+                    suspects(
+                        Suspects(
+                            gate.reference,
+                            logits,
+                            gate.pixels,
+                            infer,
+                            limits,
+                            model=path,
+                            normalisation=(subject.card.mean, subject.card.std),
+                        )
+                    )
+                )
+            )
         report = None
-        if test and test.reference.photos:
-            tested = mixed_batch_logits(runner, test.pixels)
-            report = judge(test.reference, tested, limits, min_images=min_images)
-        return Judged(verdict, logits, report, runner.describe())
+        if test and test.photos:
+            report = judge(test.reference, infer(test.pixels), limits, min_images=min_images)
+        return Judged(verdict, logits, report, runner.describe(), causes)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def write_golden(
         raise GateError(
             f"No image is answered with a lead of {min_margin:.2g} logits: the model has "
             "learnt nothing that a server could be checked by.",
-            "Train longer, or look at the report of the audit.",
+            "Train longer, or give photographs of the model's own classes.",
         )
     folder.mkdir()
     entries = []

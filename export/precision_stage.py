@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def export_precision(
     if precision == "fp16":
         write_fp16(fp32, path)
     else:
-        photos = calibration_photos(dataset, options.calibration_images, gate.reference.photos)
+        photos = calibration_photos(dataset, options.calibration_images, list(gate.photos))
         pixels = pixels_of(dataset.root, photos, card.preprocess)
         judged = partial(_judged, subject, gate, options)
         search = search_int8(
@@ -88,7 +89,9 @@ def export_precision(
         made = {"kept_float": kept, "calibration_images": len(photos)}
     check_structure(path, card, opset=options.opset)
     test = Asked.of(dataset, dataset.of_split("test"), subject)
-    metrics, fields = publish(subject, gate, test, options, out=out, extra=made)
+    metrics, fields = publish(
+        subject, gate, test, options, out=out, suspects=partial(replace, fp32=fp32), extra=made
+    )
     benefit = None if target else measure_benefit(fp32, [path])[0]
     facts = {"benefit": benefit.to_dict() if benefit else None, "tried": tried}
     (out / BENEFIT).write_bytes(canonical_json(facts))

@@ -10,11 +10,12 @@ from typing import Any
 import onnx
 import PIL
 
-from export.candidate import Asked, Judged, Subject, judge_file
+from export.candidate import Asked, Judged, Subject, Suspicion, judge_file
 from export.golden import write_golden, write_reference
 from export.graph import INPUT, OUTPUT
+from export.identity import machine_identity
 from export.options import ExportOptions
-from export.parity import Verdict, require_pass, write_flips
+from export.verdict import Verdict, require_pass, write_flips
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json, sha256_of_file
 from serve.contract.errors import GateError
@@ -32,6 +33,8 @@ def publish(
     options: ExportOptions,
     *,
     out: Path,
+    suspects: Suspicion = lambda known: known,
+    advice: str = "Give more photographs of each class.",
     extra: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Judge `out`/model.onnx and write the other files of its artifact, if its answers hold.
@@ -42,6 +45,8 @@ def publish(
         test: photographs whose verdict is reported and decides nothing.
         options: limits, and how strict they are.
         out: holds model.onnx, whose structure was checked.
+        suspects: adds what the caller knows to what a failure is diagnosed from.
+        advice: what to do where the images are too few.
         extra: further fields of the manifest.
 
     Returns:
@@ -51,26 +56,29 @@ def publish(
         GateError: the graph answers differently, or too few images say that it does not;
             flips.csv and parity.json say how, and nothing may be published.
     """
-    judged = judge_file(subject, out / MODEL, gate, test, options)
+    judged = judge_file(subject, out / MODEL, gate, test, options, suspects)
     verdict = judged.verdict
     parity: dict[str, Any] = {
         "precision": subject.precision,
         "runner": judged.runner,
         "images_of": _counts(gate),
         "limits": asdict(options.parity.of(subject.precision)),
+        "min_images": options.parity.min_images,
+        "machine": machine_identity(),
         **verdict.to_dict(),
         "test": judged.test.to_dict() if judged.test else None,
     }
     write_flips(out / "flips.csv", verdict, judged.test)
     (out / "parity.json").write_bytes(canonical_json(parity))
-    require_pass(verdict, what=subject.title)  # after the evidence is written
-    _refuse_inconclusive(subject, verdict, options)
+    require_pass(verdict, what=subject.title, causes=judged.causes)  # after the evidence is written
+    if verdict.status == "inconclusive":
+        _refuse_inconclusive(subject, verdict, options, advice)
     say(f"  {describe(verdict)}")
     atol = _golden_atol(subject, verdict)
-    asked = [gate.reference, *([test.reference] if test else [])]
-    write_reference(out / "reference.csv", *asked)
+    asked = [gate, *([test] if test else [])]
+    write_reference(out / "reference.csv", *(one.predictions for one in asked))
     # A reduced file repeats its own answers, which are not quite those of the reference.
-    repeated = gate.reference
+    repeated = gate.predictions
     if subject.precision != "fp32":
         repeated = replace(repeated, logits=judged.logits)
     write_golden(
@@ -94,8 +102,12 @@ def describe(verdict: Verdict) -> str:
     )
 
 
-def _refuse_inconclusive(subject: Subject, verdict: Verdict, options: ExportOptions) -> None:
-    if verdict.status != "inconclusive" or not (options.strict or subject.precision != "fp32"):
+def _refuse_inconclusive(
+    subject: Subject, verdict: Verdict, options: ExportOptions, advice: str
+) -> None:
+    """Few images prove little: enough for fp32 unless a verdict is asked for, for no other."""
+    if subject.precision == "fp32" and not options.strict:
+        say(f"  {'; '.join(verdict.reasons)}. {advice}")
         return
     why = "a verdict was asked for (strict)"
     if subject.precision != "fp32":
@@ -104,7 +116,7 @@ def _refuse_inconclusive(subject: Subject, verdict: Verdict, options: ExportOpti
         f"PARITY INCONCLUSIVE {subject.title}: {'; '.join(verdict.reasons)}, and {why}. "
         f"{len(verdict.flips)} of {verdict.images} answers flipped; of all there are, "
         f"{1 - verdict.agreement_low:.1%} could.",
-        "Nothing was published. Give more photographs of each class.",
+        f"Nothing was published. {advice}",
     )
 
 
@@ -119,7 +131,7 @@ def _golden_atol(subject: Subject, verdict: Verdict) -> float:
 
 
 def _counts(gate: Asked) -> dict[str, int]:
-    splits = [photo.split for photo in gate.reference.photos]
+    splits = [photo.split or "given" for photo in gate.photos]
     return {split: splits.count(split) for split in sorted(set(splits))}
 
 

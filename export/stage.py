@@ -44,7 +44,7 @@ def export_artifact(
     check_structure(path, card, opset=options.opset)
     subject = Subject(model, card, name)
     test = Asked.of(dataset, dataset.of_split("test"), subject)
-    _check_training_answers(test.reference, source, options.parity)
+    _check_training_answers(test.predictions, source, options.parity)
     return publish(subject, gate_of(dataset, subject, options), test, options, out=out)
 
 

@@ -16,11 +16,11 @@ import typer
 from serve.contract.errors import Interrupted, StillroomError, UsageError
 from stillroom.ablate_cli import ablate
 from stillroom.evaluate_cli import evaluate
+from stillroom.export_cli import export, parity
 from stillroom.sweep_cli import sweep_app
 from train.place import place_from_env
 
 if TYPE_CHECKING:
-    from export.preprocess_choice import PreprocessChoice
     from stillroom.run_folder import RunFolder
 
 __all__ = ["app", "main"]
@@ -44,6 +44,8 @@ app = typer.Typer(
 
 app.command()(ablate)
 app.command()(evaluate)
+app.command()(export)
+app.command()(parity)
 app.add_typer(sweep_app, name="sweep")
 
 Photos = Annotated[
@@ -63,19 +65,6 @@ RecipeOption = Annotated[
 UntilOption = Annotated[str, typer.Option(help="Last stage to build.")]
 FromOption = Annotated[
     str | None, typer.Option("--from", help="Build this stage and all after it again.")
-]
-LabelsOption = Annotated[
-    Path | None, typer.Option(help="File of class names, one a line, in the order of the outputs.")
-]
-MeanOption = Annotated[str | None, typer.Option(help="Of RGB in [0, 1]: 0.5,0.5,0.5")]
-StdOption = Annotated[str | None, typer.Option(help="Of RGB in [0, 1]: 0.5,0.5,0.5")]
-SizeOption = Annotated[int | None, typer.Option(help="Side of what the model sees, px.")]
-CropOption = Annotated[
-    float | None, typer.Option(help="Share of the shorter side that is seen, 0 to 1.")
-]
-FilterOption = Annotated[str | None, typer.Option(help="bilinear, bicubic or lanczos.")]
-StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Fail where too few images were given to say.")
 ]
 
 
@@ -259,60 +248,6 @@ def compress(
 
 
 @app.command()
-def export(  # noqa: PLR0913  # typer reads options from parameters
-    run: Annotated[Path | None, typer.Argument(help="Run folder.")] = None,
-    overrides: Overrides = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="In the place of a run: a timm checkpoint, .safetensors, .pth or .pt."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="timm name of the checkpoint's model.")] = None,
-    labels: LabelsOption = None,
-    photos: Annotated[
-        Path | None, typer.Option(help="Images such as it was trained for; no labels needed.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Artifact folder [artifacts/<model>].")] = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    size: SizeOption = None,
-    crop_pct: CropOption = None,
-    interpolation: FilterOption = None,
-    strict: StrictOption = False,
-) -> None:
-    """Export to ONNX behind the parity gate: a run, or a timm checkpoint trained elsewhere.
-
-    The artifact appears only if its answers are those of the checkpoint. Of a checkpoint, mean,
-    std, size, crop and filter are those of timm's data config unless they are given.
-
-    Example: stillroom export runs/mine
-
-    Example: stillroom export --checkpoint w.safetensors --model resnet18 --labels labels.txt
-    """
-    from stillroom.import_options import refuse_mixed_export
-
-    imported = {
-        "--model": model,
-        "--labels": labels,
-        "--photos": photos,
-        "--out": out,
-        "--mean": mean,
-        "--std": std,
-        "--size": size,
-        "--crop-pct": crop_pct,
-        "--interpolation": interpolation,
-        "--strict": strict or None,
-    }
-    refuse_mixed_export(run, checkpoint, imported)
-    if run is not None:
-        _run(None, run, None, overrides, "export", None)
-    elif checkpoint is not None and model is not None and labels is not None:
-        from stillroom.import_command import ImportRequest, import_checkpoint
-
-        choice = _choice(size, crop_pct, interpolation, mean, std)
-        import_checkpoint(ImportRequest(checkpoint, model, labels, photos, out, choice, strict))
-
-
-@app.command()
 def report(run: Run, overrides: Overrides = None) -> None:
     """Build whatever the report needs, then the report.
 
@@ -360,64 +295,6 @@ def verify(target: Target) -> None:
     from stillroom.verify import verify_target
 
     verify_target(target)
-
-
-@app.command()
-def parity(  # noqa: PLR0913  # as export
-    target: Annotated[Path | None, typer.Argument(help="Run folder or artifact folder.")] = None,
-    photos: Annotated[
-        Path | None, typer.Option(help="Folder of images; labels are not needed.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="In the place of an artifact: the ONNX file that is right.")
-    ] = None,
-    candidate: Annotated[Path | None, typer.Option(help="The ONNX file that is judged.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the candidate: fp32, fp16 or int8 [fp32].")
-    ] = None,
-    labels: LabelsOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    size: SizeOption = None,
-    crop_pct: CropOption = None,
-    interpolation: FilterOption = None,
-    out: Annotated[Path | None, typer.Option(help="Gets parity.json and flips.csv.")] = None,
-    strict: StrictOption = False,
-) -> None:
-    """Compare answers on this machine with an artifact's stored ones; or two ONNX classifiers.
-
-    Too few images to say is a warning, with --strict a failure. Of two files, what neither says
-    (mean and std of a float input, size, crop) is asked for.
-
-    Example: stillroom parity runs/mine --photos photos/
-
-    Example: stillroom parity --reference a.onnx --candidate b.onnx --photos photos/ --crop-pct 1
-    """
-    from stillroom.import_options import refuse_mixed_parity
-
-    of_files = {
-        "--precision": precision,
-        "--labels": labels,
-        "--mean": mean,
-        "--std": std,
-        "--size": size,
-        "--crop-pct": crop_pct,
-        "--interpolation": interpolation,
-    }
-    refuse_mixed_parity(target, reference, candidate, photos, of_files)
-    if target is not None:
-        from stillroom.local_parity import check_local_parity
-
-        check_local_parity(target, photos, out=out, strict=strict)
-    elif reference is not None and candidate is not None and photos is not None:
-        from stillroom.parity_files import FilesRequest, compare_files
-
-        choice = _choice(size, crop_pct, interpolation, mean, std)
-        compare_files(
-            FilesRequest(
-                reference, candidate, photos, precision or "fp32", choice, labels, out, strict
-            )
-        )
 
 
 @app.command()
@@ -497,19 +374,6 @@ def main() -> None:
         )
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _choice(
-    size: int | None,
-    crop_pct: float | None,
-    interpolation: str | None,
-    mean: str | None,
-    std: str | None,
-) -> PreprocessChoice:
-    from export.preprocess_choice import PreprocessChoice, parse_triple
-
-    triples = parse_triple("--mean", mean), parse_triple("--std", std)
-    return PreprocessChoice(size, crop_pct, interpolation, *triples)
 
 
 def _run(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.imported import PACKAGE, load_imported
-from export.imported_stage import ImportOptions, export_imported, sample_photos
+from export.imported_stage import export_imported, sample_photos
 from export.label_file import read_labels
+from export.options import ExportOptions, deciding_export
 from export.preprocess_choice import PreprocessChoice
 from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import ArtifactError, GateError, UsageError
@@ -67,14 +68,14 @@ def import_checkpoint(request: ImportRequest) -> Path:
     )
     photos = request.photos or sample_photos()
     lineage = {"stage": STAGE, "digest": _digest(request)}
-    options = ImportOptions(strict=request.strict)
+    options = ExportOptions(strict=request.strict)
     recorded = {
         "checkpoint": lineage["digest"],
         "model": request.arch,
         "preprocess": spec.to_dict(),
         "mean": list(card.mean),
         "std": list(card.std),
-        **asdict(options),
+        **deciding_export(options),
     }
     key = digest_of_json({"stage": STAGE, "options": recorded, "labels": list(labels)})
     folder = RunFolder(out.parent)

@@ -3,7 +3,8 @@
 The file is canonical JSON. Its `digest` covers every other key, `files` covers every byte of every
 listed file, and a reader refuses a file that is not in canonical form: so no byte of a published
 folder can change unnoticed. What may differ between equal builds (wall time, peak memory) is in
-`runtime.json`, and for trainings in `timings.jsonl`, which no digest covers.
+`runtime.json`, for trainings in `timings.jsonl` and for files of reduced precision in `benefit.json`:
+no digest covers those.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 RUNTIME = "runtime.json"
 SCHEMA_VERSION = "1.0"
-UNLISTED = (MANIFEST, RUNTIME, "timings.jsonl")
+UNLISTED = (MANIFEST, RUNTIME, "timings.jsonl", "benefit.json")
 CACHES = ("engines",)  # folders of what a machine made of the files for itself
 
 
