@@ -246,8 +246,9 @@ def _cells(row: Row) -> list[str]:
 
 def _note(search: Search) -> str:
     if search.chosen is None:
-        reached = ", ".join(f"{a.figures['snr_db']:.1f} dB" for a in search.attempts)
-        return f"no file: {search.status} after {len(search.attempts)} attempts ({reached})"
+        tried = (f"{a.figures['snr_db']:.1f} dB at {a.speedup:.2f}x" for a in search.attempts)
+        why = "slower here and unfaithful" if search.status == "slower" else "unfaithful"
+        return f"no file, {why}: {', '.join(tried)}"
     left = len(search.chosen.keep_float)
     return f"{left} nodes in float after {len(search.attempts)} attempts" if left else ""
 
