@@ -10,7 +10,7 @@ import numpy as np
 
 from export.latency import times_elsewhere
 
-__all__ = ["WORTH_IT", "Benefit", "Timing", "measure_benefit"]
+__all__ = ["WORTH_IT", "Benefit", "Timing", "measure_benefit", "measure_speedup"]
 
 WORTH_IT = 1.05  # times as fast as fp32; less is within what a machine's moods do
 
@@ -84,6 +84,15 @@ def measure_benefit(
         Benefit(verdict_of(latency.speedup), latency, throughput, device)
         for latency, throughput in zip(single, many, strict=True)
     ]
+
+
+def measure_speedup(baseline: Path, candidate: Path, *, device: str = "cpu") -> float:
+    """Latency of one image with the fp32 file divided by that with the candidate.
+
+    Raises:
+        MeasurementError: the measuring process failed.
+    """
+    return _timings(times_elsewhere([baseline, candidate], device=device), 1)[0].speedup
 
 
 def verdict_of(speedup: float) -> Literal["worth it", "no faster", "slower here"]:

@@ -21,7 +21,7 @@ from export.graph_file import properties_of, read_fp32, runtime_tools, save_grap
 __all__ = ["Target", "write_int8"]
 
 Target = Literal["onnxruntime", "tensorrt"]
-BATCH = 8  # calibration images in memory with all their activations
+BATCH = 2  # calibration images in memory with all their activations
 PREPARED = "onnx.quant.pre_process"  # else the quantiser writes warnings to the root logger
 
 

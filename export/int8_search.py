@@ -16,6 +16,7 @@ from export.benefit import WORTH_IT
 from export.int8 import Target, write_int8
 from export.node_noise import NodeNoise, noise_of_nodes
 from export.sensitivity import sensitivity_of_nodes
+from serve.contract.artifact import MODEL
 
 __all__ = ["Attempt", "FileVerdict", "Search", "search_int8"]
 
@@ -95,7 +96,8 @@ def search_int8(
         source: fp32 ONNX file.
         path: of the chosen file; there is none where none is chosen.
         pixels: (N, H, W, 3) uint8 calibration images.
-        judge_file: the parity gate; never shown the calibration images.
+        judge_file: the parity gate, on other images than the calibration's. The file it gets is
+            called model.onnx, as a runner wants it.
         speedup_of: latency of fp32 divided by the file's, both here; None where it cannot be
             measured: then at most half of the nodes go back to float.
         target: of the file.
@@ -105,7 +107,7 @@ def search_int8(
         UsageError: the source is no fp32 ONNX file.
     """
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
-        made, ranges = Path(scratch) / "int8.onnx", Path(scratch) / "ranges.json"
+        made, ranges = Path(scratch) / MODEL, Path(scratch) / "ranges.json"
         attempts: list[Attempt] = []
 
         def attempt(keep_float: tuple[str, ...]) -> Attempt:

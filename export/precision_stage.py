@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export.benefit import Benefit, measure_benefit
+from export.benefit import Benefit, measure_benefit, measure_speedup
 from export.candidate import Asked, Subject, judge_file
 from export.fp16 import write_fp16
 from export.gate_photos import calibration_photos
@@ -80,7 +80,7 @@ def export_precision(
             path,
             pixels,
             judge_file=judged,
-            speedup_of=None if target else partial(_speedup, fp32),
+            speedup_of=None if target else partial(measure_speedup, fp32),
             target=TARGETS[precision],
         )
         _require_file(search, subject)
@@ -122,10 +122,6 @@ def _judged(subject: Subject, gate: Asked, options: ExportOptions, path: Path) -
         "flip_margin": verdict.flip_margin,
     }
     return FileVerdict(verdict.status == "passed", figures)
-
-
-def _speedup(fp32: Path, path: Path) -> float:
-    return measure_benefit(fp32, [path])[0].latency.speedup
 
 
 def _require_file(search: Search, subject: Subject) -> None:

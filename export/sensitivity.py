@@ -1,9 +1,13 @@
 """Which nodes an int8 file should leave in float: those that alone do the logits most harm.
 
 The noise of a node's own output does not tell. Noise of the last maps is averaged away by pooling,
-while that of the first layers goes through everything. Leaving the 16 worst nodes of a vision
-transformer in float raised its logits from 9.6 dB to 10.7 dB by the SNR of their outputs, and to
-25.1 dB by that of the logits (test_vit with random weights, 60 photographs).
+while that of the first layers goes through everything. SNR of the logits in dB, before and with 16
+nodes in float:
+
+| | none | worst 16 by their outputs | worst 16 by the logits |
+|---|---|---|---|
+| tf_efficientnet_lite0 at 80 px, flowers, 100 test photographs | 24.0 | 23.5 | 29.1 |
+| test_vit with random weights, 60 photographs | 9.6 | 10.6 | 25.1 |
 """
 
 from __future__ import annotations

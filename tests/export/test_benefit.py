@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import export.benefit
-from export.benefit import measure_benefit, verdict_of
+from export.benefit import measure_benefit, measure_speedup, verdict_of
 from export.fp16 import write_fp16
 from serve.contract.errors import MeasurementError
 from tests.export.toy_graph import write_toy_graph
@@ -66,3 +66,8 @@ def test_a_file_that_cannot_be_timed_is_no_benefit(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(MeasurementError, match="ended with code 1"):
         measure_benefit(source, [tmp_path / "broken.onnx"])
+
+
+def test_one_speedup_alone(tmp_path: Path) -> None:
+    source = write_toy_graph(tmp_path / "model.onnx")
+    assert 0.2 < measure_speedup(source, source) < 5

@@ -135,7 +135,7 @@ def test_a_layer_and_its_clip_stay_together(source: Path, tmp_path: Path, name: 
 
 
 def test_the_runtime_does_not_quantise_what_is_kept(source: Path, tmp_path: Path) -> None:
-    """ONNX Runtime would, with one scale for 8 filters, one of them 30 times another."""
+    """ONNX Runtime would, with one scale for 8 filters that differ 30-fold."""
     path, pixels = tmp_path / "int8.onnx", images(64, seed=3)
     write_int8(source, path, images(32), keep_float=[DEPTHWISE])
     reference = logits_of(source, pixels)
