@@ -88,33 +88,42 @@ def with_float_weights(path: Path, fp32: Path) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def with_float_activations(path: Path) -> bytes:
-    """A copy whose activations are float; weights stay in 8 bits."""
-    return bytes(_float_activations(path)[0].SerializeToString())
+def with_float_activations(path: Path, fp32: Path) -> bytes:
+    """A copy of the fp32 file with the 8-bit weights of the other; activations stay in float.
+
+    Not the int8 file without its activations' nodes: their ranges also do the work of the ReLU and
+    Clip nodes that quantisation takes out.
+    """
+    model, quantised = onnx.load(fp32), onnx.load(path).graph
+    constants = {item.name: item for item in quantised.initializer}
+    rounded = {
+        node.input[0].removesuffix("_quantized"): _dequantised(node, constants)
+        for node in _weight_nodes(quantised)
+    }
+    for item in model.graph.initializer:
+        if item.name in rounded:
+            item.CopyFrom(numpy_helper.from_array(rounded[item.name], item.name))
+    return bytes(model.SerializeToString())
 
 
-def activation_ranges(path: Path, pixels: NDArray[np.uint8]) -> list[Range]:
-    """Ranges of the 8-bit activations against what photographs reach, the worst first.
+def activation_ranges(path: Path, fp32: Path, pixels: NDArray[np.uint8]) -> list[Range]:
+    """Ranges of the 8-bit activations against what photographs reach in float, the worst first.
 
     Args:
         path: of the int8 file.
+        fp32: of the file that it was made from.
         pixels: (N, H, W, 3) uint8.
     """
-    model, quantised = _float_activations(path)
+    model = onnx.load(fp32)
     graph = model.graph
-    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    held = {}
-    for node in quantised:
-        if len(node.input) == 3 and all(name in constants for name in node.input[1:]):
-            scale, zero = (constants[name] for name in node.input[1:])
-            low, high = EIGHT_BITS[helper.np_dtype_to_tensor_dtype(zero.dtype)]
-            bounds = ((limit - int(zero.item())) * float(scale.item()) for limit in (low, high))
-            held[node.input[0]] = tuple(bounds)
+    known = {name for node in graph.node for name in node.output}
+    held = {name: bounds for name, bounds in _held_ranges(path).items() if name in known}
     del graph.output[:]
     for i, name in enumerate(held):
         for kind in ("ReduceMin", "ReduceMax"):
             output = f"stillroom_{kind}_{i}"
-            graph.node.append(helper.make_node(kind, [name], [output], keepdims=0))
+            clipped = _after_clipping(graph, name)
+            graph.node.append(helper.make_node(kind, [clipped], [output], keepdims=0))
             graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
     batches = [pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH)]
     seen = np.array(run(model.SerializeToString(), batches)).reshape(len(batches), -1, 2)
@@ -126,27 +135,49 @@ def activation_ranges(path: Path, pixels: NDArray[np.uint8]) -> list[Range]:
     return sorted(ranges, key=lambda found: -found.factor)
 
 
+def _held_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of each 8-bit activation, by the name of the float tensor."""
+    graph = onnx.load(path).graph
+    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    held = {}
+    for node in graph.node:
+        if node.op_type != "QuantizeLinear" or len(node.input) < 3:
+            continue
+        scale, zero = (constants.get(name) for name in node.input[1:])
+        if scale is None or zero is None or scale.size != 1:
+            continue
+        kind = helper.np_dtype_to_tensor_dtype(zero.dtype)
+        if kind in EIGHT_BITS:
+            low, high = (
+                (limit - int(zero.item())) * float(scale.item()) for limit in EIGHT_BITS[kind]
+            )
+            held[node.input[0]] = (low, high)
+    return held
+
+
+def _after_clipping(graph: onnx.GraphProto, name: str) -> str:
+    """The tensor after a ReLU or Clip: quantisation takes such a node out, and keeps its range."""
+    readers = [node for node in graph.node if name in node.input]
+    if len(readers) == 1 and readers[0].op_type in ("Clip", "Relu"):
+        return str(readers[0].output[0])
+    return name
+
+
+def _dequantised(
+    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+) -> NDArray[np.float32]:
+    values, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
+    axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+    if scale.size > 1:
+        shape = [-1 if i == axis % values.ndim else 1 for i in range(values.ndim)]
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    result: NDArray[np.float32] = (values.astype(np.float32) - zero) * scale
+    return result.astype(np.float32)
+
+
 def _weight_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """DequantizeLinear of 8-bit constants; biases have 32 bits."""
     small = {item.name for item in graph.initializer if item.data_type in EIGHT_BITS}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in small:
             yield node
-
-
-def _float_activations(path: Path) -> tuple[onnx.ModelProto, list[onnx.NodeProto]]:
-    """The changed model, and the QuantizeLinear nodes that are gone from it."""
-    model = onnx.load(path)
-    graph = model.graph
-    quantised = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in quantised:
-            source = quantised[node.input[0]].input[0]
-            nodes.append(helper.make_node("Identity", [source], [node.output[0]]))
-        elif node.op_type != "QuantizeLinear":
-            nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
-    gone = [onnx.NodeProto.FromString(node.SerializeToString()) for node in quantised.values()]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return model, gone

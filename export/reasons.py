@@ -60,6 +60,8 @@ def _numeric_reasons(verdict: Verdict, limits: Limits, worst: str) -> list[str]:
             f"({limits.max_diff_sd:g} sd) at {worst}"
         )
     batch, allowed = verdict.batch_max_diff, limits.max_batch_diff_sd * sd
+    if batch is not None and batch < 0 <= verdict.max_abs_diff:
+        reasons.append("an image's logits are not finite where it is alone in its batch")
     if batch is not None and batch > allowed:
         reasons.append(
             f"an image's logits change by {batch:.3g} > {allowed:.3g} "

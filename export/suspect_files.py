@@ -160,15 +160,16 @@ def _weights(context: Suspects) -> Iterator[Finding]:
 
 def _activations(context: Suspects) -> Iterator[Finding]:
     """Ranges of the activations, read; and activations in float, tried."""
-    if context.model is None or not is_quantised(context.model):
+    if context.model is None or context.fp32 is None or not is_quantised(context.model):
         return
-    ranges = activation_ranges(context.model, context.probes)
+    ranges = activation_ranges(context.model, context.fp32, context.probes)
     unreal = [found for found in ranges if found.factor >= UNREAL_FACTOR]
     noise = len(unreal) > UNREAL_SHARE * len(ranges)
     step = "Calibrate again on training photographs, through the serving preprocess."
+    changed = with_float_activations(context.model, context.fp32)
     yield context.finding(
         "calibration" if noise else "activations",
-        context.snr(logits_of(with_float_activations(context.model), context.probes)),
+        context.snr(logits_of(changed, context.probes)),
         "Taking the activations in float",
         (
             (_unreal_words(unreal, len(ranges)), step)

@@ -87,7 +87,7 @@ def with_affine_input(
     model = onnx.load(path)
     graph = model.graph
     source = graph.input[0].name
-    readers = [node for node in graph.node if source in node.input]
+    readers = _readers(graph, source)
     if [node.op_type for node in readers] != ["Cast"]:
         return None
     graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
@@ -168,8 +168,13 @@ def _floats(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
 
 
 def _next_reader(graph: onnx.GraphProto, value: str) -> onnx.NodeProto | None:
-    readers = [node for node in graph.node if value in node.input]
+    readers = _readers(graph, value)
     return readers[0] if len(readers) == 1 else None
+
+
+def _readers(graph: onnx.GraphProto, value: str) -> list[onnx.NodeProto]:
+    """Nodes that read the values of a tensor; some models also ask for its shape."""
+    return [node for node in graph.node if value in node.input and node.op_type != "Shape"]
 
 
 def _rebuilt(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> bytes:
