@@ -108,11 +108,9 @@ def build_engine(
         cache = _use_timing_cache(config, timing_cache)
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 is fp32: 10-bit mantissas are what fp16 is for
     _add_profile(builder, config, network, profile)
-    plan = log.checked(
-        builder.build_serialized_network(network, config),
-        f"{library.version} cannot build the engine",
-        "Take backend onnxruntime-cuda or onnxruntime-cpu, or another --gpu.",
-    )
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        log.checked(plan, f"{library.version} cannot build the engine", _advice(log.errors))
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     del parser
@@ -162,6 +160,8 @@ def _advice(errors: list[str]) -> str:
             "This int8 file is made for ONNX Runtime, whose biases are quantised too: build from "
             "the int8 artifact made for TensorRT, or serve this one on onnxruntime-cpu."
         )
+    if "FP32 GEMM is not supported" in text:  # TensorRT-RTX on Turing
+        return "This GPU needs another precision: stillroom export RUN --precision fp16"
     return "Export the artifact again, or serve it on onnxruntime-cuda or onnxruntime-cpu."
 
 

@@ -159,7 +159,7 @@ def open_tensorrt_runner(
     except (AttributeError, RuntimeError, TypeError) as error:
         # What the bindings of a version that we have not met may raise; "auto" must survive it.
         raise EngineError(
-            f"TensorRT fails in a way that is not known ({type(error).__name__}: {plain(str(error))}).",
+            f"TensorRT fails in an unknown way ({type(error).__name__}: {plain(str(error))}).",
             "Take onnxruntime-cuda or onnxruntime-cpu, and report this.",
         ) from error
 

@@ -227,7 +227,7 @@ def test_auto_survives_bindings_that_behave_otherwise(
 ) -> None:
     monkeypatch.delattr("tests.serve.fake_tensorrt.Builder.create_network")
     with open_runner(artifact) as runner:
-        assert "fails in a way that is not known (AttributeError" in runner.reason
+        assert "fails in an unknown way (AttributeError" in runner.reason
 
 
 def test_no_gpu_is_said(artifact: Artifact, fake_machine: FakeMachine) -> None:
