@@ -166,12 +166,7 @@ def _advice(errors: list[str]) -> str:
 
 
 def _aim_at(library: EngineLibrary, config: Any, gpu: str) -> None:
-    if gpu not in library.gpus:
-        raise EngineError(
-            f"{library.version} does not build for {gpu!r}; it knows {', '.join(library.gpus)}.",
-            "Name one of these with --gpu; for another GPU, install full TensorRT there: "
-            'pip install ".[tensorrt]"',
-        )
+    library.require_gpu(gpu)
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(library.module.ComputeCapability, gpu.upper()), 0)
 

@@ -26,7 +26,7 @@ from serve.runner import check_images, model_bytes
 __all__ = ["TensorRTRunner", "engine_key", "open_tensorrt_runner"]
 
 INPUT, OUTPUT = "image", "logits"
-ANY_GPU = "any"  # TensorRT-RTX builds for a compute capability, whatever the card is called
+ANY_GPU = "any GPU"  # TensorRT-RTX builds for a compute capability, whatever the card is called
 REBUILD = "Build the engine again on this machine: stillroom export RUN --tensorrt"
 
 
@@ -39,6 +39,9 @@ class TensorRTRunner:
         library: that built it.
         gpu: that it runs on.
         reason: why this backend, for people.
+
+    Attributes:
+        key: of the plan.
 
     Raises:
         EngineError: TensorRT or CUDA refuse the plan, or it is not the artifact's.
@@ -55,6 +58,7 @@ class TensorRTRunner:
     ) -> None:
         self.backend = f"tensorrt-{artifact.precision}"
         self.reason = reason
+        self.key = engine.key
         self.max_batch_size = engine.key.max_batch
         self._size_px = artifact.preprocess.size_px
         self._facts = _facts(engine, library, gpu)

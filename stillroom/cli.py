@@ -245,14 +245,35 @@ def compress(
 
 
 @app.command()
-def export(run: Run, overrides: Overrides = None) -> None:
+def export(
+    run: Run,
+    overrides: Overrides = None,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Then build TensorRT engines, and check them.")
+    ] = False,
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", help="Engines for another GPU, such as sm86; may be repeated."),
+    ] = None,
+) -> None:
     """Export to ONNX behind the parity gate.
 
-    The artifact appears only if its answers are those of the checkpoint.
+    The artifact appears only if its answers are those of the checkpoint. With --tensorrt an
+    artifact folder will do: engines are built for the GPU that is here, run and checked; without
+    one, or with --gpu, they are built ahead of time by TensorRT-RTX, and not run.
 
     Example: stillroom export runs/mine
+
+    Example: stillroom export runs/mine --tensorrt --gpu sm86 --gpu sm89
     """
-    _run(None, run, None, overrides, "export", None)
+    if gpus and not tensorrt:
+        raise UsageError("--gpu belongs to --tensorrt.", "Add --tensorrt, or leave --gpu out.")
+    if not (tensorrt and (run / "model.onnx").is_file()):
+        _run(None, run, None, overrides, "export", None)
+    if tensorrt:
+        from stillroom.tensorrt_command import build_engines
+
+        build_engines(run, gpus or [])
 
 
 @app.command()

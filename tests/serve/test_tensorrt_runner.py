@@ -18,8 +18,7 @@ from serve.runner import open_runner
 from serve.served_model import open_served_model
 from serve.settings import Settings
 from tests.serve import fake_tensorrt
-from tests.serve.conftest import FakeMachine
-from tests.serve.fake_tensorrt import FAKE_GPU
+from tests.serve.fake_tensorrt import FAKE_GPU, FakeMachine
 
 BACKEND = "tensorrt-fp32"
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
