@@ -39,6 +39,11 @@ class Gpu:
         """The compute capability as TensorRT-RTX names it, for example "sm86"."""
         return "sm" + self.compute_capability.replace(".", "")
 
+    @classmethod
+    def of_sm(cls, sm: str) -> Gpu:
+        """Any GPU of a compute capability: "sm120" is 12.0."""
+        return cls(f"any {sm}", f"{sm[2:-1]}.{sm[-1]}")
+
 
 @dataclass(frozen=True)
 class Mirror:

@@ -108,11 +108,9 @@ def build_engine(
         cache = _use_timing_cache(config, timing_cache)
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 is fp32: 10-bit mantissas are what fp16 is for
     _add_profile(builder, config, network, profile)
-    plan = log.checked(
-        builder.build_serialized_network(network, config),
-        f"{library.version} cannot build the engine",
-        "Take backend onnxruntime-cuda or onnxruntime-cpu, or another --gpu.",
-    )
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        log.checked(plan, f"{library.version} cannot build the engine", _advice(log.errors))
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     del parser
@@ -162,16 +160,13 @@ def _advice(errors: list[str]) -> str:
             "This int8 file is made for ONNX Runtime, whose biases are quantised too: build from "
             "the int8 artifact made for TensorRT, or serve this one on onnxruntime-cpu."
         )
+    if "FP32 GEMM is not supported" in text:  # TensorRT-RTX on Turing
+        return "This GPU needs another precision: stillroom export RUN --precision fp16"
     return "Export the artifact again, or serve it on onnxruntime-cuda or onnxruntime-cpu."
 
 
 def _aim_at(library: EngineLibrary, config: Any, gpu: str) -> None:
-    if gpu not in library.gpus:
-        raise EngineError(
-            f"{library.version} does not build for {gpu!r}; it knows {', '.join(library.gpus)}.",
-            "Name one of these with --gpu; for another GPU, install full TensorRT there: "
-            'pip install ".[tensorrt]"',
-        )
+    library.require_gpu(gpu)
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(library.module.ComputeCapability, gpu.upper()), 0)
 

@@ -112,6 +112,13 @@ class EngineCache:
         with self._locked():
             return self._build(key, build, why)
 
+    def drop(self, key: EngineKey) -> None:
+        """Forget a plan; whatever cannot be removed stays."""
+        path = self._folder / key.file_name
+        with self._locked(), suppress(OSError):
+            _entry_of(path).unlink(missing_ok=True)  # first: without it the plan is a miss
+            path.unlink(missing_ok=True)
+
     def keep(self, key: EngineKey, built: BuiltEngine) -> str:
         """Write a plan and its entry.
 

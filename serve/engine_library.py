@@ -53,6 +53,19 @@ class EngineLibrary:
         names = self.module.ComputeCapability.__members__
         return tuple(name.lower() for name in names if name.startswith("SM"))
 
+    def require_gpu(self, name: str) -> None:
+        """Refuse a GPU that an ahead-of-time build does not know.
+
+        Raises:
+            EngineError: names those that it knows.
+        """
+        if name not in self.gpus:
+            raise EngineError(
+                f"{self.version} does not build for {name!r}; it knows {', '.join(self.gpus)}.",
+                "Name one of these with --gpu; for another GPU, install full TensorRT there: "
+                'pip install ".[tensorrt]"',
+            )
+
     def open_log(self) -> EngineLog:
         """A log for one build or one runner."""
         return EngineLog(self.module)

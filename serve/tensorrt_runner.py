@@ -26,7 +26,7 @@ from serve.runner import check_images, model_bytes
 __all__ = ["TensorRTRunner", "engine_key", "open_tensorrt_runner"]
 
 INPUT, OUTPUT = "image", "logits"
-ANY_GPU = "any"  # TensorRT-RTX builds for a compute capability, whatever the card is called
+ANY_GPU = "any GPU"  # TensorRT-RTX builds for a compute capability, whatever the card is called
 REBUILD = "Build the engine again on this machine: stillroom export RUN --tensorrt"
 
 
@@ -39,6 +39,9 @@ class TensorRTRunner:
         library: that built it.
         gpu: that it runs on.
         reason: why this backend, for people.
+
+    Attributes:
+        key: of the plan.
 
     Raises:
         EngineError: TensorRT or CUDA refuse the plan, or it is not the artifact's.
@@ -55,6 +58,7 @@ class TensorRTRunner:
     ) -> None:
         self.backend = f"tensorrt-{artifact.precision}"
         self.reason = reason
+        self.key = engine.key
         self.max_batch_size = engine.key.max_batch
         self._size_px = artifact.preprocess.size_px
         self._facts = _facts(engine, library, gpu)
@@ -159,7 +163,7 @@ def open_tensorrt_runner(
     except (AttributeError, RuntimeError, TypeError) as error:
         # What the bindings of a version that we have not met may raise; "auto" must survive it.
         raise EngineError(
-            f"TensorRT fails in a way that is not known ({type(error).__name__}: {plain(str(error))}).",
+            f"TensorRT fails in an unknown way ({type(error).__name__}: {plain(str(error))}).",
             "Take onnxruntime-cuda or onnxruntime-cpu, and report this.",
         ) from error
 

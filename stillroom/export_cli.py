@@ -50,16 +50,27 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
     crop_pct: Crop = None,
     interpolation: Filter = None,
     strict: Strict = False,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Then build TensorRT engines, and check them.")
+    ] = False,
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", help="Engines for another GPU, such as sm86; may be repeated."),
+    ] = None,
 ) -> None:
     """Export to ONNX behind the parity gate: a run, or a timm checkpoint trained elsewhere.
 
     The artifact appears only if its answers are those of the checkpoint. A file of reduced
     precision gets an artifact of its own; exit code 4 says that it works and is no faster here.
     Of a checkpoint, mean, std, size, crop and filter are those of timm's data config unless given.
+    With --tensorrt an artifact folder will do: engines are built for the GPU that is here, run and
+    checked; without one, or with --gpu, they are built ahead of time by TensorRT-RTX, and not run.
 
     Example: stillroom export runs/mine
 
     Example: stillroom export runs/mine --precision int8
+
+    Example: stillroom export runs/mine --tensorrt --gpu sm86 --gpu sm89
 
     Example: stillroom export --checkpoint w.safetensors --model resnet18 --labels labels.txt
     """
@@ -77,11 +88,25 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
         "--interpolation": interpolation,
     }
     refuse_mixed_export(run, checkpoint, imported)
+    if gpus and not tensorrt:
+        raise UsageError("--gpu belongs to --tensorrt.", "Add --tensorrt, or leave --gpu out.")
     if run is not None:
-        from stillroom.export_command import export_run
+        code = 0
+        if not (tensorrt and (run / "model.onnx").is_file()):
+            from stillroom.export_command import export_run
 
-        told = [*(overrides or ()), *(["export.strict=true"] if strict else [])]
-        raise typer.Exit(export_run(run, told, precision or []))
+            told = [*(overrides or ()), *(["export.strict=true"] if strict else [])]
+            code = export_run(run, told, precision or [])
+        if tensorrt:
+            from stillroom.tensorrt_command import build_engines
+
+            build_engines(run, gpus or [])
+        raise typer.Exit(code)
+    if tensorrt:
+        raise UsageError(
+            "--tensorrt is for a run or an artifact folder.",
+            "Export the checkpoint first, then: stillroom export ARTIFACT --tensorrt",
+        )
     if precision:
         raise UsageError(
             "--precision is for a run: int8 is calibrated on its training photographs.",

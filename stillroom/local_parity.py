@@ -5,31 +5,24 @@ What is judged is the runner that would serve here, with the server's options an
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from export.answers import batch_invariance, mixed_batch_logits
 from export.identity import differences, machine_identity
-from export.judge import Answers, judge
-from export.limits import LIMITS, Limits, Precision
-from export.options import ParityLimits
+from export.judge import Answers
 from export.probes import Probes, read_probes
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
 from stillroom.local_runner import open_local_runner
 from stillroom.show_verdict import report_verdict
+from stillroom.stored_answers import judge_runner, said_at_export, stored_reference
 
 __all__ = ["check_local_parity"]
-
-PARITY = "parity.json"
 
 
 def check_local_parity(
@@ -50,7 +43,7 @@ def check_local_parity(
     """
     artifact = open_artifact(target)
     folder = artifact.root / "golden" if photos is None else photos
-    stored = _stored_reference(artifact)
+    stored = stored_reference(artifact)
     probes = read_probes(
         folder, artifact.preprocess, artifact.labels, among=stored, limit=len(stored)
     )
@@ -60,18 +53,9 @@ def check_local_parity(
             "Give the folder of photographs that the artifact was judged on.",
         )
     with open_local_runner(artifact) as runner:
-        candidate = mixed_batch_logits(runner, probes.pixels)
-        invariance = batch_invariance(runner, probes.pixels, candidate)
+        verdict = judge_runner(artifact, runner, _answers(artifact, probes, stored), probes.pixels)
         here = runner.describe()
-    said = _said_at_export(artifact)
-    limits = _limits(artifact, said, str(here.get("provider")))
-    verdict = judge(
-        _answers(artifact, probes, stored),
-        candidate,
-        limits,
-        min_images=int(said.get("min_images", ParityLimits.min_images)),
-        invariance=invariance,
-    )
+    said = said_at_export(artifact)
     identity = _identity(artifact, said, here)
     _say_identity(identity)
     report_verdict(
@@ -86,34 +70,9 @@ def check_local_parity(
     )
 
 
-def _stored_reference(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
-    with (artifact.root / "reference.csv").open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        next(reader)
-        return {row[0]: np.array(row[1:], dtype=np.float32) for row in reader}
-
-
 def _answers(artifact: Artifact, probes: Probes, stored: dict[str, NDArray[np.float32]]) -> Answers:
     logits = np.stack([stored[sha256] for sha256 in probes.sha256])
     return Answers(probes.names, probes.sha256, artifact.labels, logits, probes.targets)
-
-
-def _said_at_export(artifact: Artifact) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads((artifact.root / PARITY).read_bytes())
-    return said
-
-
-def _limits(artifact: Artifact, said: dict[str, Any], provider: str) -> Limits:
-    """Those that the artifact was published with, where its parity.json has them.
-
-    CUDA multiplies fp32 matrices as TF32, whose mantissa is that of fp16.
-    """
-    if provider == "CUDAExecutionProvider" and artifact.precision == "fp32":
-        return LIMITS["fp16"]
-    stored = said.get("limits", {})
-    if stored.keys() == {field.name for field in fields(Limits)}:
-        return Limits(**stored)
-    return LIMITS[cast("Precision", artifact.precision)]
 
 
 def _identity(artifact: Artifact, said: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.serve.fake_tensorrt import FakeMachine
+
 # Equal examples in every run: a test that fails, fails again. `make soak` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("default" if os.environ.get("STILLROOM_SOAK") else "repeatable")
@@ -179,6 +181,18 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifact_copy(tiny_artifact: Path, tmp_path: Path) -> Path:
     """A copy of `tiny_artifact` that a test may damage."""
     return Path(shutil.copytree(tiny_artifact, tmp_path / "artifact"))
+
+
+@pytest.fixture
+def fake_machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
+    """TensorRT and CUDA that compute through ONNX Runtime: tests/serve/fake_tensorrt.py."""
+    from serve import cuda_memory, tensorrt_runner
+    from serve.engine_library import EngineLibrary
+
+    machine = FakeMachine()
+    monkeypatch.setattr(cuda_memory, "_runtime", lambda: machine.cuda)
+    monkeypatch.setattr(tensorrt_runner, "find_engine_library", lambda: EngineLibrary(machine.trt))
+    return machine
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 The file is canonical JSON. Its `digest` covers every other key, `files` covers every byte of every
 listed file, and a reader refuses a file that is not in canonical form: so no byte of a published
 folder can change unnoticed. What may differ between equal builds (wall time, peak memory) is in
-`runtime.json`, for trainings in `timings.jsonl` and for files of reduced precision in `benefit.json`:
-no digest covers those.
+`runtime.json`, for trainings in `timings.jsonl`, and for files of reduced precision in
+`benefit.json`: no digest covers those.
 """
 
 from __future__ import annotations

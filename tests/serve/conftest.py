@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +9,11 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serve import cuda_memory, tensorrt_runner
 from serve.app import build_app
-from serve.engine_library import EngineLibrary
 from serve.guard import Guard, GuardLimits
 from serve.metrics import Metrics
 from serve.served_model import ServedModel, open_served_model
 from serve.settings import Settings
-from tests.serve.fake_tensorrt import FakeCuda, FakeTensorRT
-
-
-@dataclass
-class FakeMachine:
-    """A machine with a GPU and TensorRT, both stand-ins; a test may replace either."""
-
-    cuda: FakeCuda
-    trt: FakeTensorRT
-
-    def use(self, *, ahead_of_time: bool = False, version: str = "0.0.0", **gpu: Any) -> None:
-        """Become another machine."""
-        self.cuda = FakeCuda(**gpu)
-        self.trt = FakeTensorRT(self.cuda, version=version, ahead_of_time=ahead_of_time)
-
-
-@pytest.fixture
-def fake_machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
-    """TensorRT and CUDA that compute through ONNX Runtime: tests/serve/fake_tensorrt.py."""
-    cuda = FakeCuda()
-    machine = FakeMachine(cuda, FakeTensorRT(cuda))
-    monkeypatch.setattr(cuda_memory, "_runtime", lambda: machine.cuda)
-    monkeypatch.setattr(tensorrt_runner, "find_engine_library", lambda: EngineLibrary(machine.trt))
-    return machine
 
 
 @pytest.fixture

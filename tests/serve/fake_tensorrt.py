@@ -217,7 +217,8 @@ class FakeTensorRT:
         self.cuda = cuda
         self.builds = 0
         self.timing_caches: list[bytes] = []  # what each build was given
-        self.wrong: str = ""  # "build" or "execute": that call fails
+        # "build" or "execute" fails; "answers" are wrong, or only those of "batches" of several.
+        self.wrong: str = ""
         if ahead_of_time:
             self.ComputeCapability = ComputeCapability
 
@@ -229,6 +230,18 @@ class FakeTensorRT:
 
     def Runtime(self, log):
         return Runtime(self, log)
+
+
+class FakeMachine:
+    """A machine with a GPU and TensorRT, both stand-ins. The fixture `fake_machine` gives one."""
+
+    def __init__(self) -> None:
+        self.use()
+
+    def use(self, *, ahead_of_time: bool = False, version: str = "0.0.0", **gpu: Any) -> None:
+        """Become another machine."""
+        self.cuda = FakeCuda(**gpu)
+        self.trt = FakeTensorRT(self.cuda, version=version, ahead_of_time=ahead_of_time)
 
 
 class Builder:
@@ -403,6 +416,10 @@ class Context:
         def work() -> Error:
             images = cuda.view(self.addresses["image"], shape, np.uint8)
             (logits,) = engine.session.run(None, {"image": images})
+            if engine.trt.wrong == "answers":
+                logits = -logits
+            if engine.trt.wrong == "batches":
+                logits = np.roll(logits, 1, axis=0)
             cuda.view(self.addresses["logits"], logits.shape, np.float32)[:] = logits
             return OK
 

@@ -13,6 +13,7 @@ from serve.cuda_memory import find_gpu
 from serve.engine_build import Profile, build_engine
 from serve.engine_library import EngineLibrary, find_engine_library
 from serve.runner import open_runner
+from tests.serve import fake_tensorrt
 from tests.serve.fake_tensorrt import FakeCuda, FakeTensorRT
 
 PROFILE = Profile(1, 4, 8)
@@ -112,13 +113,6 @@ def test_tensorrt_rtx_builds_without_a_gpu(rtx: EngineLibrary, onnx: bytes, gpu:
     assert [(t.name, t.dtype, t.shape) for t in built.outputs] == [("logits", "FLOAT", (-1, 4))]
 
 
-def test_tensorrt_rtx_gives_equal_plans_for_equal_files(rtx: EngineLibrary, onnx: bytes) -> None:
-    one, two, other = (
-        build_engine(rtx, onnx, PROFILE, gpu=gpu).plan for gpu in ("sm86", "sm86", "sm89")
-    )
-    assert one == two != other
-
-
 def test_tensorrt_rtx_refuses_what_is_no_model(rtx: EngineLibrary, onnx: bytes) -> None:
     for data in (b"not a graph", onnx[: len(onnx) // 2]):
         with pytest.raises(EngineError, match=r"cannot parse model\.onnx: .*parse the ONNX"):
@@ -152,6 +146,37 @@ def test_a_plan_of_tensorrt_rtx_is_not_run_without_a_gpu(
     with pytest.raises(EngineError, match=r"CUDA cannot be used here|No GPU is here"):
         open_runner(open_artifact(artifact_copy), backend="tensorrt-fp32")
     assert not (artifact_copy / "engines").exists()
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        (fake_tensorrt.Builder, "Builder"),
+        (fake_tensorrt.BuilderConfig, "IBuilderConfig"),
+        (fake_tensorrt.OnnxParser, "OnnxParser"),
+        (fake_tensorrt.Runtime, "Runtime"),
+        (fake_tensorrt.Engine, "ICudaEngine"),
+        (fake_tensorrt.Context, "IExecutionContext"),
+        (fake_tensorrt.DataType, "DataType"),
+        (fake_tensorrt.TensorIOMode, "TensorIOMode"),
+        (fake_tensorrt.BuilderFlag, "BuilderFlag"),
+        (fake_tensorrt.MemoryPoolType, "MemoryPoolType"),
+        (fake_tensorrt.ComputeCapability, "ComputeCapability"),
+    ],
+)
+def test_the_stand_in_invents_no_names(rtx: EngineLibrary, fake: type, real: str) -> None:
+    assert _public(fake) <= _public(getattr(rtx.module, real))
+
+
+def test_the_stand_in_for_cuda_invents_no_names() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    assert {name for name in _public(FakeCuda) if name.startswith("cuda")} <= _public(runtime)
+    assert _public(fake_tensorrt.Error) <= _public(runtime.cudaError_t)
+    assert _public(fake_tensorrt.Copy) <= _public(runtime.cudaMemcpyKind)
+
+
+def _public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
 
 
 @pytest.mark.tensorrt

@@ -18,8 +18,7 @@ from serve.runner import open_runner
 from serve.served_model import open_served_model
 from serve.settings import Settings
 from tests.serve import fake_tensorrt
-from tests.serve.conftest import FakeMachine
-from tests.serve.fake_tensorrt import FAKE_GPU
+from tests.serve.fake_tensorrt import FAKE_GPU, FakeMachine
 
 BACKEND = "tensorrt-fp32"
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
@@ -227,7 +226,7 @@ def test_auto_survives_bindings_that_behave_otherwise(
 ) -> None:
     monkeypatch.delattr("tests.serve.fake_tensorrt.Builder.create_network")
     with open_runner(artifact) as runner:
-        assert "fails in a way that is not known (AttributeError" in runner.reason
+        assert "fails in an unknown way (AttributeError" in runner.reason
 
 
 def test_no_gpu_is_said(artifact: Artifact, fake_machine: FakeMachine) -> None:
