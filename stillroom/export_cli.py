@@ -57,6 +57,9 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
         list[str] | None,
         typer.Option("--gpu", help="Engines for another GPU, such as sm86; may be repeated."),
     ] = None,
+    mobile: Annotated[
+        bool, typer.Option("--mobile", help="Then write ONNX Runtime's format for devices.")
+    ] = False,
 ) -> None:
     """Export to ONNX behind the parity gate: a run, or a timm checkpoint trained elsewhere.
 
@@ -65,6 +68,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
     Of a checkpoint, mean, std, size, crop and filter are those of timm's data config unless given.
     With --tensorrt an artifact folder will do: engines are built for the GPU that is here, run and
     checked; without one, or with --gpu, they are built ahead of time by TensorRT-RTX, and not run.
+    With --mobile, too: each precision is written to mobile/ in ONNX Runtime's format, checked.
 
     Example: stillroom export runs/mine
 
@@ -92,7 +96,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
         raise UsageError("--gpu belongs to --tensorrt.", "Add --tensorrt, or leave --gpu out.")
     if run is not None:
         code = 0
-        if not (tensorrt and (run / "model.onnx").is_file()):
+        if not ((tensorrt or mobile) and (run / "model.onnx").is_file()):
             from stillroom.export_command import export_run
 
             told = [*(overrides or ()), *(["export.strict=true"] if strict else [])]
@@ -101,10 +105,14 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
             from stillroom.tensorrt_command import build_engines
 
             build_engines(run, gpus or [])
+        if mobile:
+            from stillroom.mobile_command import write_mobile
+
+            write_mobile(run)
         raise typer.Exit(code)
-    if tensorrt:
+    if tensorrt or mobile:
         raise UsageError(
-            "--tensorrt is for a run or an artifact folder.",
+            "--tensorrt and --mobile are for a run or an artifact folder.",
             "Export the checkpoint first, then: stillroom export ARTIFACT --tensorrt",
         )
     if precision:

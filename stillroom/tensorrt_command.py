@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serve.contract.artifact import MODEL, Artifact, open_artifact
+from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.digest import canonical_json, sha256_of_bytes
 from serve.contract.errors import ArtifactError, EngineError, GateError
-from serve.contract.manifest import MANIFEST
 from serve.cuda_memory import Gpu, find_gpu
 from serve.engine_build import BuiltEngine, Profile, build_engine
 from serve.engine_cache import FOLDER, CachedEngine, EngineCache
@@ -29,6 +28,7 @@ from serve.runner import Runner, model_bytes
 from serve.settings import settings_from_env
 from serve.tensorrt_runner import TensorRTRunner, engine_key, open_tensorrt_runner
 from serve.verify import replay_golden
+from stillroom.mobile_command import artifacts_of
 from stillroom.run_folder import RunFolder
 from train.shard_names import origin_of
 from train.source import open_source
@@ -55,7 +55,7 @@ def build_engines(target: Path, gpus: Sequence[str]) -> None:
         GateError: an engine on the GPU that is here answers otherwise than the model.
         ArtifactError: there is no artifact, or it is damaged.
     """
-    artifacts = [open_artifact(folder) for folder in _artifacts_of(target)]
+    artifacts = [open_artifact(folder) for folder in _buildable(target)]
     max_batch = _max_batch()
     if not gpus:
         try:
@@ -180,14 +180,11 @@ def _summary(verdict: Verdict) -> str:
     )
 
 
-def _artifacts_of(target: Path) -> Iterator[Path]:
-    if (target / MODEL).is_file() or not (target / "artifact").is_dir():
-        yield target  # where there is none, opening it says what to do
-        return
-    for folder in sorted(target.glob("artifact*")):
+def _buildable(target: Path) -> Iterator[Path]:
+    for folder in artifacts_of(target):
         if folder.name == FOR_ONNXRUNTIME:
             _say(f"{folder.name}: made for ONNX Runtime, no engine is built of it")
-        elif (folder / MANIFEST).is_file():
+        else:
             yield folder
 
 

@@ -15,6 +15,7 @@ from stillroom.report.facts import Facts, read_facts
 from stillroom.report.fixres_section import fixres_section
 from stillroom.report.load_section import load_section
 from stillroom.report.model_sections import mistakes_section, models_section, training_section
+from stillroom.report.precision_section import precision_section
 from stillroom.report.proof_sections import parity_section, provenance_section
 from stillroom.report.thumbnails import Thumbnails
 from stillroom.report.verdict import judge_run
@@ -46,6 +47,7 @@ def write_report(context: Context) -> dict[str, Any]:
         ablation=ablation_section(context.run),
         mistakes=mistakes_section(facts, thumbnails),
         parity=parity_section(facts, thumbnails),
+        precisions=precision_section(context.run, facts.photos, thumbnails),
         load=load_section(context.run, facts),
         provenance=provenance_section(facts),
         thumbnails=thumbnails,  # after all sections: it counts what they could not show

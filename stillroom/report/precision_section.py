@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from export.mobile import check_ort, download_size, write_ort
 from export.options import REDUCED
+from serve.contract.artifact import MODEL, Artifact, open_artifact
+from serve.contract.errors import GateError
+from stillroom.mobile_command import golden_pixels
 from stillroom.report.facts import read_flips
 from stillroom.report.models import read_json
 from stillroom.report.thumbnails import Thumbnails
@@ -20,14 +26,13 @@ SHOWN = 24  # changed answers of each precision
 
 def precision_section(
     run: RunFolder, photos: Sequence[Photo], thumbnails: Thumbnails
-) -> dict[str, Any] | None:
-    """A row for each published precision, fp32 first; None where fp32 is the only one."""
+) -> dict[str, Any]:
+    """A row for each published precision, fp32 first, and the test images whose answer changed."""
     rows = [row for name in FOLDERS if (row := _row(run, name))]
-    if len(rows) < 2:
-        return None
     by_path = {photo.path: photo for photo in photos}
     return {
         "rows": rows,
+        "unmade": [name for name in REDUCED if name not in {row["name"] for row in rows}],
         "changed": [
             {
                 "precision": row["name"],
@@ -54,8 +59,26 @@ def _row(run: RunFolder, name: str) -> dict[str, Any] | None:
         "name": name,
         "parity": read_json(folder / "parity.json"),
         "flips": sorted(flips, key=lambda flip: (flip["change"] != "lost", -float(flip["margin"]))),
-        "bytes": manifest["metrics"]["model_bytes"],
-        "benefit": manifest.get("benefit"),
+        "download": download_size(folder / MODEL).to_dict(),
+        "mobile": None if manifest.get("target") else _mobile(open_artifact(folder)),
+        "benefit": _benefit(folder),
         "kept_float": manifest.get("kept_float", []),
         "outdated": name != "fp32" and manifest["parents"]["export"] != fp32,
     }
+
+
+def _benefit(folder: Path) -> dict[str, Any] | None:
+    path = folder / "benefit.json"
+    return read_json(path)["benefit"] if path.exists() else None
+
+
+def _mobile(artifact: Artifact) -> dict[str, Any]:
+    """Size of ONNX Runtime's format for devices, and how far its golden answers are off."""
+    with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
+        source, made = artifact.root / MODEL, Path(folder) / "model.ort"
+        write_ort(source, made)
+        try:
+            worst = check_ort(source, made, golden_pixels(artifact))
+        except GateError as error:
+            return {"failed": error.message}
+        return {**download_size(made).to_dict(), "max_abs_diff": worst}
