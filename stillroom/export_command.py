@@ -47,6 +47,8 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
     slow = [name for name in precisions if _benefit(folder, name) not in ("", "worth it")]
     for name in slow:
         say(f"{name} works and is no faster than fp32 here: serve fp32 on this machine.")
+    if any(name in REDUCED for name in precisions) and folder.manifest("report"):
+        say(f"stillroom report {run} shows it")
     return NOT_WORTH_IT if slow else 0
 
 

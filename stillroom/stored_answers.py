@@ -18,7 +18,7 @@ from export.verdict import Verdict
 from serve.contract.artifact import Artifact
 from serve.runner import Runner
 
-__all__ = ["judge_runner", "said_at_export", "stored_reference"]
+__all__ = ["judge_runner", "limits_here", "said_at_export", "stored_reference"]
 
 PARITY = "parity.json"
 
@@ -57,18 +57,17 @@ def judge_runner(
     return judge(
         reference,
         candidate,
-        _limits(artifact, said, runner),
+        limits_here(artifact, said, str(runner.describe()["backend"])),
         min_images=int(said.get("min_images", ParityLimits.min_images)),
         invariance=batch_invariance(runner, pixels, candidate),
     )
 
 
-def _limits(artifact: Artifact, said: dict[str, Any], runner: Runner) -> Limits:
+def limits_here(artifact: Artifact, said: dict[str, Any], backend: str) -> Limits:
     """Those that the artifact was published with, where its parity.json has them.
 
     GPUs multiply fp32 matrices as TF32, whose mantissa is that of fp16.
     """
-    backend = str(runner.describe()["backend"])
     if artifact.precision == "fp32" and backend.startswith(("onnxruntime-cuda", "tensorrt")):
         return LIMITS["fp16"]
     stored = said.get("limits", {})

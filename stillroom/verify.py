@@ -13,6 +13,7 @@ from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError
 from serve.verify import replay_golden
 from stillroom.local_runner import open_local_runner
+from stillroom.mobile_command import artifacts_of
 from stillroom.predict import is_url
 from stillroom.run_folder import RunFolder
 from stillroom.run_state import RunState, read_run_state
@@ -35,7 +36,8 @@ def verify_target(target: str) -> None:
     if is_run:
         _verify_run(RunFolder(folder))
     if not is_run or (folder / "artifact").is_dir():
-        _verify_artifact(folder)
+        for artifact in artifacts_of(folder):
+            _verify_artifact(artifact)
 
 
 def _verify_run(run: RunFolder) -> None:
@@ -115,10 +117,11 @@ def _bad_fixres(run: RunFolder) -> Iterator[str]:
 
 def _verify_artifact(folder: Path) -> None:
     artifact = open_artifact(folder)
+    name = "golden" if artifact.precision == "fp32" else artifact.precision
     with open_local_runner(artifact) as runner:
         check = replay_golden(artifact, runner)
     _say(
-        f"{'ok':5}golden    {check.images} images answered as stored on {runner.backend}, "
+        f"{'ok':5}{name:10}{check.images} golden images answered as stored on {runner.backend}, "
         f"largest logit difference {check.max_logit_diff:.1e}"
     )
 

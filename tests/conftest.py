@@ -102,7 +102,7 @@ def _logits_of(model: bytes, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(["logits"], {"image": pixels})[0])
 
 
-def _write_artifact(
+def write_tiny_artifact(
     root: Path, *, seed: int = 0, labels: tuple[str, ...] = LABELS, side: int = SIDE
 ) -> Path:
     import PIL
@@ -168,13 +168,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def build_artifact() -> ArtifactBuilder:
     """A function that writes a valid artifact folder: `build_artifact(root, seed=, labels=)`."""
-    return _write_artifact
+    return write_tiny_artifact
 
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A valid artifact of four labels and 32 px, built without torch. Read only: copy to change."""
-    return _write_artifact(tmp_path_factory.mktemp("tiny") / "artifact")
+    return write_tiny_artifact(tmp_path_factory.mktemp("tiny") / "artifact")
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ from PIL import Image
 
 from export.options import ParityLimits
 from serve.contract.digest import canonical_json, sha256_of_file
+from serve.contract.manifest import write_manifest
 from stillroom.graph import Context
 from stillroom.recipe import Recipe, recipe_text
 from stillroom.report.page import write_report
 from stillroom.run_folder import RunFolder
+from tests.conftest import write_tiny_artifact
 from train.evaluate import Predictions, evaluate, write_predictions
 from train.photos import Photo, dataset_digest, write_index
 
@@ -129,6 +131,9 @@ def load_summary(mode: str, **changes: Any) -> dict[str, Any]:
     return summary | ({"slo": slo} if mode == "open" else {}) | changes
 
 
+FLIPS = "asked_for,path,sha256,label,reference,candidate,margin,change\n"
+
+
 def parity_json(**changes: Any) -> dict[str, Any]:
     """parity.json of a faithful export."""
     return {
@@ -142,9 +147,16 @@ def parity_json(**changes: Any) -> dict[str, Any]:
         "max_abs_diff": 3e-6,
         "sd": 2.0,
         "snr_db": 130.0,
+        "flip_margin": 0.0,
         "reference_top1": 0.98,
         "candidate_top1": 0.98,
+        "lost": 0,
+        "gained": 0,
+        "top1_change_low": -0.001,
+        "top1_change_high": 0.001,
         "mcnemar_p": 1.0,
+        "images_of": {"val": 359},
+        "test": None,
         "runner": {"backend": "cpu", "library": "toy 1", "reason": "the only one"},
     } | changes
 
@@ -180,27 +192,21 @@ def write_data(folder: Path, photos: list[Photo], labels: tuple[str, ...]) -> No
     write_json(folder / "audit.json", audit)
 
 
-def write_artifact(folder: Path, labels: tuple[str, ...], parity: dict[str, Any]) -> None:
-    folder.mkdir()
+def write_artifact(
+    folder: Path, labels: tuple[str, ...], parity: dict[str, Any], flips: str
+) -> None:
+    write_tiny_artifact(folder, labels=labels)
     write_json(folder / "parity.json", parity)
-    (folder / "flips.csv").write_text("path,sha256,label,reference,candidate,margin\n")
-    manifest = {
-        "version": "abc123",
-        "digest": "d" * 64,
-        "seed": 0,
-        "opset": 20,
-        "precision": "fp32",
-        "preprocess": SPEC,
-        "preprocess_digest": "e" * 64,
-        "labels": list(labels),
-        "metrics": {"model_bytes": 1_500_000},
-        "options": {
-            "source": "fixres",
-            "parity": asdict(ParityLimits()),
-        },
-        "versions": {"python": "3.11", "torch": "2"},
-    }
-    write_json(folder / "manifest.json", manifest)
+    (folder / "flips.csv").write_text(FLIPS + flips)
+    fields = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").unlink()
+    for name in ("files", "digest", "schema_version"):
+        del fields[name]
+    options = {"source": "fixres", "parity": asdict(ParityLimits())}
+    own = {"seed": 0, "options": options, "versions": {"python": "3.11", "torch": "2"}}
+    write_manifest(
+        folder, fields | own | {"version": "abc123", "metrics": {"model_bytes": 1_500_000}}
+    )
 
 
 def write_fixres(run: Path, scores: dict[str, Any]) -> None:
@@ -225,7 +231,7 @@ def write_load(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def write_run(root: Path, labels: tuple[str, ...], **parts: Any) -> Context:
-    """A whole run; `parity`, `http`, `open` and `per_class` replace their part."""
+    """A whole run; `parity`, `flips`, `http`, `open` and `per_class` replace their part."""
     run, photos_root = root / "toy-run", root / "photos"
     photos = write_photos(photos_root, labels, parts.get("per_class", 4))
     write_data(run / "data", photos, labels)
@@ -233,7 +239,8 @@ def write_run(root: Path, labels: tuple[str, ...], **parts: Any) -> Context:
         write_stage(run / name, photos, labels, wrong)
     scores = json.loads((run / "student" / "evaluation.json").read_bytes())
     write_fixres(run, scores)
-    write_artifact(run / "artifact", labels, parts.get("parity", parity_json()))
+    parity, flips = parts.get("parity", parity_json()), parts.get("flips", "")
+    write_artifact(run / "artifact", labels, parity, flips)
     latency = {"median_ms": 0.5, "q1_ms": 0.4, "q3_ms": 0.6, "n": 120}
     (run / "latency").mkdir()
     write_json(

@@ -4,7 +4,6 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -142,9 +141,8 @@ def test_warnings_and_failures_are_shown(make_run, make_load):
 
 
 def test_flips_are_listed_with_their_photo(make_run, make_parity):
-    context = make_run(parity=make_parity(flips=1, agreement=0.99))
-    flips: Path = context.run.stage("artifact") / "flips.csv"
-    flips.write_text(flips.read_text() + "0/2.png,x,rose,rose,weed,0.0004\n")
+    flip = "gate,0/2.png,x,rose,rose,weed,0.0004,lost\n"
+    context = make_run(parity=make_parity(flips=1, agreement=0.99), flips=flip)
     page = build(context)
     assert "margin 0.0004 logits" in page
     assert "every image got the same answer" not in page
