@@ -165,6 +165,9 @@ def random_model(arch: str, pixels: NDArray[np.uint8]) -> PhotoClassifier:
     """Random weights, equal for equal names, with batch norm's statistics of these pixels."""
     torch.manual_seed(derive_seed("family", arch) % 2**31)
     model = build_model(arch, CLASSES, size_px=pixels.shape[1]).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # some heads start at zero
+            nn.init.normal_(parameter, std=0.02)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
