@@ -190,7 +190,7 @@ def test_every_flip_is_listed_the_widest_first(tmp_path: Path) -> None:
     with (tmp_path / "flips.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
-        *("path", "sha256", "label", "reference", "candidate", "margin", "change")
+        *("asked_for", "path", "sha256", "label", "reference", "candidate", "margin", "change")
     ]
     assert {row["path"] for row in rows} == {reference.photos[i].path for i in (4, 9, 40)}
     margins = [float(row["margin"]) for row in rows]

@@ -55,11 +55,14 @@ def test_the_chain_links_every_stage_to_its_parents(tiny_run):
         assert all(digests[name] == digest for name, digest in link["parents"].items())
 
 
-def test_parity_passed_on_the_whole_test_split(tiny_run):
+def test_parity_passed_on_val_and_was_reported_on_the_whole_test_split(tiny_run):
     parity = json.loads((tiny_run / "artifact" / "parity.json").read_text())
     assert parity["status"] == "passed"
-    assert parity["images"] == 315
+    assert parity["images"] == 300
     assert parity["flips"] == 0
+    assert "test" not in parity["images_of"]
+    assert parity["test"]["images"] == 315
+    assert parity["test"]["flips"] == 0
 
 
 def test_every_answer_over_http_is_the_offline_answer(tiny_run):
@@ -163,7 +166,7 @@ def test_parity_here_repeats_the_reference_answers(stillroom, tiny_run, tiny_pho
     assert "parity inconclusive" in golden.out  # 16 images
     whole = stillroom("parity", tiny_run, "--photos", tiny_photos)
     assert "parity passed" in whole.out
-    assert "315 of 315 answers" in whole.out
+    assert "615 of 615 answers" in whole.out  # those of val and of test
 
 
 def test_the_resolved_recipe_is_kept(tiny_run):
