@@ -25,15 +25,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from benchmarks.setting import audited
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.ablation.paired import paired_difference
-from train.audit import audit_photos
 from train.averaging import measure_norms, norms_that_move
 from train.batches import build_loader, pixels_of
 from train.dataset import Dataset
 from train.evaluate import predict_logits, read_predictions
 from train.fitting import prepare_model, views_of
-from train.options import DataOptions, LossOptions, TrainOptions
+from train.options import LossOptions, TrainOptions
 from train.order import some_batches
 from train.seed import generator
 from train.stage import train_teacher
@@ -259,11 +259,7 @@ def main() -> None:
     )
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
-    data = args.out / "data"
-    if not (data / "index.csv").exists():
-        data.mkdir(parents=True, exist_ok=True)
-        audit_photos(args.photos, DataOptions(), seed=0, out=data)
-    dataset = Dataset.open(args.photos, data / "index.csv", 2048)
+    dataset = audited(args.photos, args.out, 2048)
     base = replace(BASE, epochs=args.epochs)
     lines: list[str] = []
     for group in args.arms:

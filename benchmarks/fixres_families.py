@@ -26,15 +26,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.setting import audited, cpu_name
 from compress.fixres_stage import RESIZED, fine_tune_fixres
 from compress.options import FixResOptions
 from export.compare import compare_latency
 from export.options import ExportOptions
 from stillroom.ablation.paired import paired_difference
-from train.audit import audit_photos
 from train.dataset import Dataset
 from train.evaluate import read_predictions
-from train.options import DataOptions, TrainOptions
+from train.options import TrainOptions
 from train.stage import train_teacher
 
 TRAIN_PX, TEST_PX = 80, 104  # 1.3 times
@@ -175,7 +175,7 @@ def conditions(dataset: Dataset, seeds: int) -> str:
     """What a reader must know beside the figures."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
     counts = {split: len(dataset.of_split(split)) for split in ("train", "val", "test")}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
     return (
         f"Trained at {TRAIN_PX} px, larger size {TEST_PX} px, FixRes {FIXRES.epochs} epochs at "
         f"{FIXRES.lr:g}; ImageNet weights for tf_efficientnet_lite0 ({PRETRAINED.head_epochs} + "
@@ -218,11 +218,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0, help="of the trainings; an --out each")
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
-    data = args.out / "data"
-    if not (data / "index.csv").exists():
-        data.mkdir(parents=True, exist_ok=True)
-        audit_photos(args.photos, DataOptions(), seed=0, out=data)
-    dataset = Dataset.open(args.photos, data / "index.csv", 2048)
+    dataset = audited(args.photos, args.out, 2048)
     families = run(dataset, args.out, args.seeds, args.families, args.epochs)
     lines = [conditions(dataset, args.seeds), "", *table_of(families), "", *proofs_of(families), ""]
     print("\n".join(lines), flush=True)
@@ -234,14 +230,6 @@ def _mean(right: NDArray[np.bool_]) -> str:
     each = right.mean(1)
     spread = f"{100 * each.std(ddof=1):.1f}" if len(each) > 1 else "-"
     return f"{100 * each.mean():.1f} % ({spread})"
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

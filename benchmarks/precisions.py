@@ -24,17 +24,16 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+from benchmarks.setting import audited, cpu_name
 from export.mobile import DownloadSize, download_size
 from export.options import ExportOptions
 from export.precision_stage import BENEFIT, export_precision
 from export.stage import export_artifact
 from serve.contract.artifact import MODEL
 from serve.contract.errors import GateError, UsageError
-from train.audit import audit_photos
 from train.checkpoint import load_checkpoint
 from train.dataset import Dataset
 from train.evaluate import read_predictions
-from train.options import DataOptions
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIONS = ExportOptions()
@@ -188,7 +187,8 @@ def conditions(dataset: Dataset) -> str:
         f"from train to {OPTIONS.parity.min_images}; int8 calibrated on "
         f"{OPTIONS.calibration_images} training photographs. Reference: PyTorch fp32, eager. "
         "Timed on one CPU thread in turns with fp32; medians over the turns, with quartiles. "
-        f"{os.cpu_count()} CPU cores ({_cpu()}), Python {platform.python_version()}, {versions}."
+        f"{os.cpu_count()} CPU cores ({cpu_name()}), Python {platform.python_version()}, "
+        f"{versions}."
     )
 
 
@@ -200,11 +200,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("precisions"))
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
-    data = args.out / "data"
-    if not (data / "index.csv").exists():
-        data.mkdir(parents=True, exist_ok=True)
-        audit_photos(args.photos, DataOptions(), seed=0, out=data)
-    dataset = Dataset.open(args.photos, data / "index.csv", 1024)
+    dataset = audited(args.photos, args.out, 1024)
     rows = []
     for number, folder in enumerate(args.students):
         print(f"== {folder}", flush=True)
@@ -222,14 +218,6 @@ def _check_split(dataset: Dataset, folder: Path) -> None:
             f"{folder} was not tested on the test split of these photographs.",
             "Give the photographs it was trained on; the split is that of the default options.",
         )
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import copy
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -96,7 +98,7 @@ def check_structure(path: Path, card: ModelCard, *, opset: int) -> None:
     expected = [(OUTPUT, onnx.TensorProto.FLOAT, [None, len(card.labels)])]
     if _signature(model.graph.output) != expected:
         problems.append(f"outputs {_signature(model.graph.output)}, expected {expected}")
-    if found := ABSOLUTE_PATH.search(_bytes_without_weights(model)):
+    if found := ABSOLUTE_PATH.search(b"\n".join(_texts(model))):
         problems.append(f"an absolute path of the machine that wrote it: {found.group()[:60]!r}")
     if problems:
         raise GateError(f"PARITY FAIL structure: {'; '.join(problems)}. Nothing was published.")
@@ -133,13 +135,19 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
 
 
-def _bytes_without_weights(model: onnx.ModelProto) -> bytes:
-    """The names and comments of a graph: among millions of weights any text occurs by chance."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    for tensor in plain.graph.initializer:
-        tensor.ClearField("raw_data")
-    return bytes(plain.SerializeToString())
+def _texts(message: Any) -> Iterator[bytes]:
+    """Every name and text of a protobuf message; not the numbers, in which anything may occur."""
+    for field, value in message.ListFields():
+        if field.name == "raw_data" or isinstance(value, int | float):
+            continue
+        alone = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+        for one in [value] if alone else value:
+            if isinstance(one, str | bytes):
+                yield one.encode() if isinstance(one, str) else one
+            elif hasattr(one, "ListFields"):
+                yield from _texts(one)
+            else:
+                break  # a list of numbers
 
 
 def _signature(values: object) -> list[tuple[str, int, list[int | None]]]:

@@ -4,36 +4,77 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CpuMeter", "fingerprint", "load_average"]
+__all__ = ["CpuMeter", "fingerprint", "load_average", "peak_memory_mib"]
+
+CORES = len(os.sched_getaffinity(0))  # at the start, before this process is kept on some of them
+MIN_SAMPLE_S = 0.5
+"""Shorter stretches say little: the last one of a run is often a fragment."""
 
 
 class CpuMeter:
     """CPU time of this process between `start` and `stop`, as a share of one core.
 
-    The generator runs on one core; near 1.0 it measures itself instead of the service.
+    The generator runs on one core; near 1.0 it measures itself instead of the service. A busy
+    second between idle ones hides in the mean, so `sample` also keeps shorter stretches.
+
+    Attributes:
+        series: of each stretch its end (`time.perf_counter()`), share, and resident MiB.
     """
 
     def __init__(self) -> None:
-        self._wall_s = self._cpu_s = self._used_wall_s = self._used_cpu_s = 0.0
+        self._began = self._sampled = self._ended = (0.0, 0.0)
+        self.series: list[tuple[float, float, float]] = []
 
     def start(self) -> None:
         """Begin to count."""
-        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+        self._began = self._sampled = self._ended = _clocks()
+        self.series = []
+
+    def sample(self) -> None:
+        """Keep the share since the last sample; call it about each second."""
+        now = _clocks()
+        if now[0] - self._sampled[0] >= MIN_SAMPLE_S:
+            self.series.append((now[0], _share(self._sampled, now), memory_mib()))
+            self._sampled = now
 
     def stop(self) -> None:
         """Keep what was used since `start`."""
-        self._used_wall_s = time.perf_counter() - self._wall_s
-        self._used_cpu_s = time.process_time() - self._cpu_s
+        self.sample()
+        self._ended = _clocks()
 
     @property
     def share(self) -> float:
         """CPU seconds per second; 0 before anything was counted."""
-        return self._used_cpu_s / self._used_wall_s if self._used_wall_s > 0 else 0.0
+        return _share(self._began, self._ended)
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _share(began: tuple[float, float], ended: tuple[float, float]) -> float:
+    wall_s = ended[0] - began[0]
+    return (ended[1] - began[1]) / wall_s if wall_s > 0 else 0.0
+
+
+def memory_mib() -> float:
+    """The memory that this process holds now, in MiB; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def load_average() -> list[float]:
@@ -44,7 +85,7 @@ def load_average() -> list[float]:
 def fingerprint() -> dict[str, Any]:
     """Versions, processor and system; no names of hosts, users or paths."""
     return {
-        "cpu_count": len(os.sched_getaffinity(0)),
+        "cpu_count": CORES,
         "cpu_model": _cpu_model(),
         "locust": metadata.version("locust"),
         "python": platform.python_version(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from loadtest.reply import NO_STAGES, Answer, Model, Stages
 
-__all__ = ["Outcome", "Sample", "SampleLog", "outcome_of"]
+__all__ = ["Outcome", "Sample", "SampleLog", "Tally", "latencies_of", "outcome_of"]
 
 
 class Outcome(StrEnum):
@@ -107,6 +109,30 @@ class Sample:
         return None if self.sent_s is None else (self.sent_s - self.planned_s) * 1000
 
 
+class Tally(Protocol):
+    """How a running load fares."""
+
+    @property
+    def sent(self) -> int:
+        """Requests that have begun."""
+
+    @property
+    def ok(self) -> int:
+        """Requests that ended well."""
+
+    @property
+    def failed(self) -> int:
+        """Requests that were sent and did not."""
+
+    @property
+    def missed(self) -> int:
+        """Requests that were not sent."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests sent and not ended."""
+
+
 @dataclass(slots=True)
 class SampleLog:
     """The samples of a run in the order in which they ended, warm-up included.
@@ -140,3 +166,18 @@ class SampleLog:
         """Samples of the measured window, without the warm-up, by planned time."""
         kept = [sample for sample in self.samples if sample.planned_s >= 0]
         return sorted(kept, key=lambda sample: sample.planned_s)
+
+
+def latencies_of(samples: Iterable[Sample]) -> dict[str, list[float]]:
+    """Latencies of what got an HTTP reply, and of timeouts, which took at least the timeout.
+
+    Lost connections and missed requests have none: how soon a connection breaks is no latency.
+
+    Returns:
+        "intended" and "service", in milliseconds.
+    """
+    timed = [s for s in samples if s.outcome.replied or s.outcome is Outcome.TIMEOUT]
+    return {
+        "intended": [s.intended_ms for s in timed if s.intended_ms is not None],
+        "service": [s.service_ms for s in timed if s.service_ms is not None],
+    }

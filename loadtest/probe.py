@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 from loadtest.corpus import Photo
 from loadtest.errors import ServiceError
-from loadtest.plan import CLASSIFY_ROUTE
-from loadtest.reply import Answer, answer_from_body
+from loadtest.reply import Answer
+from loadtest.target import STILLROOM, Target
 
 __all__ = ["ProbeReply", "probe_service"]
 
-WRONG_ADDRESS_STATUSES = frozenset({301, 302, 303, 307, 308, 404, 405})
+WRONG_ADDRESS_STATUSES = frozenset({301, 302, 303, 307, 308, 404, 405, 410, 501})
 NO_ACCESS_STATUSES = frozenset({401, 403})
+NOT_UNDERSTOOD_STATUSES = frozenset({400, 415, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,20 @@ class ProbeReply:
     answer: Answer | None
 
 
-def probe_service(url: str, photo: Photo, *, timeout_s: float) -> ProbeReply:
+def probe_service(
+    url: str, photo: Photo, *, timeout_s: float, target: Target = STILLROOM
+) -> ProbeReply:
     """Classify one photo.
 
     A status such as 500 or 503 is no reason to stop here: a load test counts those.
 
     Raises:
-        ServiceError: unreachable, no such route, no access, or status 200 and no classification.
+        ServiceError: unreachable, no such route, no access, the photo was not understood, or status
+            200 and no classification.
     """
     begun = time.perf_counter()
     try:
-        status, body = _post(url, photo, timeout_s)
+        status, body = _post(url, target, photo, timeout_s)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ServiceError(
@@ -52,30 +56,39 @@ def probe_service(url: str, photo: Photo, *, timeout_s: float) -> ProbeReply:
     elapsed_ms = (time.perf_counter() - begun) * 1000
     if status in WRONG_ADDRESS_STATUSES:
         raise ServiceError(
-            f"{url}{CLASSIFY_ROUTE} answers {status}",
-            "give the base address of a stillroom service, such as http://127.0.0.1:3000",
+            f"{url}{target.route} answers {status}",
+            "give the base address of a stillroom service, such as http://127.0.0.1:3000"
+            if target.is_stillroom
+            else "check --route, the path of the POST",
         )
     if status in NO_ACCESS_STATUSES:
         raise ServiceError(
-            f"{url}{CLASSIFY_ROUTE} answers {status}",
-            "the load test sends no credentials; give an address behind the gate",
+            f"{url}{target.route} answers {status}",
+            "give its credentials with --header 'Authorization: ...'",
         )
-    answer = answer_from_body(body) if status == 200 else None
+    if status in NOT_UNDERSTOOD_STATUSES:
+        raise ServiceError(
+            f"{url}{target.route} answers {status} to {photo.path!r}: {body[:100]!r}",
+            "check --field, the name of the form field, and that photo",
+        )
+    answer = target.answer_of(body) if status == 200 else None
     if status == 200 and answer is None:
         raise ServiceError(
-            f"{url}{CLASSIFY_ROUTE} answers 200 with {body[:40]!r}, not with a classification",
-            "give the base address of a stillroom service",
+            f"{url}{target.route} answers 200 with {body[:40]!r}, not with a classification",
+            "give the base address of a stillroom service"
+            if target.is_stillroom
+            else "check --answer, the JSON pointer to the label",
         )
     return ProbeReply(status=status, elapsed_ms=elapsed_ms, answer=answer)
 
 
-def _post(url: str, photo: Photo, timeout_s: float) -> tuple[int, bytes]:
+def _post(url: str, target: Target, photo: Photo, timeout_s: float) -> tuple[int, bytes]:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        headers = {"Content-Type": photo.content_type}
-        connection.request("POST", parts.path + CLASSIFY_ROUTE, photo.body, headers)
+        body, headers = target.request_of(photo)
+        connection.request("POST", parts.path + target.route, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:

@@ -19,10 +19,10 @@ class Model(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The most probable label, and who says so."""
+    """The most probable label, and who says so, where the service tells."""
 
     label: str
-    model: Model
+    model: Model | None
 
 
 class Stages(NamedTuple):

@@ -3,27 +3,35 @@
 Schema version 1. A reader refuses a higher version; keys may be added within one. Latencies are in
 milliseconds; `intended` runs from the planned sending, which is the figure to quote; `service` from
 the actual one. In a closed loop nothing is planned, and both are the same. `slo.met` is null where
-fewer than `slo.needed` requests were planned and so show neither true nor false.
+fewer than `slo.needed` requests were planned and so show neither true nor false. The schema is in
+`summary.schema.json`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from loadtest.caching import compare_repeats
 from loadtest.corpus import Photo, corpus_sha256
-from loadtest.outcome import Outcome, Sample
+from loadtest.histogram import LatencyHistogram, has_histograms
+from loadtest.outcome import Outcome, Sample, latencies_of
 from loadtest.percentiles import describe_ms, samples_needed
 from loadtest.plan import LoadPlan
+from loadtest.proportion import clopper_pearson
 from loadtest.reply import Stages
-from loadtest.result import LoadResult
+from loadtest.result import GeneratorReport, LoadResult
+from loadtest.trend import describe_trend
+from loadtest.validity import judge_validity
 from loadtest.warning import warnings_of
 
 __all__ = ["SCHEMA_VERSION", "build_summary", "exit_code_from_summary"]
 
 SCHEMA_VERSION = 1
 MAX_EXAMPLES = 5
+ERROR_CONFIDENCE = 0.95
 POPULATION = (
     "requests of the measured window that got an HTTP reply (ok, wrong_answer, http_error), and "
     "timeouts with at least the timeout; connection_error and missed are counted only"
@@ -35,7 +43,11 @@ SLO_POPULATION = (
 
 
 def build_summary(
-    plan: LoadPlan, photos: Sequence[Photo], result: LoadResult, fingerprint: dict[str, Any]
+    plan: LoadPlan,
+    photos: Sequence[Photo],
+    result: LoadResult,
+    fingerprint: dict[str, Any],
+    **further: dict[str, Any],
 ) -> dict[str, Any]:
     """All figures of one load, ready for JSON.
 
@@ -44,11 +56,13 @@ def build_summary(
         photos: what was sent.
         result: what became of it.
         fingerprint: of the machine, as `environment.fingerprint` gives it.
+        further: blocks that other runs gave: `calibration`, `doubling`, `saturation`, `service`.
     """
     samples = result.samples
     counts = Counter(sample.outcome for sample in samples)
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
+        "scenario": plan.scenario,
         "mode": plan.mode,
         "url": plan.url,
         "users": plan.users,
@@ -56,26 +70,41 @@ def build_summary(
         "seed": plan.seed,
         "warmup_s": plan.warmup_s,
         "duration_s": round(result.duration_s, 3),
+        "asked": {
+            "duration_s": plan.duration_s,
+            "repeat_share": plan.repeat_share,
+            "requests": plan.requests,
+        },
         "timeout_s": plan.timeout_s,
         "stopped_by": result.stopped_by,
         "abandoned": result.abandoned,
         "planned": len(samples),
         "counts": {outcome.value: counts[outcome] for outcome in Outcome},
+        "errors": _errors(samples),
         **_rates(samples, result.duration_s),
         **_latencies(samples),
+        "histograms": _merge_histograms(result.generators),
+        "trend": describe_trend(samples, result.duration_s),
+        "caching": compare_repeats(samples) if plan.repeat_share else None,
         "stage_means_ms": _stage_means(samples),
         "answers": _answers(samples),
         **_models(samples),
         "corpus": _describe_corpus(photos),
+        "target": _describe_target(plan),
+        "workers": plan.workers,
+        "lost_workers": result.lost_workers,
         "generator_cpu_share": round(result.cpu_share, 4),
+        "generators": [_describe_generator(report) for report in result.generators],
         "environment": {
             **fingerprint,
             "load_average_before": list(result.load_average_before),
             "load_average_after": list(result.load_average_after),
         },
+        **further,
     }
     if plan.slo is not None:
         summary["slo"] = _judge_slo(plan, samples)
+    summary["validity"] = judge_validity(summary)
     summary["warnings"] = warnings_of(summary)
     return summary
 
@@ -83,16 +112,19 @@ def build_summary(
 def exit_code_from_summary(summary: dict[str, Any]) -> int:
     """The exit code of the command.
 
-    0 good; 1 objective missed, wrong answers, or no right answer at all; 3 an objective was set and
-    the requests were too few to judge it; 75 stopped.
+    0 good; 1 objective missed, wrong answers, or no right answer at all; 3 a rule of a valid
+    measurement was broken, or an objective was set and the requests were too few to judge it; 75
+    stopped. A wrong answer is one whatever the generator did; a latency is not.
     """
     if summary["stopped_by"]:
         return 75
-    met = summary.get("slo", {"met": True})["met"]
     counts = summary["counts"]
-    if met is False or counts["wrong_answer"] > 0 or counts["ok"] == 0:
+    if counts["wrong_answer"] > 0 or counts["ok"] == 0:
         return 1
-    return 3 if met is None else 0
+    met = summary.get("slo", {"met": True})["met"]
+    if met is None or not summary["validity"]["valid"]:
+        return 3
+    return 0 if met else 1
 
 
 def _rates(samples: Sequence[Sample], duration_s: float) -> dict[str, float]:
@@ -118,13 +150,56 @@ def _rates(samples: Sequence[Sample], duration_s: float) -> dict[str, float]:
 
 
 def _latencies(samples: Sequence[Sample]) -> dict[str, Any]:
-    timed = [s for s in samples if s.outcome.replied or s.outcome is Outcome.TIMEOUT]
     lateness = describe_ms([s.lateness_ms for s in samples if s.lateness_ms is not None])
     return {
         "latency_population": POPULATION,
-        "intended": describe_ms([s.intended_ms for s in timed if s.intended_ms is not None]),
-        "service": describe_ms([s.service_ms for s in timed if s.service_ms is not None]),
+        **{kind: describe_ms(values_ms) for kind, values_ms in latencies_of(samples).items()},
         "dispatch_lateness": {key: lateness[key] for key in ("p50_ms", "p99_ms", "max_ms")},
+    }
+
+
+def _errors(samples: Sequence[Sample]) -> dict[str, Any]:
+    """The share of planned requests that did not end well, with its interval."""
+    n = len(samples)
+    failed = sum(sample.outcome is not Outcome.OK for sample in samples)
+    low, high = clopper_pearson(failed, n, ERROR_CONFIDENCE)
+    return {
+        "n": n,
+        "failed": failed,
+        "share": round(failed / n, 6) if n else None,
+        "low": round(low, 6),
+        "high": round(high, 6),
+        "confidence": ERROR_CONFIDENCE,
+    }
+
+
+def _merge_histograms(reports: Sequence[GeneratorReport]) -> dict[str, Any] | None:
+    """Those of all generators, added; None where the library is missing."""
+    if not has_histograms() or not reports or not all(report.histograms for report in reports):
+        return None
+    merged: dict[str, Any] = {}
+    for kind in ("intended", "service"):
+        total = LatencyHistogram()
+        for report in reports:
+            total.merge(LatencyHistogram(report.histograms[kind]))
+        merged[kind] = total.describe()
+    return merged
+
+
+def _describe_generator(report: GeneratorReport) -> dict[str, Any]:
+    values = asdict(report)
+    del values["histograms"]
+    return {**values, "cores": list(report.cores)}
+
+
+def _describe_target(plan: LoadPlan) -> dict[str, Any]:
+    """How the service was asked; of headers the names alone, for a value may be a secret."""
+    target = plan.target
+    return {
+        "route": target.route,
+        "field": target.field,
+        "headers": sorted(name for name, _ in target.headers),
+        "answer": target.answer,
     }
 
 

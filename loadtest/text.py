@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from loadtest.outcome import SampleLog
+from loadtest.outcome import Tally
 
 __all__ = ["Progress", "text_from_summary"]
 
@@ -29,7 +29,7 @@ class Progress:
         self._is_terminal = stream.isatty()
         self._next_line_s = -math.inf
 
-    def __call__(self, log: SampleLog, now_s: float) -> None:
+    def __call__(self, log: Tally, now_s: float) -> None:
         """Show where the load stands.
 
         Args:
@@ -50,7 +50,7 @@ class Progress:
             self._stream.write("\n")
 
 
-def progress_line(log: SampleLog, now_s: float, total_s: float) -> str:
+def progress_line(log: Tally, now_s: float, total_s: float) -> str:
     """The line itself, below 80 columns for counts below a million."""
     where = f"{min(now_s, total_s):.0f}/{total_s:.0f} s" if now_s >= 0 else "warm-up"
     missed = f"  missed {log.missed}" if log.missed else ""
@@ -69,14 +69,18 @@ def text_from_summary(summary: dict[str, Any]) -> str:
             *_latency_table(summary),
             "",
             *_service(summary),
+            *_saturation(summary),
+            *_generators(summary),
             *_slo(summary),
             *_warnings(summary),
+            *_verdict(summary),
         ]
     )
 
 
 def _requests(summary: dict[str, Any]) -> Iterator[str]:
     counts = [f"{number} {name}" for name, number in summary["counts"].items() if number]
+    yield from _field("scenario", summary["scenario"])
     yield from _field("requests", f"{summary['planned']} planned: {', '.join(counts) or 'none'}")
     target = summary["target_rps"]
     offered = f"target {target:g} on average, " if target else f"{summary['users']} users, "
@@ -116,12 +120,60 @@ def _service(summary: dict[str, Any]) -> Iterator[str]:
         digest = model["digest"].removeprefix("sha256:")[:12]
         name = f"{model['name']} {model['version']}"
         yield from _field("model", f"{name}, digest {digest}, {model['backend']}")
-    environment = summary["environment"]
+    caching = summary["caching"]
+    if caching and caching["ratio"] is not None:
+        yield from _field(
+            "repeats",
+            f"{caching['ratio']:.2f} of the first time ({caching['low']:.2f} to "
+            f"{caching['high']:.2f}, 95 %, {caching['pairs']} photos)",
+        )
+
+
+def _generators(summary: dict[str, Any]) -> Iterator[str]:
+    environment, number = summary["environment"], summary["workers"]
+    each = "" if number == 1 else f"{number} processes, the busiest "
     yield from _field(
         "generator",
-        f"{summary['generator_cpu_share']:.0%} of one core of {environment['cpu_count']}, "
+        f"{each}{summary['generator_cpu_share']:.0%} of one core of {environment['cpu_count']}, "
         f"{environment['cpu_model']}",
     )
+    service = summary.get("service_process")
+    if service:
+        cores = ", ".join(map(str, service["pinned_cores"])) or "all"
+        yield from _field(
+            "service",
+            f"cores {cores}; CPU {service['cpu_mean_share'] or 0:.2f} cores, "
+            f"memory {service['rss_peak_mib'] or 0:.0f} MiB at most",
+        )
+    calibration = summary.get("calibration")
+    if calibration:
+        late = calibration["lateness_p99_ms"]
+        sent = "" if late is None else f", sent late p99 {late:.2f} ms"
+        yield from _field("alone", f"{calibration['capacity_rps']:.0f} requests/s{sent}")
+    doubling = summary.get("doubling")
+    if doubling and doubling["p99_change"] is not None:
+        yield from _field("doubled", f"p99 {doubling['p99_change']:+.0%}")
+
+
+def _saturation(summary: dict[str, Any]) -> Iterator[str]:
+    if "saturation" not in summary:
+        return
+    for step in summary["saturation"]["steps"]:
+        users = f"{step['users']} user{'s' if step['users'] > 1 else ''}"
+        yield from _field(
+            users,
+            f"{step['good_rps']:.1f} requests/s, p50 {_number(step['p50_ms'])} ms, "
+            f"p99 {_number(step['p99_ms'])} ms{'' if step['valid'] else ' (INVALID)'}",
+        )
+    law = summary["saturation"]["usl"]
+    if law is not None:
+        peak = "without end" if law["peak_rps"] is None else f"{law['peak_rps']:.1f} requests/s"
+        knee = "none" if law["knee_users"] is None else f"{law['knee_users']:.1f} users"
+        yield from _field(
+            "scaling",
+            f"peak {peak}, knee at {knee} (contention {law['contention']:.3f}, coherency "
+            f"{law['coherency']:.5f}, R2 {law['r2']:.3f})",
+        )
 
 
 def _slo(summary: dict[str, Any]) -> Iterator[str]:
@@ -141,6 +193,12 @@ def _slo(summary: dict[str, Any]) -> Iterator[str]:
 def _warnings(summary: dict[str, Any]) -> Iterator[str]:
     for warning in summary["warnings"]:
         yield from _field("warning", warning)
+
+
+def _verdict(summary: dict[str, Any]) -> Iterator[str]:
+    if not summary["validity"]["valid"]:
+        broken = [rule["name"] for rule in summary["validity"]["rules"] if not rule["held"]]
+        yield from _field("INVALID", f"the figures promise nothing: {', '.join(broken)}")
 
 
 def _field(name: str, value: str) -> list[str]:

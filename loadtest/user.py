@@ -1,4 +1,4 @@
-"""Simulated clients for Locust: one that keeps to a schedule, and one that waits for its replies.
+"""Simulated clients for Locust: one that keeps to a schedule, and others that wait for replies.
 
 Importing this module imports Locust, which patches the standard library for gevent.
 """
@@ -19,11 +19,12 @@ from locust.exception import StopUser
 
 from loadtest.corpus import Photo
 from loadtest.outcome import Outcome, Sample, SampleLog, outcome_of
-from loadtest.plan import CLASSIFY_ROUTE, MAX_IN_FLIGHT
-from loadtest.reply import answer_from_body, stages_from_header
+from loadtest.plan import MAX_IN_FLIGHT
+from loadtest.reply import stages_from_header
 from loadtest.schedule import photo_picks
+from loadtest.target import STILLROOM, Target
 
-__all__ = ["ClosedLoopUser", "OpenLoopUser", "PhotoUser"]
+__all__ = ["ClosedLoopUser", "OfflineUser", "OpenLoopUser", "PhotoUser"]
 
 
 class PhotoUser(FastHttpUser):  # type: ignore[misc]
@@ -31,7 +32,10 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
 
     Attributes:
         photos: the corpus.
+        target: how the service is asked.
         seed: of the choice of photos.
+        stream: number of this process's first stream of photos.
+        repeat_share: share of photos that are sent a second time.
         timeout_s: deadline of a whole request, connecting included.
         origin_s: `time.perf_counter()` at the start of the measured window.
         log: where samples go; None where Locust's own statistics are enough.
@@ -42,11 +46,23 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
     insecure = False
     max_redirects = 0
     photos: ClassVar[Sequence[Photo]] = ()
+    target: ClassVar[Target] = STILLROOM
     seed: ClassVar[int] = 0
+    stream: ClassVar[int] = 0
+    repeat_share: ClassVar[float] = 0.0
     timeout_s: ClassVar[float] = 10.0
     origin_s: ClassVar[float] = 0.0
     log: ClassVar[SampleLog | None] = None
     halt: ClassVar[AsyncResult | None] = None
+
+    def picks_of(self, user: int = 0) -> Iterator[int]:
+        """The endless stream of photos of one user of this process."""
+        return photo_picks(
+            photos=len(self.photos),
+            seed=self.seed,
+            user=self.stream + user,
+            repeat_share=self.repeat_share,
+        )
 
     def now_s(self) -> float:
         """Seconds from the start of the measured window; below 0 during the warm-up."""
@@ -66,8 +82,9 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
         done_s = self.now_s()
         status = 0 if reply is None else int(reply.status_code)
         complete = error is None and status == 200
-        answer = answer_from_body(reply.content or b"") if complete else None
-        outcome = outcome_of(status=status, error=error, answer=answer, expected=photo.expected)
+        answer = self.target.answer_of(reply.content or b"") if complete else None
+        expected = photo.expected if self.target.answer else ""
+        outcome = outcome_of(status=status, error=error, answer=answer, expected=expected)
         if outcome is Outcome.TIMEOUT:
             done_s = max(done_s, sent_s + self.timeout_s)
         _tell_locust(reply, outcome)
@@ -80,7 +97,7 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
                 status=status,
                 path=photo.path,
                 size_bytes=len(photo.body),
-                expected=photo.expected,
+                expected=expected,
                 answer=answer.label if answer else "",
                 model=answer.model if answer else None,
                 request_id=_header(reply, "X-Request-Id") or "",
@@ -91,13 +108,11 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
     def _post(self, photo: Photo) -> tuple[Any, BaseException | None]:
         # TimeoutError instead of gevent's own: the connection pool cleans up after an OSError only.
         deadline = TimeoutError(f"no reply in {self.timeout_s:g} s")
+        body, headers = self.target.request_of(photo)
         try:
             with gevent.Timeout(self.timeout_s, deadline):
                 reply = self.client.post(
-                    CLASSIFY_ROUTE,
-                    data=photo.body,
-                    headers={"Content-Type": photo.content_type},
-                    catch_response=True,
+                    self.target.route, data=body, headers=headers, catch_response=True
                 )
         except Exception as error:  # noqa: BLE001 - else a planned request would have no outcome
             return None, error
@@ -105,14 +120,13 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
 
 
 class OpenLoopUser(PhotoUser):
-    """Sends at planned times, whatever the service does; one of it per process.
+    """Sends at planned times, whatever the service does; there is one in a process.
 
     Attributes:
         times_s: when to send, on the clock of `now_s`, ascending.
     """
 
     abstract = True
-    fixed_count = 1
     wait_time = constant(0)
     # Locust's default of 10 connections would make requests queue inside the generator.
     concurrency = MAX_IN_FLIGHT
@@ -122,9 +136,8 @@ class OpenLoopUser(PhotoUser):
     def drive(self) -> None:
         """Spawn each request at its time; never wait for a reply before the last is sent."""
         pool = Pool(MAX_IN_FLIGHT)
-        picks = photo_picks(photos=len(self.photos), seed=self.seed)
         try:
-            for planned_s, pick in zip(self.times_s, picks, strict=False):
+            for planned_s, pick in zip(self.times_s, self.picks_of(), strict=False):
                 if self._halted_by(planned_s):
                     break
                 self._dispatch(pool, self.photos[pick], planned_s)
@@ -173,16 +186,44 @@ class ClosedLoopUser(PhotoUser):
 
     def on_start(self) -> None:
         """Choose this user's own stream of photos and wait for the common start."""
-        number = next(self.numbers)
-        self.picks = photo_picks(photos=len(self.photos), seed=self.seed, user=number)
+        self.picks = self.picks_of(next(self.numbers))
         gevent.sleep(max(0.0, self.begin_s - self.now_s()))
 
     @task  # type: ignore[untyped-decorator]
-    def classify_next(self) -> None:
+    def send_next(self) -> None:
         """One photo, one reply."""
+        self.classify_next()
+
+    def classify_next(self) -> None:
+        """Send until the end of the window."""
         if self.now_s() >= self.end_s or (self.halt is not None and self.halt.ready()):
             raise StopUser
         self.classify(self.photos[next(self.picks)])
+
+
+class OfflineUser(ClosedLoopUser):
+    """One connection of those that drain requests which are all there at the time 0.
+
+    So the intended latency of a request includes what it waited for its turn. The warm-up is that
+    of a closed loop.
+
+    Attributes:
+        left: the requests that nobody has taken yet; shared.
+    """
+
+    abstract = True
+    left: ClassVar[Iterator[int]] = iter(())
+
+    def classify_next(self) -> None:
+        """Take one of the requests that are left."""
+        if self.halt is not None and self.halt.ready():
+            raise StopUser
+        if self.now_s() < 0:
+            self.classify(self.photos[next(self.picks)])
+            return
+        if self.now_s() >= self.end_s or next(self.left, None) is None:
+            raise StopUser
+        self.classify(self.photos[next(self.picks)], planned_s=0.0)
 
 
 def _header(reply: Any, name: str) -> str | None:

@@ -1,18 +1,28 @@
-"""Client: send image files to a running service and get its answers back."""
+"""Client: send image files to a running service and get its answers back.
+
+A service that is busy and says when to come back is asked again, and so is one that ends a
+connection without an answer; four times at most. Where STILLROOM_TOKEN or STILLROOM_TOKEN_FILE is
+set, every request carries the token.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 
+from serve.bearer import authorization
 from serve.contract.errors import ServiceError
 
 __all__ = ["classify", "classify_many", "describe_model"]
 
 TIMEOUT_S = 30.0
+TRIES = 4
+LONGEST_WAIT_S = 10.0
+CUT_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 CLASSIFIED = ("predictions", "model")
 DESCRIBED = ("name", "version", "digest", "labels", "backend", "lineage")
 
@@ -80,13 +90,36 @@ def _request(
     data: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx.Response:
-    try:
-        return client.request(method, url, content=data, headers=headers)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ServiceError(
-            f"No answer from {url} ({type(error).__name__}).",
-            "Check the address, and that the service runs: stillroom serve RUN",
-        ) from error
+    sent = {**authorization(), **(headers or {})}
+    for turn in range(1, TRIES + 1):
+        try:
+            response = client.request(method, url, content=data, headers=sent)
+        except CUT_OFF as error:  # by a worker that died, say; to ask twice changes nothing
+            if turn == TRIES:
+                raise _no_answer(url, error) from error
+            continue
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _no_answer(url, error) from error
+        wait_s = _wait_s(response)
+        if wait_s is None or turn == TRIES:
+            break
+        time.sleep(wait_s)
+    return response
+
+
+def _wait_s(response: httpx.Response) -> float | None:
+    """How long a busy service asks to wait; None where another try is not asked for."""
+    asked = response.headers.get("retry-after", "")
+    if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or not asked.isdecimal():
+        return None
+    return min(float(asked), LONGEST_WAIT_S)
+
+
+def _no_answer(url: str, error: Exception) -> ServiceError:
+    return ServiceError(
+        f"No answer from {url} ({type(error).__name__}).",
+        "Check the address, and that the service runs: stillroom serve RUN",
+    )
 
 
 def _answer(response: httpx.Response, members: Sequence[str]) -> dict[str, Any]:

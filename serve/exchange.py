@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 import time
+from random import Random
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,6 +20,7 @@ __all__ = ["Exchange", "exchange_of"]
 SCOPE_KEY = "stillroom.exchange"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 HIDDEN = {b"server", b"x-request-id", b"x-bentoml-request-id", b"x-bentoml-trace-id"}
+IDS = Random()  # it names requests and guards nothing, so it need not ask the system each time
 LINGER_BYTES = 64 * 2**20
 
 
@@ -37,8 +38,14 @@ class Exchange:
         self.status = 0
         self.fault = ""
         self.started_at = time.perf_counter()
+        self._speaks_v2 = scope["path"].startswith("/v2")
         self._send = send
         self._swallow = False
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Time since the request came."""
+        return (time.perf_counter() - self.started_at) * 1e3
 
     async def send(self, message: Message) -> None:
         """ASGI send for the app inside: rewrites errors, adds the request id, hides the server."""
@@ -66,9 +73,11 @@ class Exchange:
             linger_s: how long at most.
         """
         self.problem = problem
-        body = problem.body(self.request_id)
+        body, media_type = problem.body(self.request_id), MEDIA_TYPE
+        if self._speaks_v2:
+            body, media_type = problem.v2_body(), "application/json"
         headers = {
-            "content-type": MEDIA_TYPE,
+            "content-type": media_type,
             "content-length": str(len(body)),
             "cache-control": "no-store",
             **problem.headers,
@@ -104,7 +113,7 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SANE_ID.fullmatch(text := value.decode("latin-1")):
             return str(text)
-    return secrets.token_hex(8)
+    return f"{IDS.getrandbits(64):016x}"
 
 
 async def _discard(receive: Receive, linger_s: float) -> None:

@@ -1,23 +1,28 @@
 """Guard: the outermost layer of the service. What is not allowed never reaches BentoML.
 
 * Only the paths and methods of ROUTES exist; BentoML's own pages do not.
+* Where the service has a token, nothing but probes is answered without it.
+* A request that would not be answered in its time is refused before its body is read.
 * A body is read here, whole, counted while it arrives and against the clock. Nothing behind the
   guard waits for a client, so a client that dribbles holds no slot.
 * Every error is problem+json, every request is one log line, no exception leaves.
 
-Not done here: a deadline on request *headers*, and problem+json for what uvicorn refuses itself
-(broken HTTP, or more than 64 KiB of headers that arrive in pieces: 400 in plain text). Both happen
-before ASGI; put a reverse proxy in front of a service that strangers reach.
+What happens before there is a request (headers that dribble, broken HTTP) is in `serve.connection`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.batcher import OVERLOADED
+from serve.admission import Headers, overloaded
+from serve.direct import BENTOML_PATHS
 from serve.exchange import SCOPE_KEY, Exchange
 from serve.metrics import Metrics
 from serve.problem import Problem, RequestError, problem_of_status
@@ -28,14 +33,27 @@ __all__ = ["CLIENT_GONE", "ROUTES", "Guard", "GuardLimits"]
 ROUTES = {
     "/": ("GET", "HEAD"),
     "/v1/classify": ("POST",),
+    "/v1/classify/batch": ("POST",),
     "/v1/model": ("GET", "HEAD"),
+    "/openapi.json": ("GET", "HEAD"),
+    "/v2": ("GET",),
+    "/v2/health/live": ("GET",),
+    "/v2/health/ready": ("GET",),
     "/livez": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
     "/healthz": ("GET", "HEAD"),
     "/metrics": ("GET", "HEAD"),
 }
+# Of the Open Inference Protocol: the part after the model decides the method.
+OF_MODEL = re.compile(
+    r"/v2/models/[\w.-]{1,128}(?:/versions/[\w.-]{1,64})?(/ready|/infer)?", re.ASCII
+)
 MAX_PATH = 2048
 MAX_HEADER_BYTES = 16 * 2**10
+REFUSE_WITHIN_S = 0.02
+HELD_MS = 1000.0  # bodies that are held come and go within that time
+PROBES = ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")
+OPEN = (*PROBES, "/")  # without a token: the page holds nothing, and asks for one
 CLIENT_GONE = Problem(499, "client-gone", "The client closed the connection")
 
 
@@ -63,12 +81,22 @@ class Guard:
         app: the service.
         limits: of bodies.
         metrics: where answers are counted; not at all when None.
+        token: that every request but a probe must carry as a bearer; empty asks for none.
+        admit: raises RequestError for headers of a POST that would not be answered in time.
     """
 
     def __init__(
-        self, app: ASGIApp, *, limits: GuardLimits | None = None, metrics: Metrics | None = None
+        self,
+        app: ASGIApp,
+        *,
+        limits: GuardLimits | None = None,
+        metrics: Metrics | None = None,
+        token: bytes = b"",
+        admit: Callable[[Headers], None] = lambda headers: None,
     ) -> None:
         self._app = app
+        self._token = token
+        self._admit = admit
         self._limits = limits or GuardLimits()
         self._metrics = metrics
         self._held_bytes = 0
@@ -78,7 +106,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            with self._counted(scope["path"]):
+                await self._answer(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -87,9 +116,11 @@ class Guard:
         body = _Body(receive)
         try:
             check_request_line(scope)
+            if self._token and scope["path"] not in OPEN:
+                check_token(scope, self._token)
             if scope["method"] == "POST":
                 check_body_headers(scope, self._limits.max_body_bytes)
-                await self._read(body)
+                await self._read_if_admitted(scope, body)
             await self._app({**scope, SCOPE_KEY: exchange}, body.receive, exchange.send)
             if not exchange.status:
                 await exchange.refuse(problem_of_status(500))
@@ -108,6 +139,20 @@ class Guard:
             self._held_bytes -= body.size
             self._record(scope, exchange)
 
+    async def _read_if_admitted(self, scope: Scope, body: _Body) -> None:
+        """Read the body; of a request that is refused, only what comes at once.
+
+        That keeps the connection of a client on a fast line, which may be sent away often.
+        """
+        try:
+            self._admit(scope["headers"])
+        except RequestError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFUSE_WITHIN_S):
+                    await self._read(body)
+            raise
+        await self._read(body)
+
     async def _read(self, body: _Body) -> None:
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
@@ -116,15 +161,19 @@ class Guard:
                     if body.size > self._limits.max_body_bytes:
                         raise RequestError(_too_large(self._limits.max_body_bytes))
                     if self._held_bytes > self._limits.max_held_bytes:
-                        raise RequestError(OVERLOADED)
+                        raise RequestError(overloaded(HELD_MS))
         except TimeoutError:
             raise RequestError(_too_slow(self._limits.body_timeout_s)) from None
+
+    def _counted(self, path: str) -> AbstractContextManager[object]:
+        if self._metrics is None or path in BENTOML_PATHS:
+            return nullcontext()
+        return self._metrics.in_flight.track_inprogress()
 
     def _record(self, scope: Scope, exchange: Exchange) -> None:
         slug = exchange.problem.slug if exchange.problem else ""
         if self._metrics:
-            path = scope["path"] if scope["path"] in ROUTES else "other"
-            self._metrics.observe_request(path, exchange.status, slug)
+            self._metrics.observe_request(route_of(scope["path"]), exchange.status, slug)
         log_request(
             method=scope["method"],
             path=scope["path"],
@@ -177,7 +226,7 @@ def check_request_line(scope: Scope) -> None:
         raise RequestError(Problem(431, "headers-too-large", "The headers are too large", limit))
     if len(scope.get("raw_path") or scope["path"]) > MAX_PATH:
         raise RequestError(Problem(414, "path-too-long", "The path is too long"))
-    methods = ROUTES.get(scope["path"])
+    methods = methods_of(scope["path"])
     if methods is None:
         known = "Send images to POST /v1/classify; see also GET /v1/model."
         raise RequestError(Problem(404, "not-found", "There is no such resource", known))
@@ -192,6 +241,45 @@ def check_request_line(scope: Scope) -> None:
                 {"allow": allowed},
             )
         )
+
+
+def methods_of(path: str) -> tuple[str, ...] | None:
+    """The methods that a path takes; None where there is no such path."""
+    if path in ROUTES:
+        return ROUTES[path]
+    if match := OF_MODEL.fullmatch(path):
+        return ("POST",) if match[1] == "/infer" else ("GET",)
+    return None
+
+
+def route_of(path: str) -> str:
+    """A path for metrics, from a closed list."""
+    if path in ROUTES:
+        return path
+    if match := OF_MODEL.fullmatch(path):
+        return f"/v2/models{match[1] or ''}"
+    return "other"
+
+
+def check_token(scope: Scope, token: bytes) -> None:
+    """Refuse a request without the token, in a time that does not tell how much of it was right.
+
+    Raises:
+        RequestError: 401.
+    """
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    kind, _, rest = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+    if kind.lower() == b"bearer" and hmac.compare_digest(rest.strip(), token):
+        return
+    raise RequestError(
+        Problem(
+            401,
+            "unauthorized",
+            "The request carries no valid token",
+            "Send the header Authorization: Bearer, with the token of this service.",
+            {"www-authenticate": 'Bearer realm="stillroom"'},
+        )
+    )
 
 
 def check_body_headers(scope: Scope, max_body_bytes: int) -> None:

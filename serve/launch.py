@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import signal
 import socket
@@ -15,24 +16,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
-import httpx
-
-from serve.client import describe_model
+from serve.admin import make_control_folder
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ServiceError, UsageError
 from serve.lifeline import lifeline_command
 from serve.session_runner import installed_onnxruntime
 from serve.settings import Settings, env_from_settings, settings_from_env
 
-__all__ = ["running_server", "serve_forever"]
+__all__ = ["Running", "running_process", "running_server", "serve_forever"]
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+POLL_S = 0.05
+WATCH_S = 2
 LOG_LINES = 15
 
 
@@ -42,15 +44,19 @@ def serve_forever(
     host: str = "127.0.0.1",
     port: int = 3000,
     settings: Settings | None = None,
+    watch: bool = False,
     say: Callable[[str], object] = sys.stdout.write,
 ) -> int:
     """Serve until SIGINT or SIGTERM, which are passed on to the service.
+
+    `stillroom admin` reaches it through the folder that `serve.admin.control_folder` names.
 
     Args:
         artifact_dir: the artifact folder, or the run folder above it.
         host: address to bind; other than loopback only behind a proxy you trust.
         port: TCP port.
         settings: backend and limits, with `artifact_dir` for its artifact; STILLROOM_* when None.
+        watch: serve a new artifact as soon as it is published in the old one's place.
         say: told in one line where the service is, once it is ready; every minute that it is not.
 
     Returns:
@@ -65,11 +71,22 @@ def serve_forever(
     installed_onnxruntime()
     address = _free_address(host, port)
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    with _child(wanted, address, port, log=None) as child, _passed_on(child) as received:
-        ready = _wait_ready(child, url, READY_TIMEOUT_S)
+    if not (wanted.bearer or ip_address(address).is_loopback):
+        say(
+            f"warning: {address} can be reached from other machines, and whoever reaches it is "
+            "answered. Set STILLROOM_TOKEN, or keep it behind a proxy that asks for one.\n"
+        )
+    if watch and not wanted.watch_s:
+        wanted = replace(wanted, watch_s=WATCH_S)
+    with (
+        make_control_folder(host, port) as control,
+        _child(replace(wanted, control=str(control)), address, port, log=None) as child,
+        _passed_on(child) as received,
+    ):
+        ready = _wait_ready(child, address, port, READY_TIMEOUT_S)
         while not ready and child.poll() is None:
             say(f"stillroom is not ready yet; it still checks the artifact ({url}/readyz)\n")
-            ready = _wait_ready(child, url, READY_TIMEOUT_S)
+            ready = _wait_ready(child, address, port, READY_TIMEOUT_S)
         if ready:
             name = f"{artifact.name} {artifact.version}"
             say(f"stillroom serves {name} at {url} (Ctrl-C stops it)\n")
@@ -79,10 +96,23 @@ def serve_forever(
         return code if code >= 0 else 128 - code  # as a shell says it
 
 
+@dataclass(frozen=True)
+class Running:
+    """A service that runs.
+
+    Attributes:
+        url: base URL, for example "http://127.0.0.1:40123"; /readyz has answered 200.
+        pid: of the process above all of its processes.
+    """
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def running_server(
+def running_process(
     artifact_dir: Path, *, log_path: Path, settings: Settings | None = None
-) -> Iterator[str]:
+) -> Iterator[Running]:
     """Serve an artifact on a free loopback port while the block runs.
 
     Args:
@@ -90,23 +120,30 @@ def running_server(
         log_path: where the service's output goes.
         settings: as in `serve_forever`.
 
-    Yields:
-        The base URL, for example "http://127.0.0.1:40123"; /readyz has answered 200.
-
     Raises:
         ArtifactError: as `serve_forever`.
         ServiceError: the service ended or did not get ready; holds the last lines of its log.
     """
-    wanted = _settings_for(artifact_dir, settings)
+    # nobody but the caller knows the port: there is no proxy to wait for
+    wanted = replace(_settings_for(artifact_dir, settings), grace_s=0)
     artifact = open_artifact(artifact_dir)
     installed_onnxruntime()
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     with log_path.open("wb") as log, _child(wanted, "127.0.0.1", port, log=log) as child:
-        if not _wait_ready(child, url, READY_TIMEOUT_S):
+        if not _wait_ready(child, "127.0.0.1", port, READY_TIMEOUT_S):
             raise _not_ready(child, log_path)
         _check_is_ours(url, artifact.digest)
-        yield url
+        yield Running(url, child.pid)
+
+
+@contextmanager
+def running_server(
+    artifact_dir: Path, *, log_path: Path, settings: Settings | None = None
+) -> Iterator[str]:
+    """As `running_process`, for callers to whom the base URL is enough."""
+    with running_process(artifact_dir, log_path=log_path, settings=settings) as running:
+        yield running.url
 
 
 @contextmanager
@@ -178,16 +215,20 @@ def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _wait_ready(child: subprocess.Popen[bytes], url: str, timeout_s: float) -> bool:
+def _wait_ready(child: subprocess.Popen[bytes], address: str, port: int, timeout_s: float) -> bool:
+    """Whether /readyz answered 200; the standard library asks, and the start waits for no other."""
     deadline = time.monotonic() + timeout_s
-    with httpx.Client(timeout=2.0) as client:
-        while time.monotonic() < deadline and child.poll() is None:
-            try:
-                if client.get(f"{url}/readyz").status_code == httpx.codes.OK:
-                    return True
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
+    while time.monotonic() < deadline and child.poll() is None:
+        connection = http.client.HTTPConnection(address, port, timeout=2.0)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return True
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(POLL_S)
     return False
 
 
@@ -202,6 +243,8 @@ def _not_ready(child: subprocess.Popen[bytes], log_path: Path) -> ServiceError:
 
 
 def _check_is_ours(url: str, digest: str) -> None:
+    from serve.client import describe_model  # its HTTP client is half of what a start imports
+
     served = describe_model(url)["digest"]
     if served != digest:
         raise ServiceError(

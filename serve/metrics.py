@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from serve.drift import Drift
+
 __all__ = ["Metrics"]
 
+STAGES = ("decode", "queue", "infer", "total")
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -28,7 +31,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "stillroom_stage_seconds",
-            "Time of a classification by stage: decode, queue, infer, total",
+            f"Time of a classification by stage: {', '.join(STAGES)}",
             ["stage"],
             buckets=SECONDS,
             registry=registry,
@@ -39,24 +42,47 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )
+        self.waiting = Gauge(
+            "stillroom_images_waiting",
+            "Decoded images that no inference had taken when the last one ended",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "stillroom_requests_in_flight",
+            "Requests under way; probes and scrapes apart",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.model_info = Gauge(
             "stillroom_model_info",
             "1 for the model that is served",
             ["name", "version", "digest", "backend"],
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",  # a worker that died says nothing about now
             registry=registry,
         )
+        self.drift = Drift(registry)
+        self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
+        self._answers: dict[tuple[str, int], Counter] = {}  # found without labels' own search
+
+    def observe_batch(self, size: int, waiting: int) -> None:
+        """Count one inference, and what it left behind."""
+        self.batch_size.observe(size)
+        self.waiting.set(waiting)
 
     def observe_answer(self, stages_ms: dict[str, float]) -> None:
-        """Record the stages of one classification, in milliseconds."""
+        """Record the stages of one classification: milliseconds by name of STAGES."""
         for stage, value_ms in stages_ms.items():
-            self.stage_seconds.labels(stage).observe(value_ms / 1e3)
+            self._stages[stage].observe(value_ms / 1e3)
 
     def observe_request(self, path: str, status: int, reason: str) -> None:
         """Count an answer; `path` must come from a closed list, `reason` is empty when all is well.
 
         A path that a stranger chose would be a new time series per request.
         """
-        self.requests.labels(path, str(status)).inc()
+        key = (path, status)
+        if key not in self._answers:
+            self._answers[key] = self.requests.labels(path, str(status))
+        self._answers[key].inc()
         if reason:
             self.problems.labels(reason).inc()

@@ -8,7 +8,11 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Prediction", "probabilities_from_logits", "top_predictions"]
+from serve.problem import Problem, RequestError
+
+__all__ = ["Prediction", "probabilities_from_logits", "top_k_of", "top_predictions"]
+
+DEFAULT_TOP_K = 5
 
 
 class Prediction(TypedDict):
@@ -48,3 +52,23 @@ def top_predictions(
     probabilities = probabilities_from_logits(logits)
     best = np.argsort(-probabilities, kind="stable")[:top_k]
     return [Prediction(label=labels[i], probability=float(probabilities[i])) for i in best]
+
+
+def top_k_of(text: str | None, labels: int) -> int:
+    """The number of answers that a query asks for; five where it does not say.
+
+    Raises:
+        RequestError: 400, out of range or no number.
+    """
+    if text is None:
+        return min(DEFAULT_TOP_K, labels)
+    if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= labels:
+        return int(text)
+    raise RequestError(
+        Problem(
+            400,
+            "invalid-top-k",
+            "The parameter top_k is out of range",
+            f"Expected a whole number from 1 to {labels}, the number of labels.",
+        )
+    )

@@ -12,11 +12,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from serve.contract.errors import ImageError, StillroomError
 
-__all__ = ["MEDIA_TYPE", "Problem", "RequestError", "problem_from", "problem_of_status"]
+__all__ = [
+    "MEDIA_TYPE",
+    "Problem",
+    "RequestError",
+    "problem_from",
+    "problem_of_status",
+    "without_frames",
+]
 
+E = TypeVar("E", bound=BaseException)
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -38,16 +47,24 @@ class Problem:
     detail: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
-    def body(self, request_id: str) -> bytes:
-        """The JSON document."""
-        members = {
+    def members(self, request_id: str) -> dict[str, Any]:
+        """The members of the JSON document."""
+        return {
             "type": f"urn:stillroom:problem:{self.slug}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "instance": request_id,
         }
-        return json.dumps(members, ensure_ascii=False).encode()
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON document."""
+        return json.dumps(self.members(request_id), ensure_ascii=False).encode()
+
+    def v2_body(self) -> bytes:
+        """The same as the Open Inference Protocol says it."""
+        text = f"{self.title}. {self.detail}".strip()
+        return json.dumps({"error": f"{self.slug}: {text}"}, ensure_ascii=False).encode()
 
 
 class RequestError(StillroomError):
@@ -78,6 +95,16 @@ def problem_from(error: ImageError | RequestError) -> Problem:
     if isinstance(error, RequestError):
         return error.problem
     return Problem(error.status, error.slug, error.title, str(error))
+
+
+def without_frames(error: E) -> E:
+    """The error without the frames that it came through, once only its words are wanted.
+
+    They hold the image, and the error where it was kept: a circle that only the garbage collector
+    opens, long after the request.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def problem_of_status(status: int) -> Problem:

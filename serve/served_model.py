@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.admission import Headers, timeout_ms_of
 from serve.batcher import Batcher
 from serve.contract.artifact import Artifact, open_artifact
-from serve.contract.preprocess import DecodeLimits, preprocess
+from serve.contract.preprocess import DecodeLimits, preprocess_sized
 from serve.metrics import Metrics
 from serve.runner import Runner, open_runner
 from serve.settings import Settings
@@ -31,12 +34,30 @@ class ServedModel:
         runner: on which the golden images were replayed.
         batcher: to which requests go.
         golden: outcome of the replay.
+        deadline_ms: longest time for an answer.
+        max_invalid: answers in a row that are not finite, after which it is not to be trusted.
     """
 
     artifact: Artifact
     runner: Runner
     batcher: Batcher
     golden: GoldenCheck
+    deadline_ms: int
+    max_invalid: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may answer; once it may not, only a new start makes it so."""
+        return self.batcher.invalid_in_a_row < self.max_invalid
+
+    def admit(self, headers: Headers) -> None:
+        """Refuse a request before its body is read.
+
+        Raises:
+            RequestError: 400, the time that it asks for is none; 503, it would not be answered
+                in that time.
+        """
+        self.batcher.check_room(timeout_ms_of(headers, self.deadline_ms))
 
     @property
     def identity(self) -> dict[str, str]:
@@ -80,15 +101,29 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
         golden = replay_golden(artifact, runner)
         warm_up(artifact, runner)
         limits = DecodeLimits(max_bytes=settings.max_body_mib * 2**20)
+
+        def decode(data: bytes) -> NDArray[np.uint8]:
+            pixels, size_px = preprocess_sized(data, artifact.preprocess, limits)
+            if metrics:
+                metrics.drift.observe_image(len(data), size_px, pixels)
+            return pixels
+
         batcher = Batcher(
             runner,
-            partial(preprocess, spec=artifact.preprocess, limits=limits),
+            decode,
             max_queue=settings.max_queue,
             decode_threads=settings.decode_threads,
-            observe_batch=metrics.batch_size.observe if metrics else lambda size: None,
+            observed=_observed(metrics, artifact) if metrics else None,
         )
         with batcher:
-            model = ServedModel(artifact, runner, batcher, golden)
-            if metrics:
-                metrics.model_info.labels(**model.identity).set(1)
-            yield model
+            yield ServedModel(
+                artifact, runner, batcher, golden, settings.deadline_ms, settings.max_invalid
+            )
+
+
+def _observed(metrics: Metrics, artifact: Artifact) -> Callable[[NDArray[np.floating], int], None]:
+    def observe(logits: NDArray[np.floating], waiting: int) -> None:
+        metrics.observe_batch(len(logits), waiting)
+        metrics.drift.observe_logits(logits, artifact.labels)
+
+    return observe

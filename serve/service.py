@@ -3,35 +3,40 @@
     STILLROOM_ARTIFACT=RUN/artifact bentoml serve serve.service:Classifier
 
 BentoML gives processes, sockets, health checks and metrics; the app, the batcher and the guard are
-ours. Its command-line process verifies the artifact before a worker starts, and the worker verifies
-it again on the backend that serves; neither leaves more than one line when it refuses.
+ours (`serve.worker`). Its command-line process checks the artifact's files before a worker starts;
+the worker checks them again, and what the backend that serves makes of them. Whoever refuses leaves
+one line, and the service ends. How workers are replaced is in `serve.supervisor`.
+
+The two processes import this module and share next to nothing else: each import here delays the
+start twice.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from contextlib import ExitStack
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
 import bentoml
 from _bentoml_sdk import Service
 from starlette.types import ASGIApp
 
-from serve.app import build_app
+from serve.allotment import service_options
+from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError
-from serve.guard import Guard, GuardLimits
+from serve.kept import kept_by
 from serve.lifeline import die_with_parent
-from serve.metrics import Metrics
-from serve.request_log import start_request_log
-from serve.served_model import open_served_model
 from serve.settings import settings_from_env
+
+if TYPE_CHECKING:
+    from serve.worker import Worker
 
 __all__ = ["Classifier", "GuardedService"]
 
-REQUEST_TIMEOUT_S = 30
-app = build_app()
+REFUSAL = 100  # plus an exit code of ours: of a worker that has said why it does not serve
 
 
 class GuardedService(Service):  # type: ignore[misc]  # BentoML is not typed
@@ -46,78 +51,74 @@ class GuardedService(Service):  # type: ignore[misc]  # BentoML is not typed
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The ASGI app that a worker process serves."""
-        try:
-            settings = settings_from_env(os.environ)
-        except StillroomError as error:
-            _refuse(error)
-        app.state.metrics = Metrics()
-        limits = GuardLimits(
-            max_body_bytes=settings.max_body_mib * 2**20, body_timeout_s=settings.body_timeout_s
-        )
-        start_request_log()
-        inner: ASGIApp = super().to_asgi(is_main=is_main)
-        return Guard(inner, limits=limits, metrics=app.state.metrics)
+        with _or_refuse(REFUSAL):
+            worker = _this_worker()
+            return worker.around(super().to_asgi(is_main=is_main))
 
 
 @bentoml.service(
     name="stillroom",
-    workers=1,
-    traffic={"timeout": REQUEST_TIMEOUT_S},
+    **service_options(os.environ),
     logging={"access": {"enabled": False}},
     # BentoML wraps every message in a span, exported or not; that costs more than the guard.
     tracing={"excluded_urls": ".*"},
 )
-@bentoml.asgi_app(app, path="/")
 class Classifier:
     """Classifies images by the artifact in STILLROOM_ARTIFACT."""
 
     def __init__(self) -> None:
         die_with_parent(os.getppid())
-        self._resources = ExitStack()
-        try:
-            settings = settings_from_env(os.environ)
-            model = open_served_model(settings, app.state.metrics)
-            app.state.model = self._resources.enter_context(model)
-            _freeze_heap()
-        except StillroomError as error:
-            _refuse(error)
+        with _or_refuse(REFUSAL):
+            _this_worker().open()
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def attend(self) -> None:
+        """Listen to signals, to the admin socket and to the artifact's folder."""
+        with _or_refuse(REFUSAL):
+            await _this_worker().attend()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # makes it a static method
     def verify_before_workers() -> None:
-        """Refuse a bad artifact in the command-line process, whose exit code people see."""
-        try:
-            with open_served_model(settings_from_env(os.environ)):
-                pass
-        except StillroomError as error:
-            _refuse(error)
+        """Refuse damaged files in the command-line process, before anything else starts."""
+        from serve.supervisor import supervise_workers  # half of what it imports is the parent's
+
+        with _or_refuse():
+            settings = settings_from_env(os.environ)
+            open_artifact(settings.artifact)  # no runner: this process never needs one's memory
+            if kept := kept_by(settings):
+                kept.clear()
+            supervise_workers(settings, refusal=REFUSAL)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Let running inference end, then free the model."""
-        app.state.model = None
-        self._resources.close()
+        _this_worker().close()
 
     def __is_ready__(self) -> bool:
-        return app.state.model is not None
+        return _this_worker().is_ready
 
 
 # Service is slotted: its instance cannot be patched, but it can change its class.
 Classifier.__class__ = GuardedService  # type: ignore[method-assign]
 
 
-def _freeze_heap() -> None:
-    """Take everything loaded so far out of the garbage collector's full passes.
+@cache
+def _this_worker() -> Worker:
+    """Of this process; made when BentoML first asks for something that a worker does."""
+    from serve.worker import Worker
 
-    BentoML's heap is large, and a full pass stops every thread for some 100 ms, every few seconds
-    under load. At 300 requests/s on 2 shared CPU cores (digits demo, 12 s, two runs each in turn)
-    the p99 was 99 and 104 ms without this, 26 and 21 ms with it.
+    return Worker(settings_from_env(os.environ))
+
+
+@contextmanager
+def _or_refuse(refusal: int = 0) -> Iterator[None]:
+    """Say an error of ours in one line and end the process, past BentoML and uvicorn.
+
+    They would print a traceback.
     """
-    gc.collect()
-    gc.freeze()
-
-
-def _refuse(error: StillroomError) -> NoReturn:
-    """Say one line and end the process, past BentoML and uvicorn: they would print a traceback."""
-    sys.stderr.write(f"error: {error}\n")
-    sys.stderr.flush()
-    os._exit(error.exit_code)
+    try:
+        yield
+    except StillroomError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
+        os._exit(refusal + error.exit_code)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from serve.bearer import check_token_text, token_of
 from serve.contract.errors import UsageError
+from serve.contract.manifest import MANIFEST
 
-__all__ = ["Settings", "env_from_settings", "settings_from_env"]
+__all__ = ["PACKED", "Settings", "env_from_settings", "settings_from_env"]
 
+PACKED = "artifact"  # folder beside this package, in a Bento
 PREFIX = "STILLROOM_"
+LEAST = {"gpus": 0, "grace_s": 0, "tracing": 0, "watch_s": 0}
+LARGEST = {"deadline_ms": 30_000, "tracing": 1}  # after 30 s the request is cut off
 
 
 @dataclass(frozen=True)
@@ -26,58 +31,102 @@ class Settings:
     Args:
         artifact: the artifact folder, or the run folder above it.
         backend: "auto" or a name from `serve.runner.BACKENDS`.
+        workers: processes that answer, each with a model of its own; BentoML starts them.
+        gpus: GPUs that BentoML gives them, in turns; 0 leaves them all that the process sees.
         threads: CPU threads inside one inference; more than 1 rarely helps beside decoding.
         decode_threads: threads that decode and resize images; with 1 a huge photo holds up all.
         max_batch: largest batch of one inference.
         max_queue: requests that may be decoding or waiting; one more is answered 503.
         max_body_mib: largest request body.
         body_timeout_s: time in which a request body must have arrived.
+        deadline_ms: longest time for an answer; X-Request-Timeout-Ms may ask for less.
+        max_invalid: answers in a row that are not finite, after which the service is not ready.
+        token: bearer token of every request but probes and the page; empty asks for none.
+        token_file: a file that holds the token instead, read at each start; empty for none.
+        header_timeout_s: time in which the headers of a request must have arrived.
+        grace_s: after SIGTERM, time of being not ready and still answering, for proxies to notice.
+        drain_s: after that, time for requests in flight; what is left then is cut.
+        max_deaths: workers that may end within `deaths_window_s`; one more ends the service.
+        deaths_window_s: the time over which deaths are counted.
+        tracing: 1 makes an OpenTelemetry span of each request.
+        watch_s: how often to look for a new artifact; 0 never does.
+        control: folder for admin sockets and the artifact that is served; empty is neither.
     """
 
     artifact: Path
     backend: str = "auto"
+    workers: int = 1
+    gpus: int = 0
     threads: int = 1
     decode_threads: int = 2
     max_batch: int = 8
     max_queue: int = 64
     max_body_mib: int = 10
     body_timeout_s: int = 10
+    deadline_ms: int = 10_000
+    max_invalid: int = 3
+    token: str = field(default="", repr=False)
+    token_file: str = ""
+    header_timeout_s: int = 10
+    grace_s: int = 1
+    drain_s: int = 30
+    max_deaths: int = 5
+    deaths_window_s: int = 60
+    tracing: int = 0
+    watch_s: int = 0
+    control: str = ""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and not 1 <= value <= 4096:
-                raise UsageError(f"{_variable(field.name)}={value}: expected 1 to 4096.")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            least, most = LEAST.get(one.name, 1), LARGEST.get(one.name, 4096)
+            if isinstance(value, int) and not least <= value <= most:
+                raise UsageError(f"{_variable(one.name)}={value}: expected {least} to {most}.")
+        check_token_text(self.token, _variable("token"))
+
+    @property
+    def bearer(self) -> str:
+        """The token, wherever it is; empty for none. A file is read now.
+
+        Raises:
+            UsageError: as `serve.bearer.token_of`.
+        """
+        return token_of(self.token, self.token_file)
 
 
 def settings_from_env(environ: Mapping[str, str]) -> Settings:
-    """Read STILLROOM_* variables.
+    """Read STILLROOM_* variables. A Bento has its artifact inside, and needs none of them.
 
     Raises:
         UsageError: STILLROOM_ARTIFACT is missing, a value does not parse, or a name is misspelt.
     """
-    known = {_variable(field.name): field for field in fields(Settings)}
+    known = {_variable(one.name): one for one in fields(Settings)}
     for name in environ:
         if name.startswith(PREFIX) and name not in known:
             _refuse_near_miss(name, list(known))
-    if not environ.get("STILLROOM_ARTIFACT"):
+    values: dict[str, object] = {}
+    packed = Path(__file__).parents[1] / PACKED
+    if (packed / MANIFEST).is_file():
+        values["artifact"] = packed
+    elif not environ.get("STILLROOM_ARTIFACT"):
         raise UsageError(
             "STILLROOM_ARTIFACT is not set; expected the artifact folder.",
             "Run stillroom serve RUN, or STILLROOM_ARTIFACT=RUN/artifact bentoml serve "
             "serve.service:Classifier",
         )
-    values: dict[str, object] = {}
-    for name, field in known.items():
-        if name not in environ:
+    for name, one in known.items():
+        if name not in environ or not (environ[name] or one.name != "artifact"):
             continue
-        values[field.name] = _parsed(name, environ[name], str(field.type))
+        values[one.name] = _parsed(name, environ[name], str(one.type))
     return Settings(**values)  # type: ignore[arg-type]  # every value was parsed to its field's type
 
 
 def env_from_settings(settings: Settings) -> dict[str, str]:
-    """The variables that `settings_from_env` reads back; the artifact's path made absolute."""
-    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    """The variables that `settings_from_env` reads back; paths made absolute."""
+    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
     values["artifact"] = settings.artifact.resolve()
+    if settings.token_file:
+        values["token_file"] = Path(settings.token_file).resolve()
     return {_variable(name): str(value) for name, value in values.items()}
 
 

@@ -12,10 +12,11 @@ from starlette.requests import Request
 
 from serve.problem import Problem, RequestError
 
-__all__ = ["FIELD", "image_from_request"]
+__all__ = ["FIELD", "MAX_FILES", "image_from_request", "images_from_form"]
 
 FIELD = "image"
 MAX_FIELDS = 16
+MAX_FILES = 32  # of a batch; their bytes together are bounded by the guard
 ACCEPTED = "Send the image file itself with Content-Type: image/jpeg, image/png or image/webp"
 
 
@@ -45,13 +46,45 @@ async def image_from_request(request: Request) -> bytes:
     )
 
 
+async def images_from_form(request: Request) -> list[bytes]:
+    """The bytes of all image files of a form, in their order.
+
+    Raises:
+        RequestError: 415 for another media type, 400 for multipart without an image or with more
+            than MAX_FILES.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RequestError(
+            Problem(
+                415,
+                "unsupported-media-type",
+                "The media type of the body is not accepted",
+                f'Send multipart/form-data with file fields named "{FIELD}".',
+            )
+        )
+    files = await _files_of(request, MAX_FILES)
+    if not files:
+        raise RequestError(_missing_image(0))
+    return files
+
+
 async def _image_from_multipart(request: Request) -> bytes:
+    files = await _files_of(request, MAX_FIELDS)
+    if len(files) != 1:
+        raise RequestError(_missing_image(len(files)))
+    return files[0]
+
+
+async def _files_of(request: Request, most: int) -> list[bytes]:
+    """The files in the fields named "image"."""
     parser = _InMemoryParser(
-        request.headers, request.stream(), max_files=MAX_FIELDS, max_fields=MAX_FIELDS
+        request.headers, request.stream(), max_files=most, max_fields=MAX_FIELDS
     )
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError):
+    except (MultiPartException, KeyError, ValueError) as error:
+        if "Too many files" in str(error):
+            raise RequestError(_too_many(most)) from None
         raise RequestError(
             Problem(
                 400,
@@ -62,11 +95,15 @@ async def _image_from_multipart(request: Request) -> bytes:
         ) from None
     try:
         files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
-        if len(files) != 1:
-            raise RequestError(_missing_image(len(files)))
-        return await files[0].read()
+        return [await file.read() for file in files]
     finally:
         await form.close()
+
+
+def _too_many(most: int) -> Problem:
+    return Problem(
+        400, "too-many-images", "The form holds too many files", f"At most {most} are taken."
+    )
 
 
 def _missing_image(count: int) -> Problem:

@@ -15,8 +15,10 @@ import typer
 
 from serve.contract.errors import Interrupted, StillroomError, UsageError
 from stillroom.ablate_cli import ablate
+from stillroom.admin_command import admin_app
 from stillroom.evaluate_cli import evaluate
 from stillroom.export_cli import export, parity
+from stillroom.loadtest_cli import loadtest_app
 from stillroom.sweep_cli import sweep_app
 from train.place import place_from_env
 
@@ -47,6 +49,8 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(parity)
 app.add_typer(sweep_app, name="sweep")
+app.add_typer(admin_app, name="admin")
+app.add_typer(loadtest_app, name="loadtest")
 
 Photos = Annotated[
     str,
@@ -261,6 +265,9 @@ def serve(
     target: Served,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 3000,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve a new artifact once it is published here.")
+    ] = False,
 ) -> None:
     """Serve an artifact over HTTP until Ctrl-C. Settings: STILLROOM_* variables (docs/serving.md).
 
@@ -268,7 +275,22 @@ def serve(
     """
     from serve.launch import serve_forever
 
-    raise typer.Exit(serve_forever(target, host=host, port=port))
+    raise typer.Exit(serve_forever(target, host=host, port=port, watch=watch))
+
+
+@app.command()
+def build(
+    target: Served,
+    gpu: Annotated[bool, typer.Option("--gpu", help="With ONNX Runtime's CUDA build.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also into one file, .bento.")] = None,
+) -> None:
+    """Build a Bento with the artifact inside: for a container, or for another machine.
+
+    Example: stillroom build runs/mine --out flowers.bento
+    """
+    from stillroom.build_command import build_bento
+
+    build_bento(target, gpu=gpu, out=out)
 
 
 @app.command()
@@ -276,14 +298,17 @@ def predict(
     target: Target,
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     top_k: Annotated[int, typer.Option(min=1, help="Answers per image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
 ) -> None:
     """Classify image files, here or through a running service.
+
+    A busy service is asked again when it says so; other files are not held up by one that fails.
 
     Example: stillroom predict runs/mine photo.jpg
     """
     from stillroom.predict import predict_images
 
-    predict_images(target, images, top_k)
+    predict_images(target, images, top_k, as_json=as_json)
 
 
 @app.command()
@@ -295,27 +320,6 @@ def verify(target: Target) -> None:
     from stillroom.verify import verify_target
 
     verify_target(target)
-
-
-@app.command()
-def loadtest(
-    target: Annotated[str, typer.Argument(help="Run folder or URL of a service.")],
-    photos: Annotated[Path | None, typer.Option(help="Corpus; a URL needs one.")] = None,
-    slo: Annotated[str, typer.Option(help="Objective, such as p99=50ms.")] = "p99=100ms",
-    rate: Annotated[float, typer.Option(min=0.01, help="Requests a second, open loop.")] = 20.0,
-    duration_s: Annotated[float, typer.Option(min=1, help="Seconds measured.")] = 30.0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("loadtest-results"),
-) -> None:
-    """Load a service at a fixed rate and report its latency.
-
-    Latency counts from the intended send time, so a stalled server cannot hide it.
-
-    Example: stillroom loadtest runs/mine --rate 50 --slo p99=50ms
-    """
-    from stillroom.loadtest_command import loadtest_target
-
-    options = {"slo": slo, "rate": rate, "duration_s": duration_s}
-    raise typer.Exit(loadtest_target(target, photos, out, **options))  # type: ignore[arg-type]
 
 
 @app.command()

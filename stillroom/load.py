@@ -12,7 +12,7 @@ from typing import Any
 
 from serve.contract.digest import canonical_json
 from serve.contract.errors import GateError, MeasurementError
-from serve.launch import running_server
+from serve.launch import running_process
 from stillroom.graph import Context
 from stillroom.http_parity import settings_of
 from stillroom.options import LoadOptions
@@ -23,7 +23,7 @@ from train.shards import shard_names
 
 __all__ = ["run_load_tests", "run_loadtest", "write_corpus"]
 
-HAS_SUMMARY = (0, 1, 3)  # 1: objective missed; 3: not judged, for lack of requests
+HAS_SUMMARY = (0, 1, 3)  # 1: objective missed; 3: INVALID, or too few requests to judge it
 
 
 def run_load_tests(context: Context) -> dict[str, Any]:
@@ -46,8 +46,9 @@ def run_load_tests(context: Context) -> dict[str, Any]:
         corpus = write_corpus(Path(folder), context.photos, reference)
         common = ["--corpus", str(corpus), "--duration-s", f"{options.duration_s:g}"]
         log_path = Path(folder) / "server.log"
-        with running_server(artifact, log_path=log_path, settings=settings_of(context)) as url:
-            closed, opened = _both_loops(url, common, options, context.out)
+        with running_process(artifact, log_path=log_path, settings=settings_of(context)) as running:
+            common += ["--service-pid", str(running.pid)]
+            closed, opened = _both_loops(running.url, common, options, context.out)
     (context.out / "summary.json").write_bytes(canonical_json({"closed": closed, "open": opened}))
     wrong = {
         name: load["answers"]["wrong"] for name, load in (("closed", closed), ("open", opened))

@@ -1,15 +1,15 @@
-"""`stillroom loadtest`: one open-loop load on a run's service, or on any URL."""
+"""`stillroom loadtest`: the rate that a service may promise, or one load at a given rate."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from loadtest.child import run_child
 from serve.contract.errors import RunError, UsageError
-from serve.launch import running_server
+from serve.launch import running_process
 from stillroom.load import write_corpus
 from stillroom.predict import is_url
 from stillroom.recipe import load_recipe
@@ -18,21 +18,29 @@ from train.evaluate import read_predictions
 from train.shard_names import origin_of
 from train.source import root_of
 
-__all__ = ["loadtest_target"]
+__all__ = ["compare_results", "loadtest_target"]
 
 
 def loadtest_target(
-    target: str, photos: Path | None, out: Path, *, slo: str, rate: float, duration_s: float
+    target: str,
+    photos: Path | None,
+    out: Path,
+    *,
+    slo: str,
+    rate: float | None,
+    duration_s: float,
+    junit: Path | None = None,
 ) -> int:
     """Load a service and let `python -m loadtest` print what it found.
 
     Args:
         target: URL of a service, or a run folder whose artifact is then served for the test.
         photos: corpus; needed for a URL, else the run's test split with its expected answers.
-        out: gets summary.json and samples.csv.
+        out: gets summary.json and samples.csv, or promise.json and its probes.
         slo: objective, such as "p99=50ms".
-        rate: requests a second.
-        duration_s: seconds measured.
+        rate: requests a second; None searches the largest that holds the objective.
+        duration_s: seconds measured at a given rate.
+        junit: also gets JUnit's XML.
 
     Returns:
         The exit code of the load test: 0, 1 objective missed or wrong answers, 2, 3 or 75.
@@ -47,20 +55,40 @@ def loadtest_target(
                 raise UsageError(
                     "A URL needs a corpus.", f"stillroom loadtest {target} --photos FOLDER"
                 )
-            url, corpus = target, photos.resolve()
+            url, corpus, more = target, photos.resolve(), []
         else:
             run = RunFolder(Path(target))
             corpus = photos.resolve() if photos else _corpus_of(run, scratch)
-            server = running_server(run.stage("artifact"), log_path=scratch / "server.log")
-            url = stack.enter_context(server)
-        arguments = ["--rate", f"{rate:g}", "--duration-s", f"{duration_s:g}", "--slo", slo]
-        command = [sys.executable, "-m", "loadtest", url, "--corpus", str(corpus)]
-        done = subprocess.run(
-            [*command, *arguments, "--out", str(out.resolve())],
-            cwd=Path(__file__).parents[1],
-            check=False,
+            artifact = run.stage("artifact")
+            server = running_process(artifact, log_path=scratch / "server.log")
+            running = stack.enter_context(server)
+            url, more = running.url, ["--service-pid", str(running.pid)]
+        module, arguments = "loadtest.promise", ["--slo", slo, *more]
+        if junit is not None:
+            arguments += ["--junit", str(junit.resolve())]
+        if rate is not None:
+            module = "loadtest"
+            arguments += ["--rate", f"{rate:g}", "--duration-s", f"{duration_s:g}"]
+        command = [sys.executable, "-m", module, url, "--corpus", str(corpus)]
+        return run_child(
+            [*command, *arguments, "--out", str(out.resolve())], cwd=Path(__file__).parents[1]
         )
-        return done.returncode
+
+
+def compare_results(first: Path, second: Path, *, force: bool) -> int:
+    """Let `python -m loadtest.compare` print what two results show of one another.
+
+    Returns:
+        Its exit code: 0, 1 the second is shown to be worse, 2 or 3.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest.compare",
+        str(first.resolve()),
+        str(second.resolve()),
+    ]
+    return run_child([*command, *(["--force"] if force else [])], cwd=Path(__file__).parents[1])
 
 
 def _corpus_of(run: RunFolder, scratch: Path) -> Path:
@@ -76,5 +104,11 @@ def _corpus_of(run: RunFolder, scratch: Path) -> Path:
             f"{run.stage(source)} has no answers to check by: {problem}.",
             f"Build it again: stillroom report {run.path}",
         )
+    photos = root_of(origin_of(record["photos"]))
+    if not photos.exists():
+        raise RunError(
+            f"{photos}, the photographs of this run, is not there.",
+            f"Give others: stillroom loadtest {run.path} --photos FOLDER",
+        )
     reference = read_predictions(run.stage(source) / "predictions.csv").of_split("test")
-    return write_corpus(scratch, root_of(origin_of(record["photos"])), reference)
+    return write_corpus(scratch, photos, reference)

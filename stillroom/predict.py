@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from serve.client import classify, describe_model
@@ -18,10 +21,18 @@ __all__ = ["is_url", "predict_images"]
 
 Classify = Callable[[bytes], Sequence[Prediction]]
 SHOWN = 3
+AT_ONCE = 4  # requests to a service
 
 
-def predict_images(target: str, images: list[Path], top_k: int) -> None:
+def predict_images(target: str, images: list[Path], top_k: int, *, as_json: bool = False) -> None:
     """Print the best answers for each image; of a file without one, why, and go on.
+
+    Args:
+        target: run or artifact folder, or URL of a service, which is asked for several at once.
+        images: files.
+        top_k: answers of each.
+        as_json: a line of JSON for each, also for those without an answer: `file`, and
+            `predictions` or `error`.
 
     Raises:
         UsageError: files could not be read, or are no acceptable images; the others are answered.
@@ -30,22 +41,40 @@ def predict_images(target: str, images: list[Path], top_k: int) -> None:
     unanswered = []
     with ExitStack() as stack:
         answer = _remote(target, top_k) if is_url(target) else _local(target, top_k, stack)
-        for path in images:
-            try:
-                predictions = answer(path.read_bytes())
-            except (OSError, ImageError, ServiceError) as error:
-                if isinstance(error, ServiceError) and not error.slug:
-                    raise
-                why = f"{error.strerror}." if isinstance(error, OSError) else error
-                sys.stderr.write(f"error: {path}: {why}\n")
+        pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE if is_url(target) else 1))
+        for path, found in zip(images, pool.map(partial(_tried, answer), images), strict=True):
+            if isinstance(found, str):
                 unanswered.append(path)
-                continue
-            best = "  ".join(f"{p['label']} {p['probability']:.3f}" for p in predictions)
-            sys.stdout.write(f"{path}  {best}\n")
+            _show(path, found, as_json=as_json)
     if unanswered:
         names = ", ".join(map(str, unanswered[:SHOWN]))
         more = f" and {len(unanswered) - SHOWN} more" if len(unanswered) > SHOWN else ""
         raise UsageError(f"{len(unanswered)} of {len(images)} files have no answer: {names}{more}.")
+
+
+def _tried(answer: Classify, path: Path) -> Sequence[Prediction] | str:
+    """The predictions of a file, or why it has none."""
+    try:
+        return answer(path.read_bytes())
+    except OSError as error:
+        return f"{error.strerror}."
+    except ServiceError as error:
+        if not error.slug:
+            raise
+        return str(error)
+    except ImageError as error:
+        return str(error)
+
+
+def _show(path: Path, found: Sequence[Prediction] | str, *, as_json: bool) -> None:
+    if as_json:
+        member = "error" if isinstance(found, str) else "predictions"
+        sys.stdout.write(json.dumps({"file": str(path), member: found}) + "\n")
+    elif isinstance(found, str):
+        sys.stderr.write(f"error: {path}: {found}\n")
+    else:
+        best = "  ".join(f"{p['label']} {p['probability']:.3f}" for p in found)
+        sys.stdout.write(f"{path}  {best}\n")
 
 
 def is_url(target: str) -> bool:

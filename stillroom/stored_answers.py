@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import fields
 from typing import Any, cast
@@ -16,19 +15,12 @@ from export.limits import LIMITS, Limits, Precision
 from export.options import ParityLimits
 from export.verdict import Verdict
 from serve.contract.artifact import Artifact
+from serve.contract.reference import stored_reference
 from serve.runner import Runner
 
 __all__ = ["judge_runner", "limits_here", "said_at_export", "stored_reference"]
 
 PARITY = "parity.json"
-
-
-def stored_reference(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
-    """(K,) logits of the reference model by sha256 of the image's bytes."""
-    with (artifact.root / "reference.csv").open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        next(reader)
-        return {row[0]: np.array(row[1:], dtype=np.float32) for row in reader}
 
 
 def said_at_export(artifact: Artifact) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from serve.contract.errors import ArtifactError
 from serve.contract.manifest import damaged_files, read_manifest
 from serve.contract.preprocess import PreprocessSpec
 
-__all__ = ["Artifact", "GoldenImage", "load_golden", "open_artifact"]
+__all__ = ["Artifact", "GoldenImage", "artifact_root", "load_golden", "open_artifact"]
 
 MODEL = "model.onnx"
 GOLDEN = "golden/golden.json"
@@ -90,8 +90,7 @@ def open_artifact(root: Path) -> Artifact:
         raise ArtifactError(
             f"No such artifact folder: {root}.", "Build one: stillroom run PHOTOS --until export"
         )
-    if (root / "artifact").is_dir() and not (root / MODEL).exists():
-        root = root / "artifact"
+    root = artifact_root(root)
     manifest = read_manifest(root, kind="artifact")
     if damaged := damaged_files(root, manifest):
         raise ArtifactError(
@@ -99,6 +98,12 @@ def open_artifact(root: Path) -> Artifact:
             "It is not served. Copy it again, or rebuild: stillroom export RUN",
         )
     return _artifact_from(root, manifest)
+
+
+def artifact_root(folder: Path) -> Path:
+    """The artifact folder itself, where `folder` is a run folder that holds one."""
+    inside = folder / "artifact"
+    return inside if inside.is_dir() and not (folder / MODEL).exists() else folder
 
 
 def load_golden(artifact: Artifact) -> list[GoldenImage]:

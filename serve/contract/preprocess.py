@@ -138,7 +138,15 @@ def preprocess(
     Raises:
         ImageError: the bytes are no acceptable image; the subclass says why.
     """
-    return np.asarray(crop_and_resize(decode(data, spec.background, limits), spec))
+    return preprocess_sized(data, spec, limits)[0]
+
+
+def preprocess_sized(
+    data: bytes, spec: PreprocessSpec, limits: DecodeLimits = DEFAULT_LIMITS
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """As `preprocess`, with the width and height of the upright image."""
+    image = decode(data, spec.background, limits)
+    return np.asarray(crop_and_resize(image, spec)), image.size
 
 
 def decode(

@@ -14,7 +14,7 @@ from stillroom.report.facts import Facts
 from stillroom.report.samples import read_samples
 from stillroom.run_folder import RunFolder
 
-__all__ = ["load_section", "stage_split"]
+__all__ = ["cores_of", "load_section", "stage_split"]
 
 MODES = ("open", "closed")
 PARTS = ("decode", "queue", "infer")
@@ -47,8 +47,23 @@ def load_section(run: RunFolder, facts: Facts) -> dict[str, Any]:
         "panels": panels,
         "warnings": [(m, text) for m in MODES for text in facts.loads[m]["warnings"]],
         "environment": facts.loads["open"]["environment"],
+        "pages": [m for m in MODES if (run.stage("loadtest") / m / "report.html").is_file()],
+        "cores": cores_of(facts.loads["open"]),
         "models": facts.loads["open"]["models"],
     }
+
+
+def cores_of(load: dict[str, Any]) -> str:
+    """Who ran on which cores, in words; loads of before that was known say nothing of it."""
+    service = (load.get("service_process") or {}).get("pinned_cores") or []
+    generators = sorted({core for one in load.get("generators", ()) for core in one["cores"]})
+    if not service:
+        return "shared by the service and the generator"
+    return f"{_cores(service)} for the service, {_cores(generators)} for the generator"
+
+
+def _cores(numbers: list[int]) -> str:
+    return f"{len(numbers)} {'core' if len(numbers) == 1 else 'cores'}"
 
 
 def stage_split(means_ms: dict[str, float | None]) -> list[tuple[str, float, float]]:

@@ -17,6 +17,8 @@ from stillroom.sweep.subject import Subject
 
 __all__ = ["draw_front", "render_students"]
 
+OFFSETS = [(5, -13), (-18, 7), (7, 4)]  # of a student's labels from its points, in points
+
 
 def render_students(found: Students, subject: Subject, name: str) -> str:
     """The page's text."""
@@ -53,7 +55,7 @@ def draw_front(found: Students, *, gpu: bool) -> Markup:
     dotted lines are its bounds.
     """
     device = "GPU" if gpu else "CPU"
-    with drawing(520, 340) as figure:
+    with drawing(760, 440) as figure:
         axes = figure.subplots()
         if not gpu:
             steps = [(_ms(e, gpu=gpu), e.cell.scores["top1"]) for e in found.front]
@@ -63,7 +65,7 @@ def draw_front(found: Students, *, gpu: bool) -> Markup:
             if found.bounds.min_top1 is not None:
                 axes.axhline(found.bounds.min_top1, color=INK, linestyle=":", linewidth=1.2)
         groups = groupby(found.entries, key=lambda e: e.cell.student.folder)
-        for (_, group), style in zip(groups, STYLES * 9, strict=False):
+        for (_, group), style, offset in zip(groups, STYLES * 9, OFFSETS * 27, strict=False):
             members = list(group)
             x = [_ms(entry, gpu=gpu) for entry in members]
             y = [entry.cell.scores["top1"] for entry in members]
@@ -72,9 +74,9 @@ def draw_front(found: Students, *, gpu: bool) -> Markup:
                 axes.annotate(
                     f"{entry.cell.test_size_px}",
                     place,
-                    xytext=(5, -12),
+                    xytext=offset,
                     textcoords="offset points",
-                    color=SOFT,
+                    color=style["color"],
                 )
         if found.picked is not None:
             point = (_ms(found.picked, gpu=gpu), found.picked.cell.scores["top1"])

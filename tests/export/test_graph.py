@@ -212,3 +212,19 @@ def test_weights_that_happen_to_spell_a_path_are_no_path(
 def test_another_card_gives_another_preprocess_digest(exported: Exported) -> None:
     other = card_of(exported.dataset, exported.model, SIZE_PX + 8)
     assert other.preprocess.digest != exported.card.preprocess.digest
+
+
+def test_numbers_that_look_like_a_path_are_no_path(exported: Exported, tmp_path: Path) -> None:
+    """Of some megabytes of int8 weights, a few bytes read like a drive's letter by chance."""
+    model = onnx.load(exported.graph)
+    looks = b"p:\\Door/usr/lib/x.so"
+    unused = [
+        onnx.TensorProto(name="raw", data_type=onnx.TensorProto.UINT8, dims=[len(looks)]),
+        onnx.helper.make_tensor("typed", onnx.TensorProto.INT32, [len(looks)], list(looks)),
+    ]
+    unused[0].raw_data = looks
+    model.graph.initializer.extend(unused)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert looks in path.read_bytes()
+    check_structure(path, exported.card, opset=20)

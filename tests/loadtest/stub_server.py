@@ -57,9 +57,14 @@ class Behaviour:
     hangs: Callable[[int], bool] = lambda number: False
     digest_of: Callable[[int], str] = lambda number: "d1"
     body: bytes | None = None
+    route: str = "/v1/classify"
+    key: str = ""
+    cached_s: float | None = None
     frozen_from_s: float = float("inf")
     frozen_for_s: float = 0.0
+    frozen_every_s: float = float("inf")
     content_types: set[str] = field(default_factory=set)
+    bodies: set[bytes] = field(default_factory=set)
     served: int = 0
     first_s: float | None = None
     released: threading.Event = field(default_factory=threading.Event)
@@ -77,7 +82,7 @@ class Behaviour:
         """Every request that arrives in the frozen time is answered at its end."""
         if self.first_s is None:
             return
-        into_s = time.monotonic() - self.first_s - self.frozen_from_s
+        into_s = (time.monotonic() - self.first_s) % self.frozen_every_s - self.frozen_from_s
         if 0 <= into_s < self.frozen_for_s:
             time.sleep(self.frozen_for_s - into_s)
 
@@ -90,9 +95,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         behaviour = self.behaviour
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path != "/v1/classify":
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path != behaviour.route:
             self._reply(404, b"{}", 0)
+            return
+        if behaviour.key and self.headers["X-Key"] != behaviour.key:
+            self._reply(401, b"{}", 0)
             return
         number = behaviour.next_number()
         behaviour.content_types.add(self.headers["Content-Type"])
@@ -102,7 +110,10 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour.hangs(number) or behaviour.drops(number):
             self.close_connection = True
             return
-        time.sleep(behaviour.delay_s)
+        known = body in behaviour.bodies
+        behaviour.bodies.add(body)
+        cached = known and behaviour.cached_s is not None
+        time.sleep((behaviour.cached_s or 0.0) if cached else behaviour.delay_s)
         self._reply(behaviour.status_of(number), self._answer(number), number)
 
     def _answer(self, number: int) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.schedule import photo_picks, poisson_times
+from loadtest.schedule import REPEAT_AFTER, Segment, photo_picks, poisson_times
 
 rates = st.floats(0.1, 200)
 durations = st.floats(0.1, 5)
@@ -62,3 +62,37 @@ def test_picks_stay_in_the_corpus_and_repeat(photos: int, seed: int) -> None:
 def test_users_have_their_own_picks() -> None:
     one, two = (list(islice(photo_picks(photos=99, seed=0, user=user), 20)) for user in (0, 1))
     assert one != two
+
+
+@given(rates, rates, durations, st.floats(0, 1))
+def test_the_time_of_a_count_is_where_the_rate_has_summed_to_it(
+    begin: float, end: float, duration_s: float, part: float
+) -> None:
+    segment = Segment(duration_s, begin, end)
+    time_s = segment.time_of(part * segment.requests)
+    slope = (end - begin) / duration_s
+    assert begin * time_s + slope * time_s**2 / 2 == pytest.approx(part * segment.requests)
+    assert -1e-9 <= time_s <= duration_s * (1 + 1e-9)
+
+
+def test_a_rate_from_nothing() -> None:
+    assert Segment(10, 0, 2).time_of(10) == pytest.approx(10)
+    assert Segment(10, 2, 0).time_of(10) == pytest.approx(10)
+    with pytest.raises(ValueError, match="must both be above 0"):
+        Segment(10, 0, 0)
+
+
+@given(st.integers(20, 200), seeds, st.floats(0.05, 0.5))
+def test_repeats_come_shortly_after_the_first_sending(photos: int, seed: int, share: float) -> None:
+    picks = list(islice(photo_picks(photos=photos, seed=seed, repeat_share=share), photos))
+    seen: dict[int, int] = {}
+    for place, pick in enumerate(picks):
+        if pick in seen:
+            assert place - seen[pick] <= 3 * REPEAT_AFTER
+        seen.setdefault(pick, place)
+    assert max(picks.count(pick) for pick in set(picks)) <= 2
+
+
+def test_as_many_repeats_as_asked_for() -> None:
+    picks = list(islice(photo_picks(photos=10_000, seed=0, repeat_share=0.3), 10_000))
+    assert 1 - len(set(picks)) / len(picks) == pytest.approx(0.3, abs=0.02)

@@ -15,11 +15,12 @@ from loadtest.summary import exit_code_from_summary
 from tests.loadtest.hand_made import MODEL, sample, steady, summary_of
 
 KEYS = {
-    "abandoned", "achieved_rps", "answers", "corpus", "counts", "dispatch_lateness", "duration_s",
-    "environment", "generator_cpu_share", "good_rps", "intended", "latency_population", "mode",
-    "model_digests", "models", "planned", "planned_rps", "schema_version", "seed", "service",
-    "stage_means_ms", "stopped_by", "target_rps", "timeout_s", "url", "users", "warmup_s",
-    "warnings",
+    "abandoned", "achieved_rps", "answers", "asked", "caching", "corpus", "counts",
+    "dispatch_lateness", "duration_s", "environment", "errors", "generator_cpu_share",
+    "generators", "good_rps", "histograms", "intended", "latency_population", "lost_workers",
+    "mode", "model_digests", "models", "planned", "planned_rps", "scenario", "schema_version",
+    "seed", "service", "stage_means_ms", "stopped_by", "target", "target_rps", "timeout_s",
+    "trend", "url", "users", "validity", "warmup_s", "warnings", "workers",
 }  # fmt: skip
 
 

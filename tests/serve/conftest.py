@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,22 +18,27 @@ from serve.settings import Settings
 
 
 @pytest.fixture
-def served(tiny_artifact: Path) -> Iterator[ServedModel]:
-    with open_served_model(Settings(artifact=tiny_artifact, max_batch=4)) as model:
-        yield model
-
-
-@pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
 @pytest.fixture
-def guarded(served: ServedModel, registry: CollectorRegistry) -> Guard:
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry)
+
+
+@pytest.fixture
+def served(tiny_artifact: Path, metrics: Metrics) -> Iterator[ServedModel]:
+    with open_served_model(Settings(artifact=tiny_artifact, max_batch=4), metrics) as model:
+        yield model
+
+
+@pytest.fixture
+def guarded(served: ServedModel, metrics: Metrics) -> Guard:
     """The whole service without BentoML and sockets."""
-    metrics = Metrics(registry)
     app = build_app(served, metrics)
-    return Guard(app, limits=GuardLimits(max_body_bytes=200_000), metrics=metrics)
+    limits = GuardLimits(max_body_bytes=200_000)
+    return Guard(app, limits=limits, metrics=metrics, admit=served.admit)
 
 
 @pytest.fixture
@@ -44,6 +50,20 @@ def open_client() -> Callable[[Any], httpx.AsyncClient]:
         return httpx.AsyncClient(transport=transport, base_url="http://test")
 
     return client_of
+
+
+@pytest.fixture
+def ask(guarded: Guard, open_client) -> Callable[..., httpx.Response]:
+    """A function that sends one request through the guard: `ask("POST", path, content=...)`."""
+
+    def request(method: str, path: str, **options) -> httpx.Response:
+        async def one() -> httpx.Response:
+            async with open_client(guarded) as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(one())
+
+    return request
 
 
 @pytest.fixture
@@ -66,11 +86,12 @@ def is_problem() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def log_lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+def log_lines(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
     """A function that gives the request log so far."""
-    caplog.set_level("INFO", logger="stillroom.requests")
-    return lambda: [
-        json.loads(record.getMessage())
-        for record in caplog.records
-        if record.name == "stillroom.requests"
-    ]
+    lines: list[dict[str, Any]] = []
+
+    def so_far() -> list[dict[str, Any]]:
+        lines.extend(json.loads(line) for line in capsys.readouterr().out.splitlines())
+        return lines
+
+    return so_far

@@ -77,20 +77,33 @@ def test_each_request_gets_its_own_answer() -> None:
 
 
 def test_what_waits_is_taken_together_up_to_the_limit() -> None:
-    sizes: list[int] = []
+    seen: list[tuple[int, int]] = []
 
     async def test(batcher: Batcher, runner: SumRunner) -> None:
         runner.gate.clear()
         answers = [batcher.submit(b"1")]
-        await until(lambda: sizes == [1])
+        await until(lambda: batcher._inferring and not batcher._waiting)
         answers += [batcher.submit(b"%d" % i) for i in range(2, 8)]
         await until(lambda: len(batcher._waiting) == 6)
         runner.gate.set()
         await asyncio.gather(*answers)
         assert runner.batches == [[1], [2, 3, 4, 5], [6, 7]]
-        assert sizes == [1, 4, 2]
+        await until(lambda: len(seen) == 3)
+        assert seen == [(1, 6), (4, 2), (2, 0)]
 
-    run(test, observe_batch=sizes.append)
+    run(test, observed=lambda logits, waiting: seen.append((len(logits), waiting)))
+
+
+def test_a_fault_of_who_watches_is_no_answer() -> None:
+    async def test(batcher: Batcher, runner: SumRunner) -> None:
+        for value in (b"1", b"2"):
+            await batcher.submit(value)
+        assert runner.batches == [[1], [2]]
+
+    def observed(logits, waiting) -> None:
+        raise OSError("no space left on device")
+
+    run(test, observed=observed)
 
 
 def test_a_poison_image_fails_alone() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from serve.admission import overloaded
 from serve.guard import Guard, GuardLimits
+from serve.problem import RequestError
 
 LIMITS = GuardLimits(max_body_bytes=1000, body_timeout_s=0.2, max_held_bytes=1500, linger_s=0.2)
 
@@ -61,8 +63,8 @@ class Wire:
         return b"".join(message.get("body", b"") for message in self.sent[1:])
 
 
-def ask(scope: dict[str, Any], wire: Wire, app: Any = echo) -> Wire:
-    guard = Guard(app, limits=LIMITS)
+def ask(scope: dict[str, Any], wire: Wire, app: Any = echo, **options: Any) -> Wire:
+    guard = Guard(app, limits=LIMITS, **options)
     asyncio.run(asyncio.wait_for(guard(scope, wire.receive, wire.send), 10))
     assert guard._held_bytes == 0
     return wire
@@ -104,6 +106,26 @@ def test_a_client_that_leaves_while_sending_is_only_logged(log_lines) -> None:
     wire = ask(request(), Wire(b"a", end=False, leave=True))
     assert not wire.sent
     assert [(line["status"], line["error"]) for line in log_lines()] == [(499, "client-gone")]
+
+
+def full(headers: Any) -> None:
+    raise RequestError(overloaded(3000))
+
+
+def test_a_request_without_room_is_refused_though_its_body_has_not_come() -> None:
+    wire = ask(request(), Wire(b"a", end=False), admit=full)
+    assert (wire.status, slug(wire)) == (503, "overloaded")
+    assert (wire.headers["retry-after"], wire.headers["connection"]) == ("3", "close")
+
+
+def test_a_request_without_room_whose_body_has_come_keeps_its_connection() -> None:
+    wire = ask(request(), Wire(b"a" * 400, b"b" * 400), admit=full)
+    assert (wire.status, slug(wire)) == (503, "overloaded")
+    assert "connection" not in wire.headers
+
+
+def test_only_what_is_sent_to_be_classified_needs_room() -> None:
+    assert ask(request("/v1/model", "GET"), Wire(b""), admit=full).status == 200
 
 
 def test_bodies_of_all_requests_together_are_bounded(log_lines) -> None:
@@ -231,3 +253,48 @@ def test_the_log_line_is_whole(log_lines) -> None:
     assert list(line) == ["time", "method", "path", "status", "ms", "id", "error"]
     assert line["id"] == "abc"
     assert len(line["path"]) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer"},
+        {"authorization": "Basic secret"},
+        {"authorization": "secret"},
+    ],
+)
+def test_without_the_token_probes_and_the_page_alone_are_answered(
+    headers: dict[str, str],
+) -> None:
+    guard = Guard(echo, limits=LIMITS, token=b"secret")
+    for path, method in (("/v1/classify", "POST"), ("/metrics", "GET"), ("/v1/model", "GET")):
+        wire = Wire(b"body")
+        asyncio.run(guard(request(path, method, **headers), wire.receive, wire.send))
+        start = wire.sent[0]
+        assert start["status"] == 401
+        assert (b"www-authenticate", b'Bearer realm="stillroom"') in start["headers"]
+        assert b"secret" not in b"".join(m.get("body", b"") for m in wire.sent)
+    for path in ("/readyz", "/"):
+        wire = Wire(b"")
+        asyncio.run(guard(request(path, "GET", **headers), wire.receive, wire.send))
+        assert wire.sent[0]["status"] == 200
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer"])
+def test_with_the_token_all_is_as_ever(kind: str) -> None:
+    guard = Guard(echo, limits=LIMITS, token=b"secret")
+    wire = Wire(b"body")
+    scope = request(authorization=f"{kind} secret")
+    asyncio.run(guard(scope, wire.receive, wire.send))
+    assert wire.sent[0]["status"] == 200
+
+
+def test_two_authorizations_are_none() -> None:
+    guard = Guard(echo, limits=LIMITS, token=b"secret")
+    scope = request(authorization="Bearer secret")
+    scope["headers"].append((b"authorization", b"Bearer secret"))
+    wire = Wire(b"body")
+    asyncio.run(guard(scope, wire.receive, wire.send))
+    assert wire.sent[0]["status"] == 401

@@ -1,4 +1,4 @@
-"""Thousands of malformed bodies against the real server: no 5xx, no hang."""
+"""Thousands of malformed bodies against the real server: no 5xx, no hang, no growth."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
-from serve.launch import running_server
+from serve.launch import running_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ci, pytest.mark.timeout(3600)]
 SOAK = bool(os.environ.get("STILLROOM_SOAK"))
 BODIES = 30_000 if SOAK else 2_000
+WARM_UP = 300  # bodies, after which memory has been allocated
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -34,7 +36,16 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def test_malformed_bodies(tiny_artifact: Path, tmp_path: Path, make_picture, encode) -> None:
+def resident_mib(root: int) -> float:
+    """Resident memory of a process and all below it."""
+    parent = psutil.Process(root)
+    processes = [parent, *parent.children(recursive=True)]
+    return float(sum(one.memory_info().rss for one in processes)) / 2**20
+
+
+def test_malformed_bodies(
+    tiny_artifact: Path, tmp_path: Path, make_picture, encode, capsys
+) -> None:
     rng = random.Random(7)
     image = make_picture(1, 80, 60)
     seeds = [encode(image, kind) for kind in ("JPEG", "PNG", "WEBP")]
@@ -44,11 +55,14 @@ def test_malformed_bodies(tiny_artifact: Path, tmp_path: Path, make_picture, enc
     types = ["image/jpeg", "application/octet-stream", "multipart/form-data; boundary=b"]
     statuses: Counter[int] = Counter()
     slowest_s = 0.0
+    before_mib = 0.0
     with (
-        running_server(tiny_artifact, log_path=tmp_path / "log") as url,
-        httpx.Client(base_url=url, timeout=10) as client,
+        running_process(tiny_artifact, log_path=tmp_path / "log") as running,
+        httpx.Client(base_url=running.url, timeout=10) as client,
     ):
         for turn in range(BODIES):
+            if turn == WARM_UP:
+                before_mib = resident_mib(running.pid)
             data = mutated(rng.choice(seeds), rng)
             content_type = types[turn % 3]
             if content_type.startswith("multipart"):
@@ -62,6 +76,13 @@ def test_malformed_bodies(tiny_artifact: Path, tmp_path: Path, make_picture, enc
             if answer.status_code != 200:
                 assert answer.headers["content-type"] == "application/problem+json"
         assert client.get("/readyz").status_code == 200
+        after_mib = resident_mib(running.pid)
+    with capsys.disabled():
+        print(
+            f"\n{BODIES} bodies, {dict(statuses)}, slowest answer {slowest_s * 1e3:.0f} ms; "
+            f"{before_mib:.1f} MiB after {WARM_UP}, {after_mib:.1f} MiB at the end"
+        )
+    assert after_mib <= 1.05 * before_mib
     assert not [status for status in statuses if status >= 500], statuses
     assert slowest_s < 2, slowest_s
     assert len(statuses) >= 4, statuses  # the mutations reach more than one check

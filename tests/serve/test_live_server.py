@@ -74,7 +74,7 @@ def test_answers_of_bentoml_itself_are_problems(url: str, is_problem) -> None:
     assert httpx.get(f"{url}/livez").status_code == httpx.get(f"{url}/healthz").status_code == 200
     metrics = httpx.get(f"{url}/metrics").text
     assert "stillroom_requests_total" in metrics
-    assert "bentoml_service_request_total" in metrics
+    assert "stillroom_requests_in_flight 0.0" in metrics  # a scrape counts for nothing
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -100,7 +100,7 @@ def test_both_kinds_of_length_are_refused(url: str) -> None:
     head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
     answer = raw(url, head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"ambiguous-length" in answer
+    assert b"ambiguous-length" in answer or b"bad-request" in answer  # whoever reads it first
 
 
 @pytest.mark.parametrize(

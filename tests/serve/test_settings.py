@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,16 @@ BASE = {"STILLROOM_ARTIFACT": "/x"}
 
 def test_defaults_and_every_field() -> None:
     assert settings_from_env(BASE) == Settings(artifact=Path("/x"))
-    given = Settings(Path("/x"), "onnxruntime-cpu", 2, 3, 4, 5, 6, 7)
+    given = Settings(Path("/x"), "onnxruntime-cpu", 2, 3, 4, 5, 6, 7, 8, 9)
     assert settings_from_env({**env_from_settings(given), "HOME": "/h"}) == given
+
+
+def test_every_setting_is_in_the_document_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    rows = dict(re.findall(r"^\| `(STILLROOM_[A-Z_]+)` \|([^|]*)\|", text, re.MULTILINE))
+    written = {name: re.sub(r"[` ]", "", default) for name, default in rows.items()}
+    defaults = env_from_settings(Settings(artifact=Path("/x")))
+    assert written == {**defaults, "STILLROOM_ARTIFACT": ""}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -155,6 +156,11 @@ def test_predict_goes_on_after_a_bad_file(stillroom, tiny_artifact, tmp_path):
     assert outcome.out.count(f"{good}  ") == 2
     assert outcome.err.splitlines()[0].startswith(f"error: {text}: ")
     assert f"error: {missing}: No such file or directory." in outcome.err
+    lines = stillroom("predict", "--json", tiny_artifact, text, good, missing).out.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [one["file"] for one in found] == [str(text), str(good), str(missing)]
+    assert ["predictions" in one for one in found] == [False, True, False]
+    assert found[2]["error"] == "No such file or directory."
 
 
 @pytest.mark.parametrize("command", ["predict", "verify", "parity"])
@@ -215,6 +221,10 @@ def test_a_rate_of_nothing(stillroom, tmp_path):
 
 def test_a_url_needs_a_corpus(stillroom):
     assert_refused(stillroom("loadtest", "http://127.0.0.1:9"), "--photos")
+
+
+def test_load_tests_that_cannot_be_compared(stillroom, tmp_path):
+    assert_refused(stillroom("loadtest", "compare", tmp_path), "Missing argument 'second'")
 
 
 def test_a_file_in_place_of_a_run_folder(stillroom, few_photos, tmp_path):

@@ -30,6 +30,26 @@ def run_copy(tiny_run, tmp_path) -> Path:
     return copy
 
 
+def test_a_load_test_names_what_is_damaged_or_gone(stillroom, run_copy):
+    record = run_copy / "run.json"
+    told = json.loads(record.read_text())
+    record.write_text(json.dumps(told | {"photos": "/gone"}))
+    outcome = stillroom("loadtest", run_copy, "--rate", 5)
+    assert outcome.code == 2
+    assert "/gone, the photographs of this run, is not there. Give others" in outcome.err
+    record.write_text(json.dumps(told))
+    for folder in run_copy.iterdir():
+        if (folder / "predictions.csv").exists():
+            (folder / "predictions.csv").write_text("damaged")
+    outcome = stillroom("loadtest", run_copy, "--rate", 5)
+    assert outcome.code == 2
+    assert "has no answers to check by: damaged: predictions.csv" in outcome.err
+    record.write_text("[1]")
+    outcome = stillroom("loadtest", run_copy, "--rate", 5)
+    assert outcome.code == 2
+    assert "run.json is damaged" in outcome.err
+
+
 def test_every_stage_is_published_and_verifies(tiny_run):
     for name in STAGES:
         manifest = read_manifest(tiny_run / name, kind=name)

@@ -1,0 +1,278 @@
+"""The promise "R requests/s at p99 <= X ms": `python -m loadtest.promise`.
+
+A closed loop for some seconds says where to begin; then each probe is an open-loop load in a
+process of its own, with its own seed, judged by its raw samples. Everything is
+kept: probes/<n>/ and promise.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.__main__ import EXIT_STOPPED
+from loadtest.arguments import OneLineParser
+from loadtest.child import run_child, stopped_alike
+from loadtest.errors import LoadTestError, UsageError
+from loadtest.junit import cases_from_promise, write_junit
+from loadtest.output import check_out_folder
+from loadtest.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
+from loadtest.slo import Slo, slo_from_text
+
+__all__ = ["main", "probe_from_folder"]
+
+MIN_S, MAX_S = 10.0, 300.0  # of one probe
+CLOSED_S = 8.0
+GROWTH = 1.5  # of the median from the first to the last third, beyond which a queue grows
+
+
+class LoadFailedError(Exception):
+    """A load ended without results, and has said why.
+
+    Args:
+        code: its exit code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is loaded.
+
+    Args:
+        url: of the service.
+        corpus: folder or CSV of images.
+        out: gets the results.
+        slo: the objective.
+        service_pid: of the service, where it is on this machine.
+    """
+
+    url: str
+    corpus: Path
+    out: Path
+    slo: Slo
+    service_pid: int | None = None
+
+    @property
+    def allowed(self) -> float:
+        """Share of requests that may be slow."""
+        return 1 - self.slo.percentile / 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Search and write.
+
+    Returns:
+        Exit code: 0 promised, 1 no rate holds, 2 wrong use, 3 the figures mean nothing, 75 stopped.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        target = Target(
+            options.url,
+            options.corpus,
+            options.out,
+            slo_from_text(options.slo),
+            options.service_pid,
+        )
+        check_out_folder(target.out)
+        if (target.out / "promise.json").exists():
+            raise UsageError(f"{target.out} holds a promise already", "name another --out")
+        if options.first is not None and not 0 < options.first < math.inf:
+            raise UsageError(f"--first {options.first:g} is not above 0", "try --first 10")
+    except LoadTestError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    try:
+        found, code = _search(target, options.first)
+    except LoadFailedError as error:
+        return error.code
+    try:
+        value = _write(target, found)
+        if options.junit:
+            write_junit(options.junit, cases_from_promise(value))
+        from loadtest.report.page import write_report  # its template engine comes with Locust
+
+        report = write_report(target.out)
+    except LoadTestError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{text_of(target.slo, found)}\nwritten      {target.out / 'promise.json'}\n")
+    sys.stdout.write(f"{'':<13}{report}\n")
+    if code:
+        return code
+    return 0 if found.rate and not found.note else 3 if found.note else 1
+
+
+def _search(target: Target, first: float | None) -> tuple[Promise, int]:
+    """What was found, and the exit code where something ended the search early, else 0.
+
+    Raises:
+        LoadFailedError: not one load could be made.
+    """
+    found = Promise(target.allowed)
+    try:
+        with stopped_alike():
+            first = first or _closed_loop_rate(target) / 2
+            find_rate(_Prober(target), allowed=target.allowed, first=first, promise=found)
+    except KeyboardInterrupt:
+        found.note, found.rate = "stopped before the end", 0.0
+        return found, EXIT_STOPPED
+    except LoadFailedError as error:
+        if not found.probes:
+            raise
+        found.note, found.rate = "the service could be loaded no more", 0.0
+        return found, error.code
+    return found, 0
+
+
+def text_of(slo: Slo, found: Promise) -> str:
+    """The promise in words, and its probes."""
+    lines = [
+        f"{probe.rate:9.1f} requests/s  {probe.requests:6} planned  {probe.slow:5} slow  "
+        f"{'' if probe.steady else 'growing, '}{verdict}"
+        f"{f' ({probe.problem})' if probe.problem else ''}"
+        for probe, verdict in found.probes
+    ]
+    limit = f"{slo.name} <= {slo.target_ms:g} ms"
+    if found.note:
+        lines.append(f"no promise   {found.note}")
+    elif not found.rate:
+        lines.append(f"no promise   no rate holds {limit}")
+    else:
+        refused = f"not from {found.refused:.1f} on" if found.refused else "nothing above was tried"
+        if found.limit:
+            refused += f" ({found.limit})"
+        lines.append(
+            f"promise      {found.rate:.1f} requests/s at {limit}, shown {CONFIRMATIONS} times, "
+            f"each with 95 % confidence; {refused}"
+        )
+    return "\n".join(lines)
+
+
+class _Prober:
+    """Each call loads the service once."""
+
+    def __init__(self, target: Target) -> None:
+        self._target, self._count = target, 0
+
+    def __call__(self, rate: float, times: int) -> Probe:
+        self._count += 1
+        folder = self._target.out / "probes" / f"{self._count:02d}"
+        wanted = requests_wanted(self._target.allowed) * times
+        seconds = min(MAX_S, max(MIN_S * times, wanted / rate))
+        slo = self._target.slo
+        arguments = ["--rate", f"{rate:.6g}", "--duration-s", f"{seconds:g}"]
+        arguments += ["--slo", f"{slo.name}={slo.target_ms:g}ms", "--seed", str(self._count)]
+        _load(self._target, folder, arguments)
+        probe = probe_from_folder(folder, slo)
+        sys.stderr.write(f"{rate:.1f} requests/s: {probe.verdict(self._target.allowed)}\n")
+        return probe
+
+
+def probe_from_folder(folder: Path, slo: Slo) -> Probe:
+    """What the raw samples of one load show.
+
+    Args:
+        folder: with summary.json and samples.csv.
+        slo: the objective.
+    """
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+    with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    slow = [
+        row["outcome"] != "ok"
+        or not row["intended_ms"]
+        or float(row["intended_ms"]) > slo.target_ms
+        for row in rows
+    ]
+    return Probe(
+        rate=float(summary["target_rps"]),
+        requests=len(rows),
+        slow=sum(slow),
+        steady=_steady(rows, slo.target_ms),
+        problem=_problem(summary),
+    )
+
+
+def _steady(rows: list[dict[str, str]], target_ms: float) -> bool:
+    """Whether the median of the last third is near that of the first: else a queue grows."""
+    third = len(rows) // 3
+    medians = [
+        statistics.median([float(row["intended_ms"] or math.inf) for row in part] or [0.0])
+        for part in (rows[:third], rows[-third:] if third else [])
+    ]
+    return medians[1] <= GROWTH * medians[0] + 0.05 * target_ms
+
+
+def _problem(summary: dict[str, Any]) -> str:
+    """Why the generator, not the service, may have made these figures."""
+    for rule in summary["validity"]["rules"]:
+        if not rule["held"]:
+            said: str = rule["text"].partition(";")[0].rstrip(".")
+            return said[0].lower() + said[1:]
+    return ""
+
+
+def _closed_loop_rate(target: Target) -> float:
+    folder = target.out / "closed"
+    arguments = ["--mode", "closed", "--users", "8", "--duration-s", f"{CLOSED_S:g}"]
+    _load(target, folder, arguments)
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+    return max(2.0, float(summary["good_rps"]))
+
+
+def _load(target: Target, folder: Path, arguments: list[str]) -> None:
+    """One load in a process of its own.
+
+    Raises:
+        LoadFailedError: it could not be made; its own words went to stderr.
+        KeyboardInterrupt: a signal ended it, after it had written what ran.
+    """
+    command = [sys.executable, "-m", "loadtest", target.url, "--corpus", str(target.corpus)]
+    if target.service_pid is not None:
+        command += ["--service-pid", str(target.service_pid)]
+    code = run_child([*command, *arguments, "--out", str(folder)], quiet=True)
+    if code == EXIT_STOPPED:
+        raise KeyboardInterrupt
+    if not (folder / "summary.json").exists():
+        raise LoadFailedError(code if code > 0 else 1)
+
+
+def _write(target: Target, found: Promise) -> dict[str, Any]:
+    objective = {"percentile": target.slo.percentile, "target_ms": target.slo.target_ms}
+    value = {"schema_version": 1, "url": target.url, "slo": objective, **found.to_dict()}
+    target.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    (target.out / "promise.json").write_text(text, encoding="utf-8")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m loadtest.promise",
+        description="Find the largest rate that holds an objective.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument("--corpus", type=Path, required=True, metavar="PATH")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--slo", required=True, metavar="P=T", help="for example p99=50ms")
+    parser.add_argument("--service-pid", type=int, metavar="PID", help="as python -m loadtest")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit's XML")
+    parser.add_argument("--first", type=float, metavar="R", help="rate to begin with")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

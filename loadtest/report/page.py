@@ -1,0 +1,209 @@
+"""The page: verdict first, then what it rests on.
+
+It is made from the files that it stands beside, so that `python -m loadtest.report FOLDER` makes
+the same page of an old result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from loadtest.errors import LoadTestError, UsageError
+from loadtest.report.charts import (
+    draw_heat,
+    draw_percentiles,
+    draw_probes,
+    draw_processes,
+    draw_rates,
+    draw_saturation,
+)
+from loadtest.report.command import command_of
+from loadtest.report.figures import Percentile, failures_of, percentile_rows, read_rows, seconds_of
+from loadtest.report.verdict import promise_verdict, run_verdict
+from loadtest.result_folder import PROMISE, REPORT, SAMPLES, SUMMARY, read_json
+
+__all__ = ["write_report"]
+
+SCHEMA = Path(__file__).parents[1] / "summary.schema.json"
+PROMISE_KEYS = ("confirmations", "limit", "note", "probes", "rate_rps", "refused_rps", "slo")
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html of a load, or of a promise, beside its files.
+
+    Args:
+        folder: with summary.json and samples.csv, or promise.json and probes/.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: there is no result, or it is damaged.
+        LoadTestError: the page cannot be written.
+    """
+    if (folder / PROMISE).is_file():
+        page = _promise_page(folder)
+    elif (folder / SUMMARY).is_file():
+        page = _run_page(folder)
+    else:
+        raise UsageError(
+            f"{folder} holds no results of a load test", f"expected {SUMMARY} or {PROMISE} in it"
+        )
+    path = folder / REPORT
+    partial = folder / f".{REPORT}.partial"
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        message = f"{str(path)!r} cannot be written ({error.strerror})"
+        raise LoadTestError(message, "make room and repeat") from error
+    return path
+
+
+def _run_page(folder: Path) -> str:
+    summary = _read_summary(folder)
+    verdict = run_verdict(summary)
+    parts = _parts(folder, summary)
+    return _render(
+        title=f"Load test: {summary['scenario']}", verdict=verdict, promise=None, **parts
+    )
+
+
+def _promise_page(folder: Path) -> str:
+    promise = read_json(folder / PROMISE)
+    _check_keys(folder / PROMISE, promise, PROMISE_KEYS)
+    probes, shown = _probes(folder, promise)
+    parts = _parts(shown, _read_summary(shown)) if shown else {"run": None}
+    return _render(
+        title="Promise",
+        verdict=promise_verdict(promise),
+        promise={
+            **promise,
+            "probes": probes,
+            "chart": Markup(draw_probes(probes, promise["slo"])) if probes else "",
+            "shown": shown.name if shown else "",
+        },
+        **parts,
+    )
+
+
+def _probes(folder: Path, promise: dict[str, Any]) -> tuple[list[dict[str, Any]], Path | None]:
+    """Each probe with the percentile it saw, and the folder of the last at the promised rate.
+
+    Where nothing is promised, the last probe of all is shown.
+    """
+    found = []
+    shown: Path | None = None
+    for number, probe in enumerate(promise["probes"], 1):
+        place = folder / "probes" / f"{number:02d}"
+        seen = None
+        if (place / SUMMARY).is_file():
+            seen = _read_summary(place).get("slo", {}).get("observed_ms")
+            if not promise["rate_rps"] or probe["rate"] == promise["rate_rps"]:
+                shown = place
+        found.append({**probe, "number": number, "observed_ms": seen})
+    return found, shown
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    summary = read_json(folder / SUMMARY)
+    schema = json.loads(SCHEMA.read_bytes())
+    _check_keys(folder / SUMMARY, summary, schema["required"])
+    return summary
+
+
+def _check_keys(path: Path, value: dict[str, Any], keys: Iterable[str]) -> None:
+    if missing := sorted(set(keys) - value.keys()):
+        raise UsageError(f"{path} has no {', '.join(missing[:3])}", "repeat the load test")
+
+
+def _parts(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """What is shown of one load."""
+    rows = read_rows(folder / SAMPLES)
+    slo, duration_s = summary.get("slo"), summary["duration_s"] or 1.0
+    any_reply = any(row.replied and row.intended_ms for row in rows)
+    is_open = summary["mode"] == "open"
+    watched = summary.get("service_process")
+    seconds = seconds_of(rows, duration_s)
+    charts = {"rates": draw_rates(seconds, is_open=is_open)}
+    if any_reply:
+        charts["percentiles"] = draw_percentiles(rows, slo, is_open=is_open)
+        charts["heat"] = draw_heat(rows, duration_s, slo, is_open=is_open)
+    charts |= _processes(summary)
+    steps = (summary.get("saturation") or {}).get("steps", [])
+    if any(step["p50_ms"] for step in steps):
+        charts["saturation"] = draw_saturation(steps)
+    return {
+        "run": summary,
+        "is_open": is_open,
+        "charts": {name: Markup(text) for name, text in charts.items()},
+        "percentiles": percentile_rows(rows),
+        "seconds": seconds,
+        "failures": failures_of(rows),
+        "stages": _stages(summary["stage_means_ms"]),
+        "command": command_of(summary),
+        "watched": watched,
+    }
+
+
+def _processes(summary: dict[str, Any]) -> dict[str, str]:
+    """CPU and memory over time, of the service where it was watched, and of each generator."""
+    sources = [
+        ("service", "generator", one, one.get("cpu_shares", ())) for one in summary["generators"]
+    ]
+    if watched := summary.get("service_process"):
+        sources.insert(0, ("intended", "service", watched, watched["cpu_share"]))
+    told = [source for source in sources if source[2].get("time_s")]
+    if not told:
+        return {}
+    cpu = [(kind, words, one["time_s"], shares) for kind, words, one, shares in told]
+    memory = [(kind, words, one["time_s"], one["rss_mib"]) for kind, words, one, _ in told]
+    return {
+        "cpu": draw_processes("CPU", "cores", cpu),
+        "memory": draw_processes("Resident memory", "MiB", memory),
+    }
+
+
+def _stages(means: dict[str, float | None]) -> list[tuple[str, float, float]]:
+    """(stage, mean ms, share of the total), with what no stage covers as `other`."""
+    total = means.get("total_ms")
+    if not total:
+        return []
+    named = [
+        (name.removesuffix("_ms"), value)
+        for name, value in means.items()
+        if name != "total_ms" and value is not None
+    ]
+    rest = max(0.0, total - sum(value for _, value in named))
+    return [(name, value, value / total) for name, value in (*named, ("other", rest))]
+
+
+def _interval(row: Percentile) -> str:
+    """In words; open where so many requests do not tell."""
+    if row.name == "max":
+        return ""
+    low = "" if row.low_ms is None else f"{row.low_ms:.1f}"
+    high = "" if row.high_ms is None else f"{row.high_ms:.1f}"
+    if low and high:
+        return f"{low} to {high} ms"
+    return f"from {low} ms" if low else f"up to {high} ms" if high else "not known"
+
+
+def _render(**values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("loadtest.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ms"] = lambda value: "no answer" if value is None else f"{value:.1f} ms"
+    environment.filters["interval"] = _interval
+    environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
+    return environment.get_template("report.html.j2").render(**values)

@@ -1,0 +1,141 @@
+"""One use of the load test: loads on one service, each turned into a summary.
+
+Importing this module imports Locust, which patches the standard library for gevent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from loadtest.affinity import split_cores
+from loadtest.calibration import p99_change
+from loadtest.corpus import Photo
+from loadtest.environment import fingerprint
+from loadtest.errors import InvalidMeasurement, UsageError
+from loadtest.fleet import run_fleet
+from loadtest.outcome import Tally
+from loadtest.plan import LoadPlan
+from loadtest.result import LoadResult
+from loadtest.runner import run_load
+from loadtest.saturation import describe_saturation, saturate
+from loadtest.service_watch import ServiceWatch
+from loadtest.summary import build_summary
+from loadtest.text import Progress
+from loadtest.workplace import Fleet
+
+__all__ = ["Session"]
+
+SATURATION_MAX_USERS = 256
+
+
+class Session:
+    """Runs plans and says on standard error what it does.
+
+    Args:
+        photos: the corpus.
+        fleet: where the workers of a split load are; None where this process always sends.
+        watch: of the service's processes, where they are on this machine; it and the generators
+            then get different cores, if there are two.
+        workers: among how many generators the cores are to be split.
+        further: blocks for every summary, such as a calibration.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        *,
+        fleet: Fleet | None = None,
+        watch: ServiceWatch | None = None,
+        workers: int = 1,
+        further: dict[str, Any] | None = None,
+    ) -> None:
+        self._photos, self._watch, self._further = photos, watch, further or {}
+        self._fleet = fleet
+        if watch is not None:
+            self._part_cores(watch, workers)
+
+    def measure(self, plan: LoadPlan) -> tuple[LoadResult, dict[str, Any]]:
+        """Run a plan.
+
+        Raises:
+            InvalidMeasurement: not one request was sent.
+        """
+        result = self._load(plan)
+        sent = any(sample.sent_s is not None for sample in result.samples)
+        if not sent and result.stopped_by is None:
+            raise InvalidMeasurement(
+                f"no request was sent in {plan.duration_s:g} s", "raise --rate or --duration-s"
+            )
+        return result, self._summarise(plan, result)
+
+    def saturate(self, plan: LoadPlan) -> tuple[LoadResult, dict[str, Any]]:
+        """Closed loops with ever more clients; the result is that of the highest throughput."""
+        runs: dict[int, tuple[LoadResult, LoadPlan]] = {}
+
+        def measure(users: int) -> dict[str, Any]:
+            step = replace(plan, users=users, workers=min(plan.workers, users))
+            result, summary = self.measure(step)
+            runs[users] = (result, step)
+            return summary
+
+        summaries, best = saturate(measure, max_users=SATURATION_MAX_USERS)
+        result, step = runs[best["users"]]
+        law = {"saturation": describe_saturation(summaries)}
+        return result, self._summarise(step, result, **law)
+
+    def double(self, plan: LoadPlan, result: LoadResult, summary: dict[str, Any]) -> dict[str, Any]:
+        """Repeat the load with twice the workers, and put what changed into the summary.
+
+        Raises:
+            UsageError: the workers are on other machines.
+        """
+        if self._fleet is None or self._fleet.external:
+            raise UsageError("--doubling starts its workers itself", "leave --bind out")
+        doubled = self._load(replace(plan, workers=2 * plan.workers))
+        return self._summarise(plan, result, doubling=p99_change(summary, doubled))
+
+    def _load(self, plan: LoadPlan) -> LoadResult:
+        sys.stderr.write(f"{plan.title}\n")
+        progress = Progress(sys.stderr, total_s=plan.duration_s)
+
+        def report(log: Tally, now_s: float) -> None:
+            progress(log, now_s)
+            if self._watch is not None and now_s >= 0:
+                self._watch.sample(now_s)
+
+        if self._fleet is not None and (plan.workers > 1 or self._fleet.external):
+            result = run_fleet(plan, self._photos, report, self._fleet)
+        else:
+            result = run_load(plan, self._photos, report)
+        progress.close()
+        return result
+
+    def _summarise(
+        self, plan: LoadPlan, result: LoadResult, **blocks: dict[str, Any]
+    ) -> dict[str, Any]:
+        service = {} if self._watch is None else {"service_process": self._watch.describe()}
+        blocks = {**self._further, **service, **blocks}
+        return build_summary(plan, self._photos, result, fingerprint(), **blocks)
+
+    def _part_cores(self, watch: ServiceWatch, workers: int) -> None:
+        """Give the service its cores and the generators theirs."""
+        split = split_cores(workers)
+        if not split.generators:
+            sys.stderr.write("one core: the generator and the service share it\n")
+            return
+        watch.pin(split.service)
+        if self._fleet is not None:
+            self._fleet = replace(self._fleet, cores=split.generators)
+        os.sched_setaffinity(0, split.generators)
+        sys.stderr.write(
+            f"the service runs on cores {_names(split.service)}, "
+            f"the generator on {_names(split.generators)}\n"
+        )
+
+
+def _names(cores: Sequence[int]) -> str:
+    return ", ".join(map(str, cores))

@@ -1,0 +1,176 @@
+"""GET /openapi.json: OpenAPI 3.1 of the service's own routes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from serve.problem import MEDIA_TYPE
+from serve.upload import FIELD, MAX_FILES
+
+__all__ = ["openapi_document"]
+
+JSON = dict[str, Any]
+
+
+@cache
+def openapi_document() -> JSON:
+    """The document; it names no host."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "stillroom",
+            "version": "1",
+            "description": "Image classification. Errors are RFC 9457 problems.",
+        },
+        "paths": {
+            "/v1/classify": {"post": _classify()},
+            "/v1/classify/batch": {"post": _batch()},
+            "/v1/model": {"get": _get("What is served, and where it came from", "Model")},
+            "/livez": {"get": _probe("The process lives")},
+            "/readyz": {"get": _probe("The service answers")},
+            "/healthz": {"get": _probe("As /readyz")},
+            "/metrics": {"get": _probe("Prometheus metrics")},
+            "/openapi.json": {"get": _probe("This document")},
+            "/v2": {"get": _probe("The Open Inference Protocol: the server")},
+            "/v2/health/live": {"get": _probe("As /livez")},
+            "/v2/health/ready": {"get": _probe("As /readyz")},
+            "/v2/models/{name}": {"get": _v2("The model's tensors")},
+            "/v2/models/{name}/ready": {"get": _v2("The model answers")},
+            "/v2/models/{name}/infer": {"post": _v2("Tensors or image files in, logits out")},
+        },
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _classify() -> JSON:
+    binary = {"schema": {"type": "string", "contentMediaType": "image/jpeg"}}
+    return {
+        "operationId": "classify",
+        "summary": "Classify one image",
+        "parameters": [_top_k(), _timeout()],
+        "requestBody": {
+            "required": True,
+            "content": {
+                **dict.fromkeys(
+                    ("image/jpeg", "image/png", "image/webp", "application/octet-stream"), binary
+                ),
+                "multipart/form-data": {"schema": _form({"type": "string"})},
+            },
+        },
+        "responses": _responses("Answer"),
+    }
+
+
+def _batch() -> JSON:
+    files = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FILES}
+    return {
+        "operationId": "classifyBatch",
+        "summary": "Classify several images, each with its own answer or problem",
+        "parameters": [_top_k(), _timeout()],
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": _form(files)}},
+        },
+        "responses": _responses("BatchAnswer"),
+    }
+
+
+def _get(summary: str, schema: str) -> JSON:
+    return {"summary": summary, "responses": _responses(schema)}
+
+
+def _probe(summary: str) -> JSON:
+    return {"summary": summary, "responses": {"200": {"description": "Yes"}}}
+
+
+def _v2(summary: str) -> JSON:
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    failed = {
+        "description": "What is wrong",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
+            }
+        },
+    }
+    ok = {"description": "As the Open Inference Protocol, version 2, says"}
+    return {"summary": summary, "parameters": [name], "responses": {"200": ok, "default": failed}}
+
+
+def _responses(schema: str) -> JSON:
+    return {
+        "200": {
+            "description": "The answer",
+            "content": {"application/json": {"schema": _ref(schema)}},
+        },
+        "default": {
+            "description": "What is wrong, and what helps",
+            "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
+        },
+    }
+
+
+def _top_k() -> JSON:
+    schema = {"type": "integer", "minimum": 1, "default": 5}
+    return {"name": "top_k", "in": "query", "schema": schema, "description": "Answers an image"}
+
+
+def _timeout() -> JSON:
+    return {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Time in which an answer is of use",
+    }
+
+
+def _form(files: JSON) -> JSON:
+    return {"type": "object", "properties": {FIELD: files}, "required": [FIELD]}
+
+
+def _ref(name: str) -> JSON:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas() -> JSON:
+    text, number = {"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}
+    prediction = _object({"label": text, "probability": number})
+    predictions = {"type": "array", "items": _ref("Prediction")}
+    return {
+        "Prediction": prediction,
+        "Identity": _object({"name": text, "version": text, "digest": text, "backend": text}),
+        "Answer": _object({"predictions": predictions, "model": _ref("Identity")}),
+        "BatchAnswer": _object(
+            {
+                "results": {
+                    "type": "array",
+                    "items": {
+                        "oneOf": [
+                            _object({"predictions": predictions}),
+                            _object({"problem": _ref("Problem")}),
+                        ]
+                    },
+                },
+                "model": _ref("Identity"),
+            }
+        ),
+        "Model": {"type": "object", "required": ["name", "version", "digest", "labels", "backend"]},
+        "Problem": _object(
+            {
+                "type": text,
+                "title": text,
+                "status": {"type": "integer"},
+                "detail": text,
+                "instance": text,
+            }
+        ),
+    }
+
+
+def _object(properties: JSON) -> JSON:
+    return {"type": "object", "properties": properties, "required": list(properties)}

@@ -1,0 +1,134 @@
+"""The Open Inference Protocol, version 2 over HTTP: clients of KServe and Triton work.
+
+One model, one input of two kinds: `image`, pixels that went through the preprocess spec, or
+`image_bytes`, image files that the service preprocesses itself. One output: `logits`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serve.answering import answers_unless_gone, budget_ms_of, served_model, with_problems
+from serve.batcher import Answer
+from serve.problem import Problem, RequestError
+from serve.served_model import ServedModel
+from serve.v2_tensors import FILES, HEADER_LENGTH, LOGITS, PIXELS, answer_of, inference_of
+
+__all__ = ["V2_ROUTES"]
+
+MOST = 32  # images in one request
+
+
+async def _server(request: Request) -> Response:
+    extensions = ["binary_tensor_data"]
+    version = metadata.version("bentoml")
+    return JSONResponse(
+        {"name": "stillroom", "version": f"bentoml {version}", "extensions": extensions}
+    )
+
+
+async def _live(request: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+@with_problems
+async def _ready(request: Request) -> Response:
+    served_model(request)
+    return JSONResponse({"ready": True})
+
+
+@with_problems
+async def _metadata(request: Request) -> Response:
+    model = _named(request)
+    size_px = model.artifact.preprocess.size_px
+    return JSONResponse(
+        {
+            "name": model.artifact.name,
+            "versions": [model.artifact.version],
+            "platform": model.runner.backend,
+            "inputs": [
+                {"name": PIXELS, "datatype": "UINT8", "shape": [-1, size_px, size_px, 3]},
+                {"name": FILES, "datatype": "BYTES", "shape": [-1]},
+            ],
+            "outputs": [
+                {"name": LOGITS, "datatype": "FP32", "shape": [-1, len(model.artifact.labels)]}
+            ],
+            "parameters": {"labels": list(model.artifact.labels), "digest": model.artifact.digest},
+        }
+    )
+
+
+@with_problems
+async def _model_ready(request: Request) -> Response:
+    return JSONResponse({"name": _named(request).artifact.name, "ready": True})
+
+
+@with_problems
+async def _infer(request: Request) -> Response:
+    model = _named(request)
+    body, length = await request.body(), request.headers.get(HEADER_LENGTH)
+    size_px = model.artifact.preprocess.size_px
+    # Reading megabytes of JSON takes long enough to hold up everybody else.
+    inference = await asyncio.to_thread(inference_of, body, length, size_px, MOST)
+    budget_ms = budget_ms_of(request, model)
+    waiting: list[asyncio.Future[Answer]] = []
+    try:
+        for pixels in inference.pixels if inference.pixels is not None else ():
+            waiting.append(model.batcher.submit_pixels(pixels, budget_ms=budget_ms))  # noqa: PERF401 - those before an error must be cancelled
+        for file in inference.files or ():
+            waiting.append(model.batcher.submit(file, budget_ms=budget_ms))  # noqa: PERF401
+    except RequestError:
+        for one in waiting:
+            one.cancel()
+        raise
+    rows = []
+    for found in await answers_unless_gone(request, waiting):
+        if isinstance(found, BaseException):
+            raise found  # the protocol has no answer for a part of a batch
+        rows.append(found.logits)
+    artifact = model.artifact
+    data, headers = answer_of(inference, artifact.name, artifact.version, np.stack(rows))
+    return Response(data, headers=headers)
+
+
+def _named(request: Request) -> ServedModel:
+    """The model, if the path means it.
+
+    Raises:
+        RequestError: 404, it names another model or version.
+    """
+    model = served_model(request)
+    wanted: dict[str, Any] = request.path_params
+    version = wanted.get("version", model.artifact.version)
+    if (wanted["name"], version) != (model.artifact.name, model.artifact.version):
+        raise RequestError(
+            Problem(
+                404,
+                "unknown-model",
+                "There is no such model here",
+                f"Served is {model.artifact.name}, version {model.artifact.version}.",
+            )
+        )
+    return model
+
+
+def _of_model(end: str, handler: Any, method: str) -> list[Route]:
+    paths = (f"/v2/models/{{name}}{end}", f"/v2/models/{{name}}/versions/{{version}}{end}")
+    return [Route(path, handler, methods=[method]) for path in paths]
+
+
+V2_ROUTES = [
+    Route("/v2", _server, methods=["GET"]),
+    Route("/v2/health/live", _live, methods=["GET"]),
+    Route("/v2/health/ready", _ready, methods=["GET"]),
+    *_of_model("", _metadata, "GET"),
+    *_of_model("/ready", _model_ready, "GET"),
+    *_of_model("/infer", _infer, "POST"),
+]

@@ -1,0 +1,182 @@
+"""The Open Inference Protocol, by its text: what KServe's and Triton's HTTP clients send."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.contract.preprocess import preprocess
+from serve.problem import RequestError
+from serve.v2_tensors import inference_of
+
+INFER = "/v2/models/tiny/infer"
+
+
+@pytest.fixture
+def pixels(served, make_picture, encode) -> np.ndarray:
+    blobs = [encode(make_picture(seed), "PNG") for seed in (1, 2, 3)]
+    return np.stack([preprocess(blob, served.artifact.preprocess) for blob in blobs])
+
+
+def tensor(name: str, datatype: str, shape: list[int], **more: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, **more}
+
+
+def with_bytes(request: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """Content and headers of a request with binary tensor data."""
+    head = json.dumps(request).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return {"content": head + data, "headers": headers}
+
+
+def logits_of(answer: httpx.Response) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    length = answer.headers.get("inference-header-content-length")
+    if length is None:
+        (output,) = answer.json()["outputs"]
+        values = np.array(output["data"], np.float32)
+    else:
+        head = json.loads(answer.content[: int(length)])
+        (output,) = head["outputs"]
+        raw = answer.content[int(length) :]
+        assert output["parameters"]["binary_data_size"] == len(raw)
+        values = np.frombuffer(raw, "<f4")
+    assert (output["name"], output["datatype"]) == ("logits", "FP32")
+    return values.reshape(output["shape"])
+
+
+def test_pixels_in_logits_out_in_json_and_in_bytes(ask, served, pixels: np.ndarray) -> None:
+    expected = served.runner.infer(pixels)
+    shape = list(pixels.shape)
+    plain = {"id": "7", "inputs": [tensor("image", "UINT8", shape, data=pixels.tolist())]}
+    answer = ask("POST", INFER, json=plain)
+    assert answer.json()["id"] == "7"
+    assert answer.json()["model_version"] == served.artifact.version
+    np.testing.assert_allclose(logits_of(answer), expected, atol=1e-5)
+    flat = {"inputs": [tensor("image", "UINT8", shape, data=pixels.ravel().tolist())]}
+    np.testing.assert_allclose(logits_of(ask("POST", INFER, json=flat)), expected, atol=1e-5)
+    sized = tensor("image", "UINT8", shape, parameters={"binary_data_size": pixels.nbytes})
+    for outputs in (
+        {},
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": "logits", "parameters": {"binary_data": True}}]},
+    ):
+        request = with_bytes({"inputs": [sized], **outputs}, pixels.tobytes())
+        answer = ask("POST", f"/v2/models/tiny/versions/{served.artifact.version}/infer", **request)
+        np.testing.assert_allclose(logits_of(answer), expected, atol=1e-5)
+        assert ("inference-header-content-length" in answer.headers) == bool(outputs)
+
+
+def test_files_in_logits_out(ask, served, jpeg: bytes, make_picture, encode) -> None:
+    files = [jpeg, encode(make_picture(8), "PNG")]
+    expected = served.runner.infer(
+        np.stack([preprocess(file, served.artifact.preprocess) for file in files])
+    )
+    texts = [base64.b64encode(file).decode() for file in files]
+    plain = {"inputs": [tensor("image_bytes", "BYTES", [2], data=texts)]}
+    np.testing.assert_allclose(logits_of(ask("POST", INFER, json=plain)), expected, atol=1e-5)
+    raw = b"".join(struct.pack("<I", len(file)) + file for file in files)
+    sized = tensor("image_bytes", "BYTES", [2, 1], parameters={"binary_data_size": len(raw)})
+    answer = ask("POST", INFER, **with_bytes({"inputs": [sized]}, raw))
+    np.testing.assert_allclose(logits_of(answer), expected, atol=1e-5)
+
+
+def test_what_is_there_is_described(ask, served) -> None:
+    assert ask("GET", "/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert ask("GET", "/v2/health/live").json() == {"live": True}
+    assert ask("GET", "/v2/health/ready").json() == {"ready": True}
+    described = ask("GET", "/v2/models/tiny").json()
+    assert described["versions"] == [served.artifact.version]
+    assert described["inputs"][0]["shape"] == [-1, 32, 32, 3]
+    assert described["outputs"][0]["shape"] == [-1, 4]
+    assert ask("GET", "/v2/models/tiny/ready").json()["ready"] is True
+
+
+def test_errors_are_those_of_the_protocol(ask, served, jpeg: bytes) -> None:
+    def refused(answer: httpx.Response, status: int, word: str) -> None:
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/json"
+        assert list(answer.json()) == ["error"]
+        assert word in answer.json()["error"]
+
+    refused(ask("GET", "/v2/models/other"), 404, "Served is tiny")
+    refused(ask("GET", "/v2/models/tiny/versions/0"), 404, "version")
+    refused(ask("GET", "/v2/nothing"), 404, "not-found")
+    refused(ask("GET", INFER), 405, "method-not-allowed")
+    refused(ask("POST", INFER, content=b"{"), 400, "inputs")
+    cut = base64.b64encode(jpeg[:200]).decode()
+    good = base64.b64encode(jpeg).decode()
+    request = {"inputs": [tensor("image_bytes", "BYTES", [2], data=[good, cut])]}
+    refused(ask("POST", INFER, json=request), 422, "truncated-image")
+    served.batcher._max_queue = 0
+    answer = ask("POST", INFER, json=request)
+    refused(answer, 503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
+
+
+BAD: list[tuple[Any, str]] = [
+    ([], "JSON object"),
+    ({"inputs": []}, "one input"),
+    ({"inputs": [1]}, "one input"),
+    ({"inputs": [tensor("x", "UINT8", [1, 2, 2, 3])]}, "Expected the input"),
+    ({"inputs": [tensor("image", "FP32", [1, 2, 2, 3])]}, "Expected the input"),
+    ({"inputs": [tensor("image", "UINT8", [1, 4, 4, 3], data=[])]}, "shape"),
+    ({"inputs": [tensor("image", "UINT8", [0, 2, 2, 3], data=[])]}, "1 to 8 images"),
+    ({"inputs": [tensor("image", "UINT8", [9, 2, 2, 3], data=[])]}, "1 to 8 images"),
+    ({"inputs": [tensor("image", "UINT8", "12", data=[])]}, "1 to 8 images"),
+    ({"inputs": [tensor("image", "UINT8", [True, 2, 2, 3], data=[])]}, "1 to 8 images"),
+    ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[1] * 11)]}, "12 values"),
+    ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[256] * 12)]}, "0 to 255"),
+    ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[0.5] * 12)]}, "whole numbers"),
+    ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[[1], [1, 2]])]}, "rectangular"),
+    ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3])]}, "whole numbers"),
+    ({"inputs": [tensor("image_bytes", "BYTES", [1], data=["%"])]}, "no base64"),
+    ({"inputs": [tensor("image_bytes", "BYTES", [2], data=["AA=="])]}, "2 elements"),
+    ({"inputs": [tensor("image_bytes", "BYTES", [1], data=[1])]}, "base64 texts"),
+    ({"id": 5, "inputs": [tensor("image_bytes", "BYTES", [1], data=["AA=="])]}, "id"),
+    (
+        {
+            "outputs": [{"name": "x"}],
+            "inputs": [tensor("image_bytes", "BYTES", [1], data=["AA=="])],
+        },
+        "only output",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "message"), BAD)
+def test_what_is_wrong_is_said(request_: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        inference_of(json.dumps(request_).encode(), None, size_px=2, most=8)
+    assert (caught.value.problem.status, caught.value.problem.slug) == (400, "invalid-tensor")
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "99", "²"])
+def test_a_header_length_that_cannot_be(length: str) -> None:
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
+        inference_of(b"{}", length, size_px=2, most=8)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_of_a_tensor_do_more_than_be_refused(raw: bytes) -> None:
+    sized = tensor("image_bytes", "BYTES", [1], parameters={"binary_data_size": len(raw)})
+    head = json.dumps({"inputs": [sized]}).encode()
+    try:
+        found = inference_of(head + raw, str(len(head)), size_px=2, most=8)
+    except RequestError:
+        return
+    assert found.files is not None
+    assert struct.pack("<I", len(found.files[0])) + found.files[0] == raw
+
+
+def test_a_deep_document_is_refused() -> None:
+    with pytest.raises(RequestError):
+        inference_of(b"[" * 100_000, None, size_px=2, most=8)
