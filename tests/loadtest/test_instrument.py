@@ -30,36 +30,58 @@ def measured(tmp_path: Path, url: str, *flags: object) -> tuple[dict[str, Any], 
 
 
 def test_a_fixed_delay_of_20_ms(tmp_path: Path) -> None:
-    """Against the empty server, whose clock is asyncio's: 20 ms and what loopback costs.
+    """Against the empty server: 20 ms, what a bare socket takes beyond them here, 1 ms at most.
 
     What else a machine does only adds to it: the best of three is held to the millisecond.
     """
-    p50_ms = []
+    over_socket_ms = []
     for attempt in range(3):
-        summary = of_a_fixed_delay(tmp_path / str(attempt))
-        p50_ms.append(summary["service"]["p50_ms"])
-        assert p50_ms[-1] > 19.9
-        if p50_ms[-1] <= 21:
+        p50_ms, socket_ms = of_a_fixed_delay(tmp_path / str(attempt))
+        assert socket_ms > 20
+        assert p50_ms > 19.9
+        over_socket_ms.append(p50_ms - socket_ms)
+        if over_socket_ms[-1] <= 1:
             return
-    pytest.fail(f"p50 of the service: {p50_ms} ms")
+    pytest.fail(f"p50 of the service over that of a bare socket: {over_socket_ms} ms")
 
 
-def of_a_fixed_delay(folder: Path) -> dict[str, Any]:
+def of_a_fixed_delay(folder: Path) -> tuple[float, float]:
+    """The p50 that the load test reports, and that of a bare socket before and after it."""
     folder.mkdir()
     out = folder / "out"
     flags = ["--rate", "50", "--duration-s", "10", "--warmup-s", "1", "--slo", "p99=100ms"]
     where = ["--corpus", str(write_corpus(folder)), "--out", str(out), "--answer", ""]
     done = run_script(f"""
+        import socket
+        import statistics
+        import time
+
         from loadtest.__main__ import main
         from loadtest.null_server import running_null_server
+
+        def by_socket(port, n=100):
+            times_ms = []
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                for _ in range(n):
+                    began_s = time.perf_counter()
+                    connection.sendall(b"POST / HTTP/1.1\\r\\nContent-Length: 4\\r\\n\\r\\nbody")
+                    connection.recv(4096)
+                    times_ms.append((time.perf_counter() - began_s) * 1000)
+            return statistics.median(times_ms)
+
         with running_null_server(delay_ms=20) as url:
-            print(main([url, *{where!r}, *{flags!r}]))
+            port = int(url.rpartition(":")[2])
+            before_ms = by_socket(port)
+            code = main([url, *{where!r}, *{flags!r}])
+            print((before_ms + by_socket(port)) / 2)
+            print(code)
     """)
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     if not summary["validity"]["valid"]:
         pytest.skip(f"the machine is too busy: {summary['warnings']}")
-    assert done.stdout.splitlines()[-1] == "0"
-    return summary
+    *_, socket_ms, code = done.stdout.splitlines()
+    assert code == "0"
+    return summary["service"]["p50_ms"], float(socket_ms)
 
 
 def test_a_freeze_of_1_s_in_5(tmp_path: Path) -> None:
