@@ -192,6 +192,8 @@ def _open_session(model: bytes, provider: str, threads: int) -> Any:
             f"ONNX Runtime cannot load model.onnx ({type(error).__name__}).",
             "Export the artifact again.",
         ) from error
+    # For a change of providers, which never comes, it keeps the file beside the weights made of it.
+    session._model_bytes = None
     if (actual := session.get_providers()[0]) != provider:
         raise _provider_error(provider, f"ONNX Runtime fell back to {actual}")
     return session

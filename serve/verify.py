@@ -13,9 +13,10 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from serve.contract.artifact import Artifact, GoldenImage, load_golden
+from serve.contract.artifact import Artifact
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ArtifactError
+from serve.contract.golden import GoldenImage, load_golden
 from serve.contract.preprocess import preprocess
 from serve.runner import Runner
 
@@ -67,9 +68,13 @@ def replay_golden(artifact: Artifact, runner: Runner) -> GoldenCheck:
 
 
 def warm_up(artifact: Artifact, runner: Runner) -> None:
-    """Run every batch size once, so that no client pays for lazy allocation."""
+    """Run every batch size once, so that no client pays for lazy allocation.
+
+    The largest comes first: the smaller ones then fit into what it left. In rising order ONNX
+    Runtime's arena of a ResNet-18 at 224 px ends 15 MiB larger.
+    """
     side = artifact.preprocess.size_px
-    for size in range(1, runner.max_batch_size + 1):
+    for size in range(runner.max_batch_size, 0, -1):
         runner.infer(np.zeros((size, side, side, 3), dtype=np.uint8))
 
 

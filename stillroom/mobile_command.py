@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.mobile import check_ort, download_size, write_ort
-from serve.contract.artifact import MODEL, Artifact, load_golden, open_artifact
+from serve.contract.artifact import MODEL, Artifact, open_artifact
+from serve.contract.golden import load_golden
 from serve.contract.manifest import MANIFEST
 from serve.contract.preprocess import preprocess
 

@@ -12,37 +12,17 @@ artifact/
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from serve.contract.errors import ArtifactError
 from serve.contract.manifest import damaged_files, read_manifest
-from serve.contract.preprocess import PreprocessSpec
+from serve.contract.spec import PreprocessSpec
 
-__all__ = ["Artifact", "GoldenImage", "artifact_root", "load_golden", "open_artifact"]
+__all__ = ["Artifact", "artifact_root", "open_artifact"]
 
 MODEL = "model.onnx"
-GOLDEN = "golden/golden.json"
-
-
-@dataclass(frozen=True)
-class GoldenImage:
-    """An image whose answer is stored with the artifact.
-
-    Args:
-        path: the image file, unchanged.
-        pixels_sha256: of the (size_px, size_px, 3) uint8 pixels after preprocessing.
-        logits: (K,) float32, of the reference model.
-    """
-
-    path: Path
-    pixels_sha256: str
-    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -104,27 +84,6 @@ def artifact_root(folder: Path) -> Path:
     """The artifact folder itself, where `folder` is a run folder that holds one."""
     inside = folder / "artifact"
     return inside if inside.is_dir() and not (folder / MODEL).exists() else folder
-
-
-def load_golden(artifact: Artifact) -> list[GoldenImage]:
-    """The golden images with their stored logits.
-
-    Raises:
-        ArtifactError: golden.json does not fit the labels.
-    """
-    entries = json.loads((artifact.root / GOLDEN).read_bytes())
-    golden = []
-    for entry in entries:
-        logits = np.asarray(entry["logits"], dtype=np.float32)
-        if logits.shape != (len(artifact.labels),):
-            raise ArtifactError(
-                f"Golden image {entry['file']} has {logits.size} logits for "
-                f"{len(artifact.labels)} labels.",
-                "Export the artifact again.",
-            )
-        path = artifact.root / "golden" / entry["file"]
-        golden.append(GoldenImage(path, entry["pixels_sha256"], logits))
-    return golden
 
 
 def _artifact_from(root: Path, manifest: dict[str, Any]) -> Artifact:

@@ -18,16 +18,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from serve.contract.digest import digest_of_json
 from serve.contract.errors import (
-    ArtifactError,
     EmptyImage,
     ImageError,
     TooLargeImage,
@@ -36,6 +33,7 @@ from serve.contract.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
+from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -48,12 +46,7 @@ __all__ = [
 ]
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+FILTERS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 
 
 @dataclass(frozen=True)
@@ -66,60 +59,6 @@ class DecodeLimits:
 
 
 DEFAULT_LIMITS = DecodeLimits()
-
-
-@dataclass(frozen=True)
-class PreprocessSpec:
-    """How an image becomes the square the model sees.
-
-    Args:
-        size_px: side of the square.
-        crop_pct: in (0, 1]; the shorter side is resized to round(size_px / crop_pct), then the
-            centre is cropped. 1.0 keeps the whole shorter side.
-        interpolation: Pillow's antialiased filter.
-        background: RGB under transparent pixels.
-        resize: the implementation; "pillow" is the reference and the only one so far.
-    """
-
-    size_px: int
-    crop_pct: float = 0.875
-    interpolation: Interpolation = "bicubic"
-    background: tuple[int, int, int] = (255, 255, 255)
-    resize: Literal["pillow"] = "pillow"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.size_px <= 4096:
-            raise ValueError(f"size_px = {self.size_px}: expected 1 to 4096.")
-        if not 0 < self.crop_pct <= 1:
-            raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1.")
-        if self.interpolation not in FILTERS:
-            raise ValueError(
-                f"interpolation = {self.interpolation!r}: expected one of {', '.join(FILTERS)}."
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form; `from_dict` reads it back."""
-        return {**asdict(self), "background": list(self.background)}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> PreprocessSpec:
-        """Read the JSON form.
-
-        Raises:
-            ArtifactError: a key is missing or unknown, or a value is out of range.
-        """
-        try:
-            return cls(**{**value, "background": tuple(value["background"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"The preprocess spec {value!r} cannot be read ({error}).",
-                "Export the artifact again with this version of stillroom.",
-            ) from error
-
-    @property
-    def digest(self) -> str:
-        """Hex sha256 of the JSON form: equal digests mean equal pixels."""
-        return digest_of_json(self.to_dict())
 
 
 def preprocess(

@@ -18,9 +18,10 @@ from export.gate_photos import calibration_photos, gate_photos
 from export.limits import LIMITS
 from export.options import ExportOptions, ParityLimits
 from export.precision_stage import export_precision
-from serve.contract.artifact import load_golden, open_artifact
+from serve.contract.artifact import open_artifact
 from serve.contract.digest import sha256_of_file
 from serve.contract.errors import GateError
+from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
 from serve.runner import open_runner
 from serve.verify import replay_golden

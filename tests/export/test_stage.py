@@ -15,8 +15,9 @@ import export.stage
 from export.graph import write_graph
 from export.options import ExportOptions, ParityLimits
 from export.stage import export_artifact
-from serve.contract.artifact import load_golden, open_artifact
+from serve.contract.artifact import open_artifact
 from serve.contract.errors import CheckpointError, GateError
+from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import preprocess
 from serve.runner import open_runner

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from serve.app import build_app
-from serve.contract.artifact import load_golden
+from serve.contract.golden import load_golden
 from serve.guard import Guard
 from serve.prediction import probabilities_from_logits
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from serve.contract.artifact import load_golden, open_artifact
+from serve.contract.artifact import open_artifact
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import ArtifactError
+from serve.contract.golden import load_golden
 from serve.contract.manifest import read_manifest, write_manifest
 
 

@@ -23,3 +23,12 @@ def test_serve_imports_no_torch_and_exports_what_it_names() -> None:
         [sys.executable, "-c", CODE.format(names=names)], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == ["[]", "[]"]
+
+
+def test_the_process_above_the_workers_imports_nothing_that_computes() -> None:
+    code = (
+        "import sys, serve.service, serve.supervisor\n"
+        "print([name for name in ('numpy', 'PIL', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from serve import session_runner
-from serve.contract.artifact import Artifact, load_golden, open_artifact
+from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import ArtifactError, EngineError, UsageError
+from serve.contract.golden import load_golden
 from serve.contract.preprocess import preprocess
 from serve.cuda_memory import find_gpu
 from serve.engine_library import find_engine_library
@@ -108,6 +109,22 @@ def test_the_runner_says_what_it_is(runner: Runner) -> None:
 @pytest.fixture
 def artifact(tiny_artifact: Path) -> Artifact:
     return open_artifact(tiny_artifact)
+
+
+def test_a_session_does_not_keep_the_file_that_it_was_made_of(
+    artifact: Artifact, monkeypatch
+) -> None:
+    freed = []
+
+    class File(bytes):
+        def __del__(self):
+            freed.append(True)
+
+    read = session_runner.model_bytes
+    monkeypatch.setattr(session_runner, "model_bytes", lambda artifact: File(read(artifact)))
+    with open_runner(artifact, backend="onnxruntime-cpu") as runner:
+        assert freed
+        assert runner.infer(batch(1)).shape == (1, 4)
 
 
 def test_auto_falls_back_to_the_cpu_and_says_why(artifact: Artifact, monkeypatch) -> None:

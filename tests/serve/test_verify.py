@@ -89,3 +89,16 @@ def test_an_artifact_without_golden_images_is_refused(
     rewrite_manifest(artifact_copy)
     with pytest.raises(ArtifactError, match="no golden images"):
         replay(artifact_copy)
+
+
+def test_every_batch_size_is_run_once_the_largest_first(tiny_artifact: Path) -> None:
+    artifact, sizes = open_artifact(tiny_artifact), []
+
+    class Counting:
+        max_batch_size = 4
+
+        def infer(self, images):
+            sizes.append(len(images))
+
+    warm_up(artifact, Counting())
+    assert sizes == [4, 3, 2, 1]

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.contract.artifact import load_golden, open_artifact
+from serve.contract.artifact import open_artifact
+from serve.contract.golden import load_golden
 
 ROOT = Path(__file__).parents[2]
 
