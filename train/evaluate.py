@@ -66,12 +66,15 @@ class Predictions:
         return Predictions([self.photos[i] for i in chosen], self.labels, self.logits[chosen])
 
 
-def predict_logits(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run a model in evaluation mode, fp32, in batches of 64.
+def predict_logits(
+    model: nn.Module, pixels: NDArray[np.uint8], *, batch: int = BATCH
+) -> NDArray[np.float32]:
+    """Run a model in evaluation mode, fp32, in batches.
 
     Args:
         model: takes (N, H, W, 3) uint8; the mode of every layer is restored.
         pixels: (N, H, W, 3) uint8.
+        batch: images at a time, which memory grows with.
 
     Returns:
         (N, K) float32 logits.
@@ -81,8 +84,8 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.fl
     model.eval()
     with torch.inference_mode():
         parts = [
-            model(torch.from_numpy(pixels[i : i + BATCH]).to(device)).float().cpu().numpy()
-            for i in range(0, len(pixels), BATCH)
+            model(torch.from_numpy(pixels[i : i + batch]).to(device)).float().cpu().numpy()
+            for i in range(0, len(pixels), batch)
         ]
     for module, training in modes:
         module.training = training
