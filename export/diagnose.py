@@ -30,9 +30,10 @@ def diagnose(context: Suspects) -> list[Finding]:
     """
     trials = [_labels, _channels, _resize]
     if importlib.util.find_spec("onnx"):
-        from export.suspect_files import TRIALS  # edits graphs
+        from export.suspect_files import TRIALS, without_closed_files  # edits graphs
 
         trials += TRIALS
+        context = without_closed_files(context)
     findings = []
     for trial in trials:
         for finding in trial(context):

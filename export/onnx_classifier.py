@@ -6,6 +6,7 @@ the same mixed batches and with the same session options as an artifact. No torc
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 LARGEST_BATCH = 16
+UNKNOWN_OPSET = re.compile(r"Opset (\d+) is under development")
 PROVIDER = "CPUExecutionProvider"
 
 
@@ -185,8 +187,14 @@ def _open_session(path: Path, threads: int) -> Any:
             what = f"needs operators that ONNX Runtime has not ({text})"
             step = "Export it with standard operators only."
         elif "external data" in str(error).lower() or "No such file" in str(error):
-            what = f"keeps its weights in a second file, which is not as it says ({text})"
-            step = "Put that file beside it, or export with external_data=False."
+            what = f"keeps its weights in a second file, which cannot be read ({text})"
+            step = (
+                "Put that file beside it; or make one file of both: "
+                "onnx.save(onnx.load(path), 'one.onnx')."
+            )
+        elif found := UNKNOWN_OPSET.search(str(error)):
+            what = f"is of opset {found[1]}, which {installed_onnxruntime()} does not know"
+            step = "Export it with a smaller opset_version, or take a newer ONNX Runtime."
         else:
             what, step = f"cannot be loaded ({text})", "Check it: onnx.checker.check_model(path)"
         raise UsageError(f"{path} {what}.", step) from error

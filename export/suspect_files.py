@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from export.graph_file import read_graph
 from export.int8_graphs import (
     Range,
     activation_ranges,
@@ -25,8 +28,9 @@ from export.suspect_graphs import (
     with_initialisers_of,
 )
 from export.suspects import Finding, Suspects, Triple
+from serve.contract.errors import UsageError
 
-__all__ = ["TRIALS"]
+__all__ = ["TRIALS", "without_closed_files"]
 
 # Of ImageNet (torchvision, timm), of Inception and TensorFlow ports, of CLIP, and pixels in [0, 1].
 MEANS: tuple[Triple, ...] = (
@@ -43,6 +47,26 @@ STDS: tuple[Triple, ...] = (
 )
 UNREAL_FACTOR = 2.0  # a range this much too narrow or wide was not found on such photographs
 UNREAL_SHARE = 0.1  # of all ranges
+
+
+def without_closed_files(context: Suspects) -> Suspects:
+    """Leave out files that no trial can edit: of ONNX Runtime's own format, or in two parts."""
+    return replace(
+        context,
+        model=_open_file(context.model),
+        fp32=_open_file(context.fp32),
+        fresh=_open_file(context.fresh),
+    )
+
+
+def _open_file(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        model = read_graph(path)
+    except UsageError:
+        return None
+    return None if any(tensor.data_location for tensor in model.graph.initializer) else path
 
 
 def _optimiser(context: Suspects) -> Iterator[Finding]:
@@ -107,7 +131,7 @@ def _normalisation(context: Suspects) -> Iterator[Finding]:
 
 
 def _initialisers(context: Suspects) -> Iterator[Finding]:
-    """Weights of the fp32 file against those of a fresh export."""
+    """Weights of the fp32 file against those of a sound one."""
     path = context.fp32 or context.model
     if context.fresh is None or path is None:
         return
@@ -118,7 +142,7 @@ def _initialisers(context: Suspects) -> Iterator[Finding]:
     yield context.finding(
         "initialisers",
         context.snr(logits_of(repaired, context.probes)),
-        f"Putting back {len(changed)} of {shared} initialisers from a fresh export",
+        f"Putting back {len(changed)} of {shared} initialisers from a sound file",
         _repair_of(changed, shared),
     )
 

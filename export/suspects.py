@@ -59,7 +59,7 @@ class Suspects:
         limits: of the candidate's precision; `min_snr_db` says what "restored" means.
         model: its ONNX file.
         fp32: the fp32 file that a fp16 or int8 file was made from.
-        fresh: a fresh fp32 export of the checkpoint, that shows a damaged weight.
+        fresh: a sound fp32 file of the same model, that shows a damaged weight: a fresh export.
         normalisation: mean and std of RGB in [0, 1] that the reference was computed with.
         resized: (filter, names of images) -> pixels as `pixels`, resized by that filter.
         node_noise: (node, SNR in dB) of an int8 file, the worst first, from export/node_noise.py.

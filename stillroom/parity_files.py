@@ -91,6 +91,7 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
     answers = Answers(probes.names, probes.sha256, labels, reference, probes.targets)
     blank = np.stack([np.full(probes.pixels.shape[1:], level, np.uint8) for level in (0, 255)])
     limits = LIMITS[cast("Precision", request.precision)]
+    source = _ours(first)
     verdict = judge(
         answers,
         candidate,
@@ -106,7 +107,8 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
         partial(mixed_batch_logits, second),
         limits,
         model=_ours(second),
-        fp32=_ours(first) if request.precision != "fp32" else None,
+        fp32=source if request.precision != "fp32" else None,
+        fresh=source if request.precision == "fp32" else None,
     )
     facts: dict[str, Any] = {
         "reference": _facts(first),

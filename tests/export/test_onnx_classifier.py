@@ -106,7 +106,17 @@ def test_weights_in_a_second_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.onnx.data").unlink()
     error = _refusal(path)
     assert "weights in a second file" in error.message
-    assert "external_data=False" in error.next_step
+    assert "onnx.save(onnx.load(path)" in error.next_step
+
+
+def test_an_opset_of_tomorrow(tmp_path: Path) -> None:
+    path = write_classifier(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    model.opset_import[0].version = 99
+    path.write_bytes(model.SerializeToString())
+    error = _refusal(path)
+    assert "is of opset 99, which onnxruntime" in error.message
+    assert "opset_version" in error.next_step
 
 
 def test_operators_of_no_standard(tmp_path: Path) -> None:

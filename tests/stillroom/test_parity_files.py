@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from export.mobile import write_ort
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import PreprocessSpec
 from tests.export.foreign import MEAN, STD, weights, write_classifier
@@ -83,6 +85,36 @@ def test_outputs_in_another_order_are_found_and_said(stillroom, photos, tmp_path
     outcome = stillroom(*_files(a, b, photos), *CROP)
     assert outcome.code == 1
     assert "Putting 2 of 4 labels in another order restores the answers" in outcome.err
+
+
+def _damaged(path: Path) -> Path:
+    wrong = weights()
+    wrong[1, 2] += 4
+    return write_classifier(path, matrix=wrong)
+
+
+def test_a_damaged_weight_is_named(stillroom, photos, tmp_path) -> None:
+    a, b = write_classifier(tmp_path / "a.onnx"), _damaged(tmp_path / "b.onnx")
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1
+    assert "initialisers from a sound file restores" in outcome.err
+    assert "'matrix' differs by 4 at [1, 2], so the file is damaged" in outcome.err
+
+
+def test_wrong_answers_of_a_file_in_two_parts(stillroom, photos, tmp_path) -> None:
+    a, b = write_classifier(tmp_path / "a.onnx"), _damaged(tmp_path / "b.onnx")
+    onnx.save(onnx.load(b), b, save_as_external_data=True, location="b.data", size_threshold=70)
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1, outcome.err
+    assert "PARITY FAIL fp32" in outcome.err
+
+
+def test_wrong_answers_of_a_file_for_devices(stillroom, photos, tmp_path) -> None:
+    a, b = write_classifier(tmp_path / "a.onnx"), tmp_path / "b.ort"
+    write_ort(_damaged(tmp_path / "b.onnx"), b)
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1, outcome.err
+    assert "PARITY FAIL fp32" in outcome.err
 
 
 def test_few_images_are_a_warning_and_with_strict_a_failure(stillroom, tmp_path) -> None:
