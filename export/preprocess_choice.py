@@ -41,7 +41,7 @@ def parse_triple(option: str, text: str | None) -> Triple | None:
     """Read "0.5,0.5,0.5", or one number for all three channels.
 
     Raises:
-        UsageError: neither; or a std that is not above 0.
+        UsageError: neither; a number outside [0, 1], as of pixels in 0 to 255; or a std of 0.
     """
     if text is None:
         return None
@@ -49,11 +49,11 @@ def parse_triple(option: str, text: str | None) -> Triple | None:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    least = 0.0 if option == "--std" else -math.inf
-    if len(values) not in (1, 3) or not all(least < value < math.inf for value in values):
+    least = math.ulp(0.0) if option == "--std" else 0.0
+    if len(values) not in (1, 3) or not all(least <= value <= 1 for value in values):
         raise UsageError(
             f"{option} {text!r}: expected three numbers of RGB in [0, 1], with commas.",
-            f"For example {option} 0.5,0.5,0.5",
+            f"For example {option} 0.5,0.5,0.5; divide those of pixels in 0 to 255 by 255.",
         )
     red, green, blue = values if len(values) == 3 else values * 3
     return red, green, blue

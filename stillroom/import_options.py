@@ -30,13 +30,15 @@ def refuse_mixed_export(
         imported: the options of a checkpoint by name; None where not given.
 
     Raises:
-        UsageError: both, neither, or options that do not go with it.
+        UsageError: both, neither, a file as a run, or options that do not go with it.
     """
     if checkpoint is None:
         if given := _given(imported):
             raise UsageError(f"Without --checkpoint nothing is known of {given}.", EXPORT)
         if run is None:
             raise UsageError("Neither a run nor a checkpoint is named.", EXPORT)
+        if run.is_file():
+            raise UsageError(f"{run} is a file, not a run folder.", EXPORT)
         return
     if run is not None:
         raise UsageError(f"{run} beside --checkpoint: a run has its own checkpoint.", EXPORT)

@@ -99,7 +99,9 @@ def test_half_precision_weights_are_read_as_fp32(state: State, tmp_path: Path) -
 def test_no_such_file_and_no_such_kind(tmp_path: Path) -> None:
     assert "no such file" in _refusal(str(tmp_path / "none.pth")).message
     (tmp_path / "w.onnx").write_bytes(b"")
-    assert "expected .safetensors, .pth, .pt" in _refusal_of_kind(tmp_path / "w.onnx")
+    refusal = _refusal_of_kind(tmp_path / "w.onnx")
+    assert "expected .safetensors, .pth, .pt" in refusal
+    assert "stillroom parity --reference a.onnx" in refusal
 
 
 def _refusal_of_kind(path: Path) -> str:
@@ -249,3 +251,11 @@ def test_values_out_of_range_are_refused() -> None:
     for option, text in (("--mean", "1,2"), ("--std", "0"), ("--std", "nan"), ("--mean", "x")):
         with pytest.raises(UsageError, match=option):
             parse_triple(option, text)
+
+
+@pytest.mark.parametrize("text", ["123.675,116.28,103.53", "58.4,57.1,57.4", "-0.1,0,0", "inf"])
+@pytest.mark.parametrize("option", ["--mean", "--std"])
+def test_numbers_of_pixels_in_0_to_255_are_refused(option: str, text: str) -> None:
+    with pytest.raises(UsageError, match=option) as caught:
+        parse_triple(option, text)
+    assert "divide those of pixels in 0 to 255 by 255" in caught.value.next_step

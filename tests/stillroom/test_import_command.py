@@ -151,6 +151,30 @@ def test_few_images_are_published_as_inconclusive_and_refused_by_strict(
 
 
 @pytest.mark.usefixtures("ready")
+def test_top1_is_said_where_folders_are_named_as_classes(
+    stillroom, imported: Imported, tmp_path: Path
+) -> None:
+    outcome = stillroom(*imported.arguments(out=tmp_path / "out"))
+    top1 = json.loads((tmp_path / "out" / "parity.json").read_bytes())["reference_top1"]
+    assert f"top-1 {top1:.1%} of 312 images, by the names of their folders" in outcome.err
+    unnamed = shutil.copytree(imported.photos / "bell", tmp_path / "photos" / "some")
+    assert unnamed.is_dir()
+    outcome = stillroom(*imported.arguments(photos=unnamed.parent, out=tmp_path / "out"))
+    assert outcome.code == 0, outcome.err
+    assert "top-1" not in outcome.err
+
+
+@pytest.mark.parametrize(("right", "warned"), [(104, True), (70, True), (125, False), (300, False)])
+def test_answers_like_guesses_are_warned_of(
+    capsys: pytest.CaptureFixture[str], right: int, warned: bool
+) -> None:
+    export.imported_stage._say_accuracy(right / 312, 312, 3)
+    said = capsys.readouterr().err
+    assert ("no better than guessing" in said) == warned
+    assert ("the order of --labels" in said) == warned
+
+
+@pytest.mark.usefixtures("ready")
 def test_without_photographs_two_of_scikit_learn_are_taken(
     imported: Imported, tmp_path: Path
 ) -> None:
@@ -219,7 +243,11 @@ def test_a_run_and_a_checkpoint_are_not_mixed(stillroom, imported: Imported) -> 
     outcome = stillroom(*imported.arguments(), "runs/mine")
     assert outcome.code == 2
     assert "a run has its own checkpoint" in outcome.err
-    for command in (["export"], ["export", "runs/mine", "--model", "resnet18"]):
+    for command in (
+        ["export"],
+        ["export", "runs/mine", "--model", "resnet18"],
+        ["export", imported.checkpoint],
+    ):
         outcome = stillroom(*command)
         assert outcome.code == 2
         assert "Either stillroom export RUN, or stillroom export --checkpoint" in outcome.err
