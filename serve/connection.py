@@ -29,7 +29,7 @@ BROKEN = Problem(
     400,
     "bad-request",
     "The request is malformed",
-    "It is not HTTP/1.1, or its headers are larger than 64 KiB.",
+    "It is not HTTP/1.1, or its headers or trailers are larger than 64 KiB.",
 )
 
 
@@ -53,24 +53,37 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
         super().connection_made(transport)
         self._latest: Any = None  # uvicorn's cycle of the request whose headers came last
         self._begun = False
-        self._head_bytes = 0
+        self._head_bytes = 0  # since the last headers were whole, or the last piece of a body
         self._start_clock()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock when headers are whole, start it when others begin, and bound them."""
+        """Stop the clock when headers are whole, start it when others begin, and bound them.
+
+        Trailers, which a chunked body may end with, are bounded as headers are.
+        """
         is_head = self.cycle is None or not self.cycle.more_body
+        self._head_bytes += len(data)
         super().data_received(_without_upgrade(data) if is_head else data)
         if self.cycle is not self._latest:
             self._latest, self._begun, self._head_bytes = self.cycle, False, 0
             self._stop_clock()
             return
-        self._head_bytes += len(data) if is_head else 0
         if self._head_bytes > MAX_HEAD_BYTES:  # httptools has no limit of its own
             self._refuse(BROKEN)
         elif self.cycle is None or self.cycle.response_complete:
             self._begun = True
             if self._clock is None:
                 self._start_clock()
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, and close its list of headers: trailers would be added to it."""
+        super().on_headers_complete()
+        self.headers = _NoMore()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Stop the clock."""
@@ -124,6 +137,11 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
             error=problem.slug,
             fault="",
         )
+
+
+class _NoMore(list[tuple[bytes, bytes]]):
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        pass
 
 
 def _without_upgrade(data: bytes) -> bytes:

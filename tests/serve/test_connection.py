@@ -144,6 +144,50 @@ def test_headers_without_end_are_refused_before_they_fill_the_memory(serving, lo
     assert [line["error"] for line in log_lines()] == ["bad-request"]
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("trailer", [b"X-A: " + b"a" * 1000 + b"\r\n", b"a" * 1000])
+def test_trailers_without_end_are_refused_as_headers_are(serving, log_lines, trailer) -> None:
+    async def script(wire: Wire) -> None:
+        with suppress(ConnectionError):
+            await wire.send(CHUNKED + b"1\r\nx\r\n0\r\nX-B: ")
+            for _ in range(2000):
+                await wire.send(trailer)
+                await asyncio.sleep(0)
+            pytest.fail("it took them all")
+
+    serving(script)
+    assert [line["error"] for line in log_lines()] == ["bad-request"]
+
+
+def test_trailers_are_no_headers(serving) -> None:
+    """What was checked when the headers came must be what the app reads."""
+
+    async def names(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        found = b" ".join(name for name, _ in scope["headers"]).decode()
+        await PlainTextResponse(found)(scope, receive, send)
+
+    async def script(wire: Wire) -> bytes:
+        await wire.send(CHUNKED + b"1\r\nx\r\n0\r\nAuthorization: Bearer t\r\n\r\n")
+        return await wire.answer()
+
+    assert serving(script, names).endswith(b"\r\n\r\nhost transfer-encoding")
+
+
+def test_many_small_chunks_are_a_body(serving) -> None:
+    async def script(wire: Wire) -> bytes:
+        await wire.send(CHUNKED)
+        for _ in range(50):
+            await wire.send(b"1\r\nx\r\n" * 1000)
+        await wire.send(b"0\r\n\r\n")
+        return await wire.answer()
+
+    assert serving(script).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_body_is_no_header(serving) -> None:
     async def script(wire: Wire) -> bytes:
         await wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
