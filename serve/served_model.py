@@ -15,6 +15,7 @@ from serve.batcher import Batcher
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.preprocess import DecodeLimits, preprocess_sized
 from serve.metrics import Metrics
+from serve.pixel_room import PixelRoom
 from serve.runner import Runner, open_runner
 from serve.settings import Settings
 from serve.verify import GoldenCheck, replay_golden, warm_up
@@ -101,9 +102,10 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
         golden = replay_golden(artifact, runner)
         warm_up(artifact, runner)
         limits = DecodeLimits(max_bytes=settings.max_body_mib * 2**20)
+        room = PixelRoom(limits.max_pixels)
 
         def decode(data: bytes) -> NDArray[np.uint8]:
-            pixels, size_px = preprocess_sized(data, artifact.preprocess, limits)
+            pixels, size_px = preprocess_sized(data, artifact.preprocess, limits, room.of)
             if metrics:
                 metrics.drift.observe_image(len(data), size_px, pixels)
             return pixels

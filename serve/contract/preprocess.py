@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +35,8 @@ from serve.contract.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
+from serve.contract.jpeg_scans import MOST_SCANS, has_too_many_scans
+from serve.contract.rgb import rgb_from
 from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 FILTERS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
+Size = tuple[int, int]  # width and height in pixels
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,23 @@ def preprocess(
 
 
 def preprocess_sized(
-    data: bytes, spec: PreprocessSpec, limits: DecodeLimits = DEFAULT_LIMITS
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """As `preprocess`, with the width and height of the upright image."""
-    image = decode(data, spec.background, limits)
-    return np.asarray(crop_and_resize(image, spec)), image.size
+    data: bytes,
+    spec: PreprocessSpec,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+    room: Callable[[Size], AbstractContextManager[object]] = nullcontext,
+) -> tuple[NDArray[np.uint8], Size]:
+    """As `preprocess`, with the width and height of the upright image.
+
+    Args:
+        data: the file, unchanged.
+        spec: size, crop and filter.
+        limits: refused above these.
+        room: entered with the size while the image is in memory, whole.
+    """
+    opened = _open(data, limits)
+    with room(opened.size):
+        image = _decoded(opened, data, spec.background)
+        return np.asarray(crop_and_resize(image, spec)), image.size
 
 
 def decode(
@@ -107,19 +124,7 @@ def decode(
     Raises:
         ImageError: as `preprocess`.
     """
-    image = _open(data, limits)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; the pixels are checked
-            if at_least_px:
-                image.draft(None, (at_least_px, at_least_px))  # has an effect on JPEG alone
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise a dozen unrelated types
-        raise _as_image_error(error, data) from error
-    return _rgb_from(upright, background)
+    return _decoded(_open(data, limits), data, background, at_least_px)
 
 
 def read_size(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
@@ -162,7 +167,7 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
         if _ending_is_missing(data) is not None:  # the beginning is right, so it was such an image
             raise _as_image_error(error, data) from error
         raise UnsupportedImage("This is no JPEG, PNG or WebP image.") from error
-    except Exception as error:  # as in `decode`
+    except Exception as error:  # as in `_decoded`
         raise _as_image_error(error, data) from error
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
@@ -170,24 +175,29 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
             f"{width} x {height} pixels are more than the limit of {limits.max_pixels} pixels "
             f"and {limits.max_side_px} a side."
         )
+    if has_too_many_scans(data):
+        raise UndecodableImage(
+            f"The JPEG has more than {MOST_SCANS} scans.", "Save it again by any program."
+        )
     # MPO is what phones write: a JPEG photograph first, then a depth map or preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnsupportedImage("Animated images are not accepted.", "Send a single frame.")
     return image
 
 
-def _rgb_from(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image).astype(np.float64)
-        grey = np.rint(levels.clip(0, 65535) / 257).astype(np.uint8)
-        return Image.fromarray(grey, "L").convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, (*background, 255))
-        return Image.alpha_composite(canvas, rgba).convert("RGB")
-    return image.convert("RGB")
+def _decoded(
+    image: Image.Image, data: bytes, background: tuple[int, int, int], at_least_px: int = 0
+) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; the pixels are checked
+            if at_least_px:
+                image.draft(None, (at_least_px, at_least_px))  # has an effect on JPEG alone
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)  # else it copies, upright or not
+        return rgb_from(image, background)
+    except Exception as error:  # decoders raise a dozen unrelated types
+        raise _as_image_error(error, data) from error
 
 
 def _as_image_error(error: Exception, data: bytes) -> ImageError:

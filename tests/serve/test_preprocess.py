@@ -261,3 +261,13 @@ def test_any_size_can_be_cropped_and_resized(width, height, size_px, crop_pct):
     image = Image.new("RGB", (width, height))
     spec = PreprocessSpec(size_px=size_px, crop_pct=crop_pct)
     assert crop_and_resize(image, spec).size == (size_px, size_px)
+
+
+def test_more_alphas_than_a_palette_has_colours_are_damage() -> None:
+    """Pillow finds that out when it converts, after it has decoded."""
+    plain = png(Image.new("P", (8, 8)))
+    at = plain.index(b"IDAT") - 4
+    alphas = b"tRNS" + b"\0" * 300
+    chunk = struct.pack(">I", 300) + alphas + struct.pack(">I", zlib.crc32(alphas))
+    with pytest.raises(UndecodableImage):
+        preprocess(plain[:at] + chunk + plain[at:], SPEC)
