@@ -14,7 +14,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 
@@ -42,7 +42,7 @@ class App:
     Every error is the guard's, and those layers cost a twentieth of the CPU time around an answer.
 
     Attributes:
-        state: `model`, `metrics`.
+        state: `model`, `metrics`, `leaving`.
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
@@ -55,12 +55,17 @@ class App:
         await self._router(scope, receive, send)
 
 
-def build_app(model: ServedModel | None = None, metrics: Metrics | None = None) -> App:
+def build_app(
+    model: ServedModel | None = None,
+    metrics: Metrics | None = None,
+    leaving: Callable[[], bool] = lambda: False,
+) -> App:
     """The app; runs behind `Guard`, which renders its errors.
 
     Args:
         model: what answers; `app.state.model` may be set later. Until then answers are 503.
         metrics: where stage times are counted; not at all when None.
+        leaving: whether the process is about to end, and clients should go elsewhere.
     """
     app = App(
         [
@@ -74,6 +79,7 @@ def build_app(model: ServedModel | None = None, metrics: Metrics | None = None) 
     )
     app.state.model = model
     app.state.metrics = metrics
+    app.state.leaving = leaving
     return app
 
 

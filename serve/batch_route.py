@@ -55,4 +55,6 @@ def _result(
         problem = problem_from(found)
     else:
         exchange.fault = fault_line(found)
+    if metrics := request.app.state.metrics:
+        metrics.observe_problem(problem.slug)
     return {"problem": problem.members(exchange.request_id)}

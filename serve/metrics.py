@@ -27,7 +27,10 @@ class Metrics:
             registry=registry,
         )
         self.problems = Counter(
-            "stillroom_problems", "Error answers by reason", ["reason"], registry=registry
+            "stillroom_problems",
+            "Problems of answers and of images of a batch, by reason",
+            ["reason"],
+            registry=registry,
         )
         self.stage_seconds = Histogram(
             "stillroom_stage_seconds",
@@ -85,4 +88,8 @@ class Metrics:
             self._answers[key] = self.requests.labels(path, str(status))
         self._answers[key].inc()
         if reason:
-            self.problems.labels(reason).inc()
+            self.observe_problem(reason)
+
+    def observe_problem(self, reason: str) -> None:
+        """Count a problem, of an answer or of one image of a batch."""
+        self.problems.labels(reason).inc()

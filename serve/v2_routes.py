@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from serve.answering import answers_unless_gone, budget_ms_of, served_model, with_problems
 from serve.batcher import Answer
-from serve.problem import Problem, RequestError
+from serve.problem import Problem, RequestError, problem_of_status
 from serve.served_model import ServedModel
 from serve.v2_tensors import FILES, HEADER_LENGTH, LOGITS, PIXELS, answer_of, inference_of
 
@@ -40,6 +40,7 @@ async def _live(request: Request) -> Response:
 
 @with_problems
 async def _ready(request: Request) -> Response:
+    _check_staying(request)
     served_model(request)
     return JSONResponse({"ready": True})
 
@@ -67,6 +68,7 @@ async def _metadata(request: Request) -> Response:
 
 @with_problems
 async def _model_ready(request: Request) -> Response:
+    _check_staying(request)
     return JSONResponse({"name": _named(request).artifact.name, "ready": True})
 
 
@@ -96,6 +98,16 @@ async def _infer(request: Request) -> Response:
     artifact = model.artifact
     data, headers = answer_of(inference, artifact.name, artifact.version, np.stack(rows))
     return Response(data, headers=headers)
+
+
+def _check_staying(request: Request) -> None:
+    """As /readyz: a service that is about to end answers, and asks for no more.
+
+    Raises:
+        RequestError: 503, it is about to end.
+    """
+    if request.app.state.leaving():
+        raise RequestError(problem_of_status(503))
 
 
 def _named(request: Request) -> ServedModel:

@@ -206,8 +206,8 @@ def _wants_binary(request: Mapping[str, Any]) -> bool:
     """Of the only output; where none is named, of all."""
     outputs, parameters = request.get("outputs"), request.get("parameters")
     if outputs:
-        one = outputs[0] if isinstance(outputs, list) else None
-        if len(outputs) != 1 or not isinstance(one, dict) or one.get("name") != LOGITS:
+        one = outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else None
+        if not isinstance(one, dict) or one.get("name") != LOGITS:
             raise _bad(f'The only output is "{LOGITS}".')
         parameters, key = one.get("parameters"), "binary_data"
     else:

@@ -48,7 +48,7 @@ class Worker:
         self._settings = settings
         self._metrics = Metrics()
         self._drain = Drain(grace_s=settings.grace_s, drain_s=settings.drain_s)
-        self._app = build_app(metrics=self._metrics)
+        self._app = build_app(metrics=self._metrics, leaving=lambda: self._drain.draining)
         self._slot = ModelSlot(settings, self._publish, self._metrics)
         self._resources = ExitStack()
 

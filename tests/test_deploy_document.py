@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from serve.guard import ROUTES
+from serve.metrics import Metrics
 
 yaml = pytest.importorskip("yaml")
 TEXT = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -38,3 +40,16 @@ def test_selectors_fit(objects: dict[str, Any]) -> None:
     assert objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
     target = objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert target["name"] == objects["Deployment"]["metadata"]["name"]
+
+
+def test_the_autoscaler_counts_what_the_service_counts(objects: dict[str, Any]) -> None:
+    """BentoML's own figures see probes and scrapes alone."""
+    counted = {family.name for family in _registry().collect()}
+    (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] in counted
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    return registry

@@ -349,6 +349,45 @@ def too_many(to: Target) -> None:
     to.works()
 
 
+def scan_bomb(to: Target) -> None:
+    """A progressive JPEG that asks for three thousand passes over 12 megapixels."""
+    buffer = io.BytesIO()
+    Image.new("L", (4000, 3000), 100).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    start = time.monotonic()
+    refused(to.post(data[:-2] + scan * 3000 + b"\xff\xd9", IMAGE), 422, "undecodable-image")
+    assert time.monotonic() - start < 2
+
+
+def trailers(to: Target) -> None:
+    """A chunked body whose trailers do not end: the connection does."""
+    parts = httpx.URL(to.url)
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((parts.host, parts.port), timeout=20) as wire:
+        wire.sendall(head + b"1\r\nx\r\n0\r\nX-A: ")
+        try:
+            for _ in range(32):
+                wire.sendall(b"a" * 2**20)
+        except ConnectionError:
+            return
+    raise AssertionError("the service took them all")
+
+
+def slow_form(to: Target) -> None:
+    """Parts of a boundary over and over, which a parser reads a byte at a time: others go on."""
+    data = form_of(part_of("image", b"\r\n--ba" * (10 * 2**20 // 6 - 1000)))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(to.post, data, FORM)
+        slowest_s, asked = 0.0, 0
+        while not answer.done():
+            start = time.monotonic()
+            assert httpx.get(f"{to.url}/livez", timeout=20).status_code == 200
+            slowest_s, asked = max(slowest_s, time.monotonic() - start), asked + 1
+        refused(answer.result(), 415, "unsupported-image")
+    assert slowest_s < 1, (slowest_s, asked)
+
+
 def leavers(to: Target) -> None:
     """They hang up before their answer; no slot may stay taken."""
     parts = httpx.URL(to.url)
@@ -463,6 +502,11 @@ ATTACKS = (
         "16 bits, alpha, CMYK, EXIF rotation; an animation",
         "200 as in training; 415",
         unusual_images,
+    ),
+    Attack("a JPEG of 3 000 scans", "422 `undecodable-image`, nothing decoded", scan_bomb),
+    Attack("trailers without end", "the connection is closed", trailers),
+    Attack(
+        "10 MiB of a form that is slow to read", "415; probes are answered meanwhile", slow_form
     ),
     Attack("the worker killed", "another one answers", killed_worker),
 )

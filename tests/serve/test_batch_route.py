@@ -37,6 +37,15 @@ def test_each_image_has_its_own_answer_or_problem(
     assert cut["problem"]["instance"] == answer.headers["x-request-id"]
 
 
+def test_problems_of_images_are_counted(ask, metrics, jpeg: bytes) -> None:
+    ask("POST", "/v1/classify/batch", files=form(jpeg, jpeg[:200], jpeg[:300], b""))
+    count = {
+        slug: metrics.problems.labels(slug)._value.get()
+        for slug in ("truncated-image", "empty-body", "overloaded")
+    }
+    assert count == {"truncated-image": 2, "empty-body": 1, "overloaded": 0}
+
+
 @pytest.mark.parametrize(
     ("files", "status", "slug"),
     [([], 415, "unsupported-media-type"), ([("photo", ("x", b"1"))], 400, "missing-image")],

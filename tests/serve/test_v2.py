@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.app import build_app
 from serve.contract.preprocess import preprocess
+from serve.guard import Guard
 from serve.problem import RequestError
 from serve.v2_tensors import inference_of
 
@@ -100,6 +103,24 @@ def test_what_is_there_is_described(ask, served) -> None:
     assert ask("GET", "/v2/models/tiny/ready").json()["ready"] is True
 
 
+def test_a_service_that_is_leaving_is_not_ready(open_client, served, jpeg) -> None:
+    leaving = Guard(build_app(served, leaving=lambda: True))
+
+    async def test() -> None:
+        async with open_client(leaving) as client:
+            for path in ("/v2/health/ready", "/v2/models/tiny/ready"):
+                answer = await client.get(path)
+                assert (answer.status_code, list(answer.json())) == (503, ["error"])
+            request = {
+                "inputs": [
+                    tensor("image_bytes", "BYTES", [1], data=[base64.b64encode(jpeg).decode()])
+                ]
+            }
+            assert (await client.post(INFER, json=request)).status_code == 200
+
+    asyncio.run(test())
+
+
 def test_errors_are_those_of_the_protocol(ask, served, jpeg: bytes) -> None:
     def refused(answer: httpx.Response, status: int, word: str) -> None:
         assert answer.status_code == status
@@ -149,6 +170,13 @@ BAD: list[tuple[Any, str]] = [
         },
         "only output",
     ),
+    *(
+        (
+            {"outputs": outputs, "inputs": [tensor("image_bytes", "BYTES", [1], data=["AA=="])]},
+            "only",
+        )
+        for outputs in (5, True, "logits", {"name": "logits"}, [5], [{"name": "logits"}] * 2)
+    ),
 ]
 
 
@@ -163,6 +191,29 @@ def test_what_is_wrong_is_said(request_: Any, message: str) -> None:
 def test_a_header_length_that_cannot_be(length: str) -> None:
     with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
         inference_of(b"{}", length, size_px=2, most=8)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.sampled_from(["id", "outputs", "parameters", "inputs"])
+    | st.sampled_from(["name", "datatype", "shape", "data"]).map(lambda key: ("inputs", key)),
+    JSON_VALUES,
+)
+def test_no_value_of_a_member_does_more_than_be_refused(at: Any, value: Any) -> None:
+    request: dict[str, Any] = {"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[7] * 12)]}
+    place = request["inputs"][0] if isinstance(at, tuple) else request
+    place[at[1] if isinstance(at, tuple) else at] = value
+    try:
+        found = inference_of(json.dumps(request).encode(), None, size_px=2, most=8)
+    except RequestError:
+        return
+    assert found.count == 1
 
 
 @given(st.binary(max_size=200))
