@@ -67,7 +67,7 @@ class KeptArtifact:
             self._write("current", artifact.digest)
         except OSError as error:
             raise UsageError(
-                f"No copy of the artifact can be kept ({error.strerror or type(error).__name__}).",
+                f"No copy of the artifact can be kept ({_reason(error)}).",
                 "It goes to the folder for temporary files: make room there, or set TMPDIR.",
             ) from error
         copies = [path for path in self._folder.glob("[!.]*") if path.is_dir()]
@@ -89,13 +89,13 @@ class KeptArtifact:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = self._aside()
-        shutil.copytree(artifact.root, aside, ignore=shutil.ignore_patterns(ENGINES, ".*"))
-        # plans stay one cache, or each service would build its own
-        (aside / ENGINES).symlink_to((artifact.root / ENGINES).resolve())
         try:
+            shutil.copytree(artifact.root, aside, ignore=shutil.ignore_patterns(ENGINES, ".*"))
+            # plans stay one cache, or each service would build its own
+            (aside / ENGINES).symlink_to((artifact.root / ENGINES).resolve())
             aside.rename(kept)
         except OSError:
-            shutil.rmtree(aside)
+            shutil.rmtree(aside, ignore_errors=True)
             if not kept.is_dir():  # else another worker was first
                 raise
 
@@ -123,6 +123,14 @@ class KeptArtifact:
 def kept_by(settings: Settings) -> KeptArtifact | None:
     """The copies of a service; None where it keeps none."""
     return KeptArtifact(Path(settings.control) / "kept") if settings.control else None
+
+
+def _reason(error: OSError) -> str:
+    """In the system's words, which `shutil` puts into a list of its own."""
+    if isinstance(error, shutil.Error):
+        text = str(error.args[0][-1][-1])  # [Errno 28] No space left on device: '/a' -> '/b'
+        return text.rpartition("] ")[2].partition(":")[0]
+    return error.strerror or type(error).__name__
 
 
 def _age(path: Path) -> float:

@@ -11,6 +11,7 @@ from serve.upload import FIELD, MAX_FILES
 __all__ = ["openapi_document"]
 
 JSON = dict[str, Any]
+FILE: JSON = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
 @cache
@@ -29,15 +30,14 @@ def openapi_document() -> JSON:
             "/v1/model": {"get": _get("What is served, and where it came from", "Model")},
             "/livez": {"get": _probe("The process lives")},
             "/readyz": {"get": _probe("The service answers")},
-            "/healthz": {"get": _probe("As /readyz")},
+            "/healthz": {"get": _probe("As /livez")},
             "/metrics": {"get": _probe("Prometheus metrics")},
             "/openapi.json": {"get": _probe("This document")},
             "/v2": {"get": _probe("The Open Inference Protocol: the server")},
             "/v2/health/live": {"get": _probe("As /livez")},
             "/v2/health/ready": {"get": _probe("As /readyz")},
-            "/v2/models/{name}": {"get": _v2("The model's tensors")},
-            "/v2/models/{name}/ready": {"get": _v2("The model answers")},
-            "/v2/models/{name}/infer": {"post": _v2("Tensors or image files in, logits out")},
+            **_of_model("/v2/models/{name}"),
+            **_of_model("/v2/models/{name}/versions/{version}"),
         },
         "components": {
             "schemas": _schemas(),
@@ -59,7 +59,7 @@ def _classify() -> JSON:
                 **dict.fromkeys(
                     ("image/jpeg", "image/png", "image/webp", "application/octet-stream"), binary
                 ),
-                "multipart/form-data": {"schema": _form({"type": "string"})},
+                "multipart/form-data": {"schema": _form(FILE)},
             },
         },
         "responses": _responses("Answer"),
@@ -67,7 +67,7 @@ def _classify() -> JSON:
 
 
 def _batch() -> JSON:
-    files = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FILES}
+    files = {"type": "array", "items": FILE, "maxItems": MAX_FILES}
     return {
         "operationId": "classifyBatch",
         "summary": "Classify several images, each with its own answer or problem",
@@ -88,8 +88,23 @@ def _probe(summary: str) -> JSON:
     return {"summary": summary, "responses": {"200": {"description": "Yes"}}}
 
 
-def _v2(summary: str) -> JSON:
-    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+def _of_model(path: str) -> JSON:
+    infer = _v2(path, "Tensors or image files in, logits out")
+    content = {"application/json": {"schema": _ref("Inference")}, "application/octet-stream": {}}
+    infer["requestBody"] = {"required": True, "content": content}
+    return {
+        path: {"get": _v2(path, "The model's tensors")},
+        f"{path}/ready": {"get": _v2(path, "The model answers")},
+        f"{path}/infer": {"post": infer},
+    }
+
+
+def _v2(path: str, summary: str) -> JSON:
+    names = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in ("name", "version")
+        if f"{{{name}}}" in path
+    ]
     failed = {
         "description": "What is wrong",
         "content": {
@@ -99,7 +114,7 @@ def _v2(summary: str) -> JSON:
         },
     }
     ok = {"description": "As the Open Inference Protocol, version 2, says"}
-    return {"summary": summary, "parameters": [name], "responses": {"200": ok, "default": failed}}
+    return {"summary": summary, "parameters": names, "responses": {"200": ok, "default": failed}}
 
 
 def _responses(schema: str) -> JSON:
@@ -159,6 +174,11 @@ def _schemas() -> JSON:
                 "model": _ref("Identity"),
             }
         ),
+        "Inference": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {"id": text, "inputs": {"type": "array", "items": {"type": "object"}}},
+        },
         "Model": {"type": "object", "required": ["name", "version", "digest", "labels", "backend"]},
         "Problem": _object(
             {

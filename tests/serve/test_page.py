@@ -55,6 +55,11 @@ def test_several_photos_are_answered_each_with_its_name_and_time(
     names = ["broken.jpg", *(file.name for file in reversed(files))]
     assert [card[0] for card in cards] == names
     assert cards[0][1] == []
+    words, card = (
+        page.value(f"document.querySelector('#photos > li{inner}').clientWidth")
+        for inner in (" > div", "")
+    )
+    assert words > 0.8 * card  # no column is kept for a picture that cannot be shown
     assert cards[0][2].startswith("The image")
     for file, card in zip(reversed(files), cards[1:], strict=True):
         wanted = client.classify(url, file.read_bytes())["predictions"]
