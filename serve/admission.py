@@ -99,7 +99,8 @@ def timeout_ms_of(headers: Headers, longest_ms: int) -> int:
     Raises:
         RequestError: the header is no whole number above 0.
     """
-    values = [value for name, value in headers if name == HEADER]
+    # the parser leaves blanks behind a value, which are none of it
+    values = [value.strip(b" \t") for name, value in headers if name == HEADER]
     if not values:
         return longest_ms
     if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,%d}" % MAX_DIGITS, values[0]):

@@ -10,6 +10,7 @@ GET  /                   a page to try it
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -42,7 +43,7 @@ class App:
     Every error is the guard's, and those layers cost a twentieth of the CPU time around an answer.
 
     Attributes:
-        state: `model`, `metrics`, `leaving`.
+        state: `model`, `metrics`, `leaving`, `reading` (held by who reads a large tensor).
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
@@ -80,6 +81,7 @@ def build_app(
     app.state.model = model
     app.state.metrics = metrics
     app.state.leaving = leaving
+    app.state.reading = asyncio.Lock()
     return app
 
 

@@ -71,11 +71,8 @@ def serve_forever(
     installed_onnxruntime()
     address = _free_address(host, port)
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    if not (wanted.bearer or ip_address(address).is_loopback):
-        say(
-            f"warning: {address} can be reached from other machines, and whoever reaches it is "
-            "answered. Set STILLROOM_TOKEN, or keep it behind a proxy that asks for one.\n"
-        )
+    if warning := _exposure(address, wanted.bearer):
+        say(warning)
     if watch and not wanted.watch_s:
         wanted = replace(wanted, watch_s=WATCH_S)
     with (
@@ -251,6 +248,16 @@ def _check_is_ours(url: str, digest: str) -> None:
             f"{url} serves {str(served)[:12]}, not {digest[:12]}: another service took the port.",
             "Run it again.",
         )
+
+
+def _exposure(address: str, bearer: str) -> str:
+    """What to say of a service that strangers can reach; nothing of another."""
+    if bearer or ip_address(address).is_loopback:
+        return ""
+    return (
+        f"warning: {address} can be reached from other machines, and whoever reaches it is "
+        "answered. Set STILLROOM_TOKEN, or keep it behind a proxy that asks for one.\n"
+    )
 
 
 def _free_address(host: str, port: int) -> str:

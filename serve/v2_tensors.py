@@ -26,6 +26,7 @@ from serve.problem import Problem, RequestError
 __all__ = ["HEADER_LENGTH", "Inference", "answer_of", "inference_of"]
 
 HEADER_LENGTH = "inference-header-content-length"
+MOST_BRACKETS = 2**18  # 3 bytes can make a list of 64, and none but this thread runs meanwhile
 PIXELS, FILES, LOGITS = "image", "image_bytes", "logits"
 
 
@@ -64,6 +65,8 @@ def inference_of(body: bytes, header_length: str | None, size_px: int, most: int
         RequestError: 400, says what was expected.
     """
     head, rest = _split(body, header_length)
+    if head.count(b"[") + head.count(b"{") > MOST_BRACKETS:
+        raise _bad('The JSON is too deep or too long. Send "data" flat, or as binary data.')
     try:
         request = json.loads(head)
         tensors = request["inputs"]

@@ -256,8 +256,13 @@ def pickles(to: Target) -> None:
 
 def json_bodies(to: Target) -> None:
     kind = {"content-type": "application/json"}
-    for data in (b"[" * 100_000, b'"\xff"', b"NaN", b'{"a":1,"a":2}', b"9" * 10**6):
+    name = httpx.get(f"{to.url}/v1/model").json()["name"]
+    lists = b'{"inputs":[' + b"[]," * 10**6 + b"[]]}"
+    for data in (b"[" * 100_000, b'"\xff"', b"NaN", b'{"a":1,"a":2}', b"9" * 10**6, lists):
         refused(to.post(data, kind), 415, "unsupported-media-type")
+        answer = httpx.post(f"{to.url}/v2/models/{name}/infer", content=data, timeout=20)
+        assert answer.status_code == 400
+        assert list(answer.json()) == ["error"]
 
 
 def raw(to: Target, data: bytes) -> bytes:
@@ -484,7 +489,11 @@ ATTACKS = (
     ),
     Attack("a URL or a path in the place of a file", "400, 415; nobody is called", fetching),
     Attack("pickles, in any letter case", "415 `unsupported-media-type`", pickles),
-    Attack("JSON: 100 000 brackets, broken UTF-8, NaN, a 1 MB number", "415, unread", json_bodies),
+    Attack(
+        "JSON: 100 000 brackets, broken UTF-8, NaN, a 1 MB number, a million lists",
+        "415, unread; 400 from `/v2`",
+        json_bodies,
+    ),
     Attack("Transfer-Encoding and Content-Length", "400 `ambiguous-length`", two_lengths),
     Attack(
         "`..`, `%2e`, `//`, NUL, 64 kB of path, other methods, BentoML's own pages",

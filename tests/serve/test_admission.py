@@ -66,7 +66,7 @@ def test_the_header_is_honoured_and_capped() -> None:
         return timeout_ms_of([(b"x-request-timeout-ms", value) for value in values], 5000)
 
     assert asked() == 5000
-    assert asked(b"250") == 250
+    assert asked(b"250") == asked(b"250 \t") == 250
     assert asked(b"999999") == 5000
     for bad in (b"", b"0", b"-1", b"1.5", b"1e3", b"9" * 10, "²".encode(), b"nan"):
         with pytest.raises(RequestError) as caught:

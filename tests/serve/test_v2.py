@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import struct
+import time
 from typing import Any
 
 import httpx
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve import v2_routes
 from serve.app import build_app
 from serve.contract.preprocess import preprocess
 from serve.guard import Guard
-from serve.problem import RequestError
+from serve.problem import Problem, RequestError
 from serve.v2_tensors import inference_of
 
 INFER = "/v2/models/tiny/infer"
@@ -226,6 +228,47 @@ def test_no_bytes_of_a_tensor_do_more_than_be_refused(raw: bytes) -> None:
         return
     assert found.files is not None
     assert struct.pack("<I", len(found.files[0])) + found.files[0] == raw
+
+
+def test_a_document_of_too_many_lists_is_refused_unread() -> None:
+    """Each is 64 bytes of memory, and time in which nothing else runs."""
+    image = tensor("image", "UINT8", [1, 2, 2, 3], data=[[[[7] * 3] * 2] * 2])
+    fits = {"inputs": [image], "parameters": {"x": [[]] * (2**18 - 100)}}
+    assert inference_of(json.dumps(fits).encode(), None, size_px=2, most=8).count == 1
+    fits["parameters"] = {"x": [[]] * 2**18}
+    with pytest.raises(RequestError, match="flat, or as binary"):
+        inference_of(json.dumps(fits).encode(), None, size_px=2, most=8)
+
+
+def test_large_requests_are_read_one_at_a_time(
+    guarded, open_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, most = 0, 0
+
+    def slowly(body: bytes, *_: object) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        inside -= 1
+        raise RequestError(Problem(400, "read", "It is read"))
+
+    async def ask_with(size: int) -> int:
+        nonlocal most
+        most = 0
+        async with open_client(guarded) as client:
+            sent = (client.post(INFER, content=b"x" * size) for _ in range(6))
+            assert {answer.status_code for answer in await asyncio.gather(*sent)} == {400}
+        return most
+
+    async def test() -> tuple[int, int]:
+        return await ask_with(v2_routes.SMALL_BYTES + 1), await ask_with(10)
+
+    monkeypatch.setattr(v2_routes, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(v2_routes, "inference_of", slowly)
+    large, small = asyncio.run(test())
+    assert large == 1
+    assert small > 1
 
 
 def test_a_deep_document_is_refused() -> None:
