@@ -4,10 +4,10 @@
 
 PHOTOS' own training split gives so many labelled photographs of each class, drawn by the seed, and
 so many more whose labels are thrown away; as many labelled ones of val as of train choose what is
-kept. Each seed draws its own. All students take nearly the same number of steps: an epoch of an arm
-with photographs without labels is longer, so it has fewer of them. The teacher learns from the
-labelled ones alone. What is finished in --out is not done again. Test is looked at once, for the
-table.
+kept. Each seed draws its own. All students take nearly the same number of steps, which the table
+has: an epoch of an arm with photographs without labels is longer, so it has fewer of them. The
+teacher learns from the labelled ones alone. What is finished in --out is not done again; it is of
+one setting, and more seeds may join it. Test is looked at once, for the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -49,12 +49,47 @@ USUAL = TrainOptions(
     weights="package", head_epochs=1, head_lr=3e-3, batch_size=BATCH, lr=6e-4, ema_decay=0.99,
     precision="fp32",
 )  # fmt: skip
-TEACHER = replace(
-    USUAL, arch="tf_efficientnet_lite2", train_size_px=144, test_size_px=176, epochs=40
-)
-STUDENT = replace(USUAL, arch="tf_efficientnet_lite0", train_size_px=88, test_size_px=88)
-DISTIL = DistilOptions(teacher_size_px=144)
-FIXRES = FixResOptions(test_size_px=112, epochs=10, batch_size=BATCH)
+TEACHER = replace(USUAL, arch="tf_efficientnet_lite2", epochs=40)
+STUDENT = replace(USUAL, arch="tf_efficientnet_lite0")
+FIXRES = FixResOptions(epochs=10, batch_size=BATCH)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all seeds have in common.
+
+    Args:
+        labels: labelled photographs of each class, to train and to choose by.
+        unlabelled: photographs without labels of each class.
+        steps: of each student, those of FixRes included; the classifier's first epoch is besides.
+        teacher_px: sides that the teacher is trained and tested at; it sees the student's views at
+            the former.
+        student_px: side that the student is trained at, and that FixRes fits it to.
+    """
+
+    labels: int
+    unlabelled: int
+    steps: int
+    teacher_px: tuple[int, int]
+    student_px: tuple[int, int]
+
+    def teacher(self) -> TrainOptions:
+        """Of the teacher's training."""
+        train_px, test_px = self.teacher_px
+        return replace(TEACHER, train_size_px=train_px, test_size_px=test_px)
+
+    def student(self, epochs: int) -> TrainOptions:
+        """Of a student's training, which ends before FixRes."""
+        size_px = self.student_px[0]
+        return replace(STUDENT, train_size_px=size_px, test_size_px=size_px, epochs=epochs)
+
+    def distil(self) -> DistilOptions:
+        """Of students that have the teacher."""
+        return DistilOptions(teacher_size_px=self.teacher_px[0])
+
+    def fixres(self) -> FixResOptions:
+        """Of students that have FixRes."""
+        return replace(FIXRES, test_size_px=self.student_px[1])
 
 
 @dataclass(frozen=True)
@@ -65,6 +100,11 @@ class Arm:
     distils: bool
     unlabelled: bool
     fixes: bool
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return self.key.replace(" ", "-").replace(",", "")
 
 
 ARMS = (
@@ -79,57 +119,67 @@ ARMS = (
 def few_labels(
     dataset: Dataset, labels: int, unlabelled: int, seed: int
 ) -> tuple[Dataset, list[Photo]]:
-    """So many labelled photographs of each class, test as it is, and those without labels."""
+    """So many labelled photographs of each class, test as it is, and those without labels.
+
+    Raises:
+        ValueError: a class has too few photographs.
+    """
     chosen, rest = list(dataset.of_split("test")), []
-    for split, take in (("train", labels), ("val", labels)):
+    for split, more in (("train", unlabelled), ("val", 0)):
         for label in dataset.labels:
             found = [photo for photo in dataset.of_split(split) if photo.label == label]
+            if len(found) < labels + more:
+                raise ValueError(f"{label} has {len(found)} of {split}, not {labels + more}.")
             order = generator(seed, "few", split, label).permutation(len(found))
-            chosen += [found[i] for i in order[:take]]
-            if split == "train":
-                rest += [found[i] for i in order[take : take + unlabelled]]
+            chosen += [found[i] for i in order[:labels]]
+            rest += [found[i] for i in order[labels : labels + more]]
     chosen.sort(key=lambda photo: photo.path)
     return Dataset(dataset.root, chosen, dataset.cache_mib), rest
 
 
-def train_seed(dataset: Dataset, rest: list[Photo], out: Path, seed: int, steps: int) -> None:
+def train_seed(dataset: Dataset, rest: list[Photo], out: Path, seed: int, setting: Setting) -> None:
     """The teacher and every arm, unless that was done."""
-    copies = out / "unlabelled"
-    if not copies.exists():
-        copies.mkdir(parents=True)
-        for number, photo in enumerate(rest):
-            suffix = Path(photo.path).suffix
-            shutil.copy(dataset.root / photo.path, copies / f"{number:05d}{suffix}")
-    teacher = out / "teacher"
-    _once(teacher, partial(train_teacher, dataset, TEACHER, seed=seed, out=teacher))
+    copies, teacher = out / "unlabelled", out / "teacher"
+    _copy(dataset.root, rest, copies)
+    options = setting.teacher()
+    _once(teacher, partial(train_teacher, dataset, options, seed=seed, out=teacher))
     labelled = len(dataset.of_split("train"))
+    fixres = setting.fixres()
     for arm in ARMS:
-        folder = out / arm.key.replace(" ", "-").replace(",", "")
+        folder = out / arm.folder
         student = folder / "student" if arm.fixes else folder
         an_epoch = (labelled + (len(rest) if arm.unlabelled else 0)) // BATCH
-        for_fixres = FIXRES.epochs * (labelled // BATCH)
-        epochs = max(1, round((steps - (for_fixres if arm.fixes else 0)) / an_epoch))
-        options = replace(STUDENT, epochs=epochs)
-        _once(student, partial(_fit, dataset, arm, options, teacher, copies, student, seed))
+        for_fixres = fixres.epochs * (labelled // BATCH) if arm.fixes else 0
+        epochs = max(1, round((setting.steps - for_fixres) / an_epoch))
+        _once(student, partial(_fit, dataset, arm, setting, epochs, out, student, seed))
         if arm.fixes:
-            fit_size = partial(fine_tune_fixres, dataset, student, FIXRES, seed=seed, out=folder)
+            fit_size = partial(fine_tune_fixres, dataset, student, fixres, seed=seed, out=folder)
             _once(folder, fit_size)
 
 
+def _copy(root: Path, rest: list[Photo], out: Path) -> None:
+    """The photographs under names that tell no class."""
+    if out.exists():
+        return
+    partial_copy = out.with_name(f".{out.name}")
+    shutil.rmtree(partial_copy, ignore_errors=True)
+    partial_copy.mkdir(parents=True)
+    for number, photo in enumerate(rest):
+        name = f"{number:05d}{Path(photo.path).suffix}"
+        shutil.copyfile(root / photo.path, partial_copy / name)
+    partial_copy.rename(out)
+
+
 def _fit(
-    dataset: Dataset,
-    arm: Arm,
-    options: TrainOptions,
-    teacher: Path,
-    copies: Path,
-    out: Path,
-    seed: int,
+    dataset: Dataset, arm: Arm, setting: Setting, epochs: int, seed_out: Path, out: Path, seed: int
 ) -> None:
+    options = setting.student(epochs)
     if not arm.distils:
         train_teacher(dataset, options, seed=seed, out=out)
         return
-    extra = open_unlabelled(copies, dataset) if arm.unlabelled else None
-    distil_student(dataset, teacher, options, DISTIL, seed=seed, out=out, unlabelled=extra)
+    extra = open_unlabelled(seed_out / "unlabelled", dataset) if arm.unlabelled else None
+    teacher, distil = seed_out / "teacher", setting.distil()
+    distil_student(dataset, teacher, options, distil, seed=seed, out=out, unlabelled=extra)
 
 
 def _once(folder: Path, build: Callable[[], object]) -> None:
@@ -142,35 +192,44 @@ def _once(folder: Path, build: Callable[[], object]) -> None:
     (folder / "wall_s").write_text(f"{time.perf_counter() - start:.1f}")
 
 
-def rights_of(out: Path, seeds: int, key: str, split: str) -> NDArray[np.bool_]:
-    """(seeds, images), whether the answer is right."""
-    folder = key.replace(" ", "-").replace(",", "")
+def rights_of(out: Path, seeds: int, folder: str) -> NDArray[np.bool_]:
+    """(seeds, images), whether the answer to each test photograph is right."""
     answers = [
-        read_predictions(out / str(seed) / folder / "predictions.csv").of_split(split)
+        read_predictions(out / str(seed) / folder / "predictions.csv").of_split("test")
         for seed in range(seeds)
     ]
     return np.stack([one.answers == one.targets for one in answers])
+
+
+def steps_of(folder: Path) -> int:
+    """Optimiser steps of a training, with those of the student that FixRes began with."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    last = {record["phase"]: int(record["step"]) for record in map(json.loads, lines)}
+    before = folder / "student"
+    return sum(last.values()) + (steps_of(before) if before.is_dir() else 0)
 
 
 def table_of(out: Path, seeds: int) -> Iterator[str]:
     """Markdown: the teacher, then each arm against labels only and against the teacher."""
     latency = json.loads((out / "latency.json").read_bytes())
     yield (
-        "| model | test top-1, mean (SD) | against labels only, points (95 %) "
+        "| model | steps | test top-1, mean (SD) | against labels only, points (95 %) "
         "| against the teacher, points (95 %) | CPU ms (quartiles) |"
     )
-    yield "|---|---|---|---|---|"
-    teacher = rights_of(out, seeds, "teacher", "test")
-    base = rights_of(out, seeds, ARMS[0].key, "test")
-    for key in ("teacher", *(arm.key for arm in ARMS)):
-        right = rights_of(out, seeds, key, "test")
-        size = "teacher" if key == "teacher" else "larger" if "FixRes" in key else "smaller"
-        time_ms = latency[size]
+    yield "|---|---|---|---|---|---|"
+    teacher, base = (rights_of(out, seeds, name) for name in ("teacher", ARMS[0].folder))
+    models = [("teacher", "teacher", "teacher")]
+    models += [(arm.key, arm.folder, "larger" if arm.fixes else "smaller") for arm in ARMS]
+    for title, folder, size in models:
+        right, time_ms = rights_of(out, seeds, folder), latency[size]
+        steps = sorted({steps_of(out / str(seed) / folder) for seed in range(seeds)})
+        spread = f" ({100 * right.mean(1).std(ddof=1):.1f})" if seeds > 1 else ""
         cells = [
-            key,
-            f"{100 * right.mean():.1f} % ({100 * right.mean(1).std(ddof=1):.1f})",
-            "-" if key == ARMS[0].key else _gap(base, right),
-            "-" if key == "teacher" else _gap(teacher, right),
+            title,
+            " to ".join(map(str, steps[:: max(1, len(steps) - 1)])),
+            f"{100 * right.mean():.1f} %{spread}",
+            "-" if folder == ARMS[0].folder else _gap(base, right),
+            "-" if folder == "teacher" else _gap(teacher, right),
             f"{time_ms['median_ms']:.2f} ({time_ms['q1_ms']:.2f}-{time_ms['q3_ms']:.2f})",
         ]
         yield f"| {' | '.join(cells)} |"
@@ -181,20 +240,46 @@ def _gap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> str:
     return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
 
 
-def conditions(dataset: Dataset, args: argparse.Namespace) -> str:
+def conditions(dataset: Dataset, setting: Setting, seeds: int) -> str:
     """What a reader must know beside the figures."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
+    teacher, student, fixres = setting.teacher(), setting.student(1), setting.fixres()
     return (
-        f"{args.labels} labelled photographs of each of {len(dataset.labels)} classes to train and "
-        f"as many to choose by, {args.unlabelled} of each without labels, {args.steps} steps of "
-        f"{BATCH}; teacher {TEACHER.arch} {TEACHER.train_size_px} -> {TEACHER.test_size_px} px, "
-        f"student {STUDENT.arch} at {STUDENT.train_size_px} px, FixRes at {FIXRES.test_size_px}; "
-        f"ImageNet weights for both. n = {args.seeds} seeds (each draws its own photographs) x "
+        f"{setting.labels} labelled photographs of each of {len(dataset.labels)} classes to train "
+        f"and as many to choose by, {setting.unlabelled} of each without labels, about "
+        f"{setting.steps} steps of {BATCH}; teacher {teacher.arch} {teacher.train_size_px} -> "
+        f"{teacher.test_size_px} px, {teacher.head_epochs} + {teacher.epochs} epochs; student "
+        f"{student.arch} at {student.train_size_px} px, FixRes at {fixres.test_size_px}; ImageNet "
+        f"weights for both. n = {seeds} seeds (each draws its own photographs) x "
         f"{len(dataset.of_split('test'))} test photographs; intervals: two-way bootstrap over "
         f"seeds and photographs. Latency: one image, one CPU thread, ONNX Runtime. "
         f"{os.cpu_count()} CPU cores ({cpu_name()}), Python {platform.python_version()}, "
         f"{versions}."
     )
+
+
+def run(dataset: Dataset, setting: Setting, seeds: int, out: Path) -> list[str]:
+    """Train what is not done, measure the latency once; the lines of the table.
+
+    Raises:
+        ValueError: `out` is of another setting, or there are too few photographs.
+    """
+    settings, latency = out / "setting.json", out / "latency.json"
+    found = json.dumps(asdict(setting))
+    if settings.exists() and settings.read_text() != found:
+        raise ValueError(f"{out} has results of {settings.read_text()}; name another --out.")
+    if setting.labels * len(dataset.labels) < BATCH:
+        raise ValueError(f"labels = {setting.labels}: {BATCH} in all are the least, one step.")
+    drawn = [few_labels(dataset, setting.labels, setting.unlabelled, s) for s in range(seeds)]
+    out.mkdir(parents=True, exist_ok=True)
+    settings.write_text(found)
+    for seed, (few, rest) in enumerate(drawn):
+        train_seed(few, rest, out / str(seed), seed, setting)
+    if not latency.exists():
+        folders = {"teacher": "teacher", "smaller": ARMS[0].folder, "larger": ARMS[1].folder}
+        paths = {name: out / "0" / folder for name, folder in folders.items()}
+        compare_latency(paths, opset=ExportOptions().opset, out=out)
+    return [conditions(dataset, setting, seeds), "", *table_of(out, seeds), ""]
 
 
 def main() -> None:
@@ -206,21 +291,21 @@ def main() -> None:
     parser.add_argument("--unlabelled", type=int, default=180, help="of each class")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--teacher-px", type=int, nargs=2, default=(144, 176), metavar=("TRAIN", "TEST")
+    )
+    parser.add_argument(
+        "--student-px", type=int, nargs=2, default=(88, 112), metavar=("TRAIN", "FIXRES")
+    )
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
-    dataset = audited(args.photos, args.out, 1024)
-    for seed in range(args.seeds):
-        few, rest = few_labels(dataset, args.labels, args.unlabelled, seed)
-        train_seed(few, rest, args.out / str(seed), seed, args.steps)
-    if not (args.out / "latency.json").exists():
-        first = args.out / "0"
-        folders = {
-            "teacher": first / "teacher",
-            "smaller": first / "labels-only",
-            "larger": first / "labels-only-+-FixRes",
-        }
-        compare_latency(folders, opset=ExportOptions().opset, out=args.out)
-    lines = [conditions(dataset, args), "", *table_of(args.out, args.seeds), ""]
+    setting = Setting(
+        args.labels, args.unlabelled, args.steps, tuple(args.teacher_px), tuple(args.student_px)
+    )
+    try:
+        lines = run(audited(args.photos, args.out, 1024), setting, args.seeds, args.out)
+    except ValueError as error:
+        parser.error(str(error))
     print("\n".join(lines), flush=True)
     if args.table:
         args.table.write_text("\n".join(lines), encoding="utf-8")
