@@ -23,13 +23,13 @@ def gpu_is_here() -> bool:
 
 
 def compare_latency(
-    folders: dict[str, Path], *, opset: int, out: Path, device: str = "cpu"
+    models: dict[str, Path], *, opset: int, out: Path, device: str = "cpu"
 ) -> dict[str, float]:
     """Export each checkpoint and time all of them side by side; write latency.json.
 
     Args:
-        folders: checkpoint folder by name.
-        opset: of the ONNX files, which are thrown away.
+        models: checkpoint folder, or ONNX file, by name.
+        opset: of the ONNX files of checkpoints, which are thrown away.
         out: gets latency.json: ONNX Runtime, one thread, batch 1, pixels in the host's memory.
         device: cpu or cuda.
 
@@ -41,11 +41,14 @@ def compare_latency(
     """
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         paths = []
-        for name, folder in folders.items():
-            model, card = load_checkpoint(folder)
+        for name, path in models.items():
+            if path.suffix == ".onnx":
+                paths.append(path)
+                continue
+            model, card = load_checkpoint(path)
             paths.append(Path(scratch) / f"{name}.onnx")
             write_graph(model, card, paths[-1], opset=opset)
         results = measure_elsewhere(paths, device)
-    latency = dict(zip(folders, results, strict=True))
+    latency = dict(zip(models, results, strict=True))
     (out / "latency.json").write_bytes(canonical_json(latency))
     return {f"{name}_ms": result["median_ms"] for name, result in latency.items()}

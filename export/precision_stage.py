@@ -25,10 +25,9 @@ from train.checkpoint import load_checkpoint
 from train.dataset import Dataset
 from train.progress import say
 
-__all__ = ["BENEFIT", "export_precision"]
+__all__ = ["BENEFIT", "export_precision", "write_precision"]
 
 BENEFIT = "benefit.json"  # what was timed here; no digest covers it
-TARGETS: dict[str, Target] = {"int8": "onnxruntime", "int8-tensorrt": "tensorrt"}
 
 
 def export_precision(
@@ -67,27 +66,7 @@ def export_precision(
     subject = Subject(model, card, name, precision.partition("-")[0], target)
     gate = gate_of(dataset, subject, options)
     fp32, path = artifact / MODEL, out / MODEL
-    made: dict[str, Any] = {}
-    tried: dict[str, Any] | None = None
-    if precision == "fp16":
-        write_fp16(fp32, path)
-    else:
-        photos = calibration_photos(dataset, options.calibration_images, list(gate.photos))
-        pixels = pixels_of(dataset.root, photos, card.preprocess)
-        judged = partial(_judged, subject, gate, options)
-        search = search_int8(
-            fp32,
-            path,
-            pixels,
-            judge_file=judged,
-            speedup_of=None if target else partial(measure_speedup, fp32),
-            target=TARGETS[precision],
-        )
-        _require_file(search, subject)
-        tried = search.to_dict()
-        kept = list(search.chosen.keep_float) if search.chosen else []
-        made = {"kept_float": kept, "calibration_images": len(photos)}
-    check_structure(path, card, opset=options.opset)
+    made, tried = write_precision(dataset, subject, gate, fp32, options, path)
     test = Asked.of(dataset, dataset.of_split("test"), subject)
     metrics, fields = publish(
         subject, gate, test, options, out=out, suspects=partial(replace, fp32=fp32), extra=made
@@ -98,6 +77,48 @@ def export_precision(
     if benefit:
         say(f"  {sentence_of(benefit, subject.precision)}")
     return metrics, fields
+
+
+def write_precision(
+    dataset: Dataset, subject: Subject, gate: Asked, fp32: Path, options: ExportOptions, path: Path
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Make the file alone.
+
+    Args:
+        dataset: its training photographs calibrate.
+        subject: precision and target of the file.
+        gate: photographs that decide which layers int8 leaves in float.
+        fp32: ONNX file of the same model.
+        options: limits, number of calibration images.
+        path: of the file.
+
+    Returns:
+        What the manifest says of it; and for int8 what was tried.
+
+    Raises:
+        GateError: no int8 file passes the gate. An fp16 file is not judged here.
+    """
+    made: dict[str, Any] = {}
+    tried: dict[str, Any] | None = None
+    if subject.precision == "fp16":
+        write_fp16(fp32, path)
+    else:
+        photos = calibration_photos(dataset, options.calibration_images, list(gate.photos))
+        target: Target = "tensorrt" if subject.target else "onnxruntime"
+        search = search_int8(
+            fp32,
+            path,
+            pixels_of(dataset.root, photos, subject.card.preprocess),
+            judge_file=partial(_judged, subject, gate, options),
+            speedup_of=None if subject.target else partial(measure_speedup, fp32),
+            target=target,
+        )
+        _require_file(search, subject)
+        tried = search.to_dict()
+        kept = list(search.chosen.keep_float) if search.chosen else []
+        made = {"kept_float": kept, "calibration_images": len(photos)}
+    check_structure(path, subject.card, opset=options.opset)
+    return made, tried
 
 
 def sentence_of(benefit: Benefit, precision: str) -> str:

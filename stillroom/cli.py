@@ -202,7 +202,7 @@ def train(
 
 
 @app.command()
-def compress(
+def compress(  # noqa: PLR0913  # typer reads options from parameters
     run: Run,
     overrides: Overrides = None,
     teachers: Annotated[
@@ -217,6 +217,9 @@ def compress(
         typer.Option(help="Students to choose from, on val: arch,arch:weights. Builds no stage."),
     ] = None,
     test_sizes: Annotated[str, typer.Option(help="Search: px, such as 112,144.")] = "",
+    precisions: Annotated[
+        str, typer.Option(help="Search: files besides fp32, such as int8 or fp16,int8.")
+    ] = "",
     max_latency_ms: Annotated[
         float | None, typer.Option(help="Search: of one image on the CPU, for the pick.")
     ] = None,
@@ -240,11 +243,11 @@ def compress(
     if search is not None:
         from stillroom.search_command import search_student
 
-        search_student(run, told, search, test_sizes, max_latency_ms, min_top1)
+        search_student(run, told, search, test_sizes, precisions, max_latency_ms, min_top1)
         return
-    if test_sizes or max_latency_ms is not None or min_top1 is not None:
+    if test_sizes or precisions or max_latency_ms is not None or min_top1 is not None:
         raise UsageError(
-            "--test-sizes, --max-latency-ms and --min-top1 belong to --search.",
+            "--test-sizes, --precisions, --max-latency-ms and --min-top1 belong to --search.",
             "Name the students to choose from: --search arch,arch:weights",
         )
     _build(None, run, None, told, "fixres", None)

@@ -20,6 +20,7 @@ def search_student(
     overrides: Sequence[str],
     students: str,
     test_sizes: str,
+    precisions: str,
     max_latency_ms: float | None,
     min_top1: float | None,
 ) -> None:
@@ -30,7 +31,8 @@ def search_student(
         StillroomError: of the search.
     """
     bounds = Bounds(max_latency_ms, min_top1)
-    found = choose_student(StudentsRequest(run, tuple(overrides), students, test_sizes, bounds))
+    request = StudentsRequest(run, tuple(overrides), students, test_sizes, bounds, precisions)
+    found = choose_student(request)
     picked = found.picked.cell.name if found.picked else ""
     students_table([entry.row() for entry in found.entries], picked)
     show_verdict(run / "sweep" / "students" / "index.html")
@@ -38,3 +40,8 @@ def search_student(
     if overrides := found.recipe_overrides():
         sys.stdout.write("build the pick:\n")
         sys.stdout.write(f"  stillroom compress {shlex.join([str(run), *overrides])}\n")
+        if found.picked is not None and found.picked.cell.precision != "fp32":
+            precision = found.picked.cell.precision
+            sys.stdout.write(
+                f"  stillroom export {shlex.quote(str(run))} --precision {precision}\n"
+            )

@@ -70,8 +70,9 @@ def students_table(rows: Sequence[Mapping[str, Any]], picked: str) -> None:
     for row in sorted(rows, key=lambda row: row["latency_ms"]):
         figures = [row["latency_ms"], *(row[k] for k in ("gpu_latency_median_ms",) if k in row)]
         mark = "*" if row["on_front"] else ""
+        reduced = "" if row["precision"] == "fp32" else f", {row['precision']}"
         table.add_row(
-            f"{row['arch']}{' <- pick' if row['cell'] == picked else ''}",
+            f"{row['arch']}{reduced}{' <- pick' if row['cell'] == picked else ''}",
             f"{row['train_size_px']} -> {row['test_size_px']}",
             *(f"{figure:.2f}" for figure in figures),
             percent(row["val_top1"]),

@@ -16,6 +16,7 @@ from compress.fixres_stage import tune_fixres
 from compress.options import FixResOptions, deciding_distil
 from compress.stage import build_lesson
 from compress.teachers import Teacher
+from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json, digest_of_json
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.subject import Subject
@@ -34,7 +35,7 @@ from train.progress import say
 from train.seed import derive_seed
 from train.unlabelled import Unlabelled
 
-__all__ = ["Cell", "Course", "Student", "distil_cell", "tune_cell"]
+__all__ = ["CELL", "SCORES", "Cell", "Course", "Student", "distil_cell", "tune_cell", "write_cell"]
 
 CELL = "cell.json"
 SCORES = ("n", "hits", "top1", "top1_low", "top1_high", "loss")
@@ -93,6 +94,7 @@ class Cell:
         scores: n, hits, top1 with its Wilson interval and loss, on val.
         flops: multiply-adds of one image.
         kept: fixres, or student where that answers val no better.
+        precision: fp32, whose checkpoint is in the folder; of others the file alone is.
     """
 
     folder: Path
@@ -101,11 +103,24 @@ class Cell:
     scores: dict[str, Any]
     flops: int
     kept: str
+    precision: str = "fp32"
 
     @property
     def name(self) -> str:
         """Of the cell among those of a search."""
-        return f"{self.student.folder.name}-{self.test_size_px}"
+        reduced = "" if self.precision == "fp32" else f"-{self.precision}"
+        return f"{self.student.folder.name}-{self.test_size_px}{reduced}"
+
+    @property
+    def network(self) -> str:
+        """Architecture, and precision where it is not fp32."""
+        arch = self.student.options.arch
+        return arch if self.precision == "fp32" else f"{arch}, {self.precision}"
+
+    @property
+    def model(self) -> Path:
+        """What is timed: the folder of a checkpoint, or a file."""
+        return self.folder if self.precision == "fp32" else self.folder / MODEL
 
 
 def distil_cell(folder: SweepFolder, course: Course, options: TrainOptions) -> Student:
@@ -154,10 +169,15 @@ def tune_cell(course: Course, student: Student, fixres: FixResOptions) -> Cell:
             "last_norms": list(tuned.norms.names),
             "proof": tuned.proof,
         }
-        partial = folder / f".{CELL}"
-        partial.write_bytes(canonical_json(value))
-        partial.replace(folder / CELL)  # the last file: without it the cell is not done
+        write_cell(folder, value)
         shutil.rmtree(state)
     value = json.loads((folder / CELL).read_bytes())
     found = {name: value[name] for name in ("scores", "flops", "kept")}
     return Cell(folder, student, fixres.test_size_px, **found)
+
+
+def write_cell(folder: Path, value: dict[str, Any]) -> None:
+    """Write a cell's last file: without it the cell is not done."""
+    partial = folder / f".{CELL}"
+    partial.write_bytes(canonical_json(value))
+    partial.replace(folder / CELL)

@@ -18,6 +18,7 @@ from stillroom.run_folder import RunFolder
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.lists import names, sizes_px
 from stillroom.sweep.pareto import Bounds
+from stillroom.sweep.precision_cells import Refused, precisions_of, reduce_cell
 from stillroom.sweep.student_cells import Cell, Course, distil_cell, tune_cell
 from stillroom.sweep.students_facts import Students, read_students
 from stillroom.sweep.students_page import render_students
@@ -45,6 +46,7 @@ class StudentsRequest:
         students: "arch,arch:weights,..."; without weights the recipe's are taken.
         test_sizes: such as "112,144"; empty takes 1, 1.15 and 1.3 times the training size.
         bounds: that the pick must hold.
+        precisions: such as "fp16,int8", each besides fp32.
     """
 
     run: Path
@@ -52,10 +54,11 @@ class StudentsRequest:
     students: str
     test_sizes: str = ""
     bounds: Bounds = field(default_factory=Bounds)
+    precisions: str = ""
 
 
 def choose_student(request: StudentsRequest) -> Students:
-    """Distil each student, fit it to each test size, measure all side by side.
+    """Distil each student, fit it to each test size, export it, measure all side by side.
 
     What an earlier search of the same run has finished is not computed again.
 
@@ -67,6 +70,7 @@ def choose_student(request: StudentsRequest) -> Students:
         Interrupted: a signal came; the same command goes on.
     """
     _check_bounds(request.bounds)
+    precisions = precisions_of(request.precisions)
     course = _open_course(request)
     subject = course.subject
     candidates = _candidates(request, subject)
@@ -77,17 +81,22 @@ def choose_student(request: StudentsRequest) -> Students:
             check_size(model, size)
     folder = SweepFolder.of(subject.run.path, NAME)
     with folder.opened({"kind": NAME}):
-        cells = []
+        cells: list[Cell] = []
+        refused: list[Refused] = []
         for number, options in enumerate(candidates):
             say(f"{number + 1} of {len(candidates)}: {options.arch}")
             student = distil_cell(folder, course, options)
             for size in sizes:
                 say(f"  {options.arch} at {size} px")
                 fixres = replace(subject.recipe.fixres, test_size_px=size)
-                cells.append(tune_cell(course, student, fixres))
-        found = read_students(
-            cells, _latencies(folder, subject, cells), request.bounds, request.overrides
-        )
+                tuned = tune_cell(course, student, fixres)
+                cells.append(tuned)
+                for precision in precisions:
+                    say(f"  {options.arch} at {size} px, {precision}")
+                    made = reduce_cell(course, tuned, precision)
+                    cells.append(made) if isinstance(made, Cell) else refused.append(made)
+        latencies = _latencies(folder, subject, cells)
+        found = read_students(cells, latencies, request.bounds, request.overrides, refused)
         _write(folder, subject, found)
     return found
 
@@ -154,10 +163,10 @@ def _latencies(
     folder: SweepFolder, subject: Subject, cells: Sequence[Cell]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Latency by device and cell: all in one go, so that they can be compared; measured once."""
-    names_of_all = [cell.name for cell in cells]
-    out = folder.path / "latency" / digest_of_json(sorted(names_of_all))[:10]
+    all_of_them = sorted(str(cell.folder.relative_to(folder.path)) for cell in cells)
+    out = folder.path / "latency" / digest_of_json(all_of_them)[:10]
     out.mkdir(parents=True, exist_ok=True)
-    folders = {cell.name: cell.folder for cell in cells}
+    models = {cell.name: cell.model for cell in cells}
     opset = subject.recipe.export.opset
     found = {}
     for device in ("cpu", *(("cuda",) if gpu_is_here() else ())):
@@ -165,7 +174,7 @@ def _latencies(
         if not (path / "latency.json").is_file():
             say(f"latency of each on the {device.upper()}")
             path.mkdir(exist_ok=True)
-            compare_latency(folders, opset=opset, out=path, device=device)
+            compare_latency(models, opset=opset, out=path, device=device)
         found[device] = json.loads((path / "latency.json").read_bytes())
     return found
 
@@ -178,6 +187,10 @@ def _write(folder: SweepFolder, subject: Subject, found: Students) -> None:
             "test_photographs_held_back": subject.held_back,
             "sentences": found.sentences(),
             "pick": found.picked.row() if found.picked else None,
+            "refused": [
+                {"cell": one.cell.name, "precision": one.precision, "why": one.why}
+                for one in found.refused
+            ],
             "overrides": found.recipe_overrides(),
             "front": [entry.cell.name for entry in found.front],
         },

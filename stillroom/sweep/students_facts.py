@@ -9,12 +9,19 @@ from typing import Any
 from stillroom.report.wording import interval, ms, percent
 from stillroom.sweep.paired import Paired, compare_trials
 from stillroom.sweep.pareto import Bounds, Offer, front, pick
+from stillroom.sweep.precision_cells import Refused
 from stillroom.sweep.speed import busy_notice
 from stillroom.sweep.student_cells import Cell
 
 __all__ = ["Entry", "Students", "read_students"]
 
-OF_THE_SEARCH = ("student.epochs=", "student.arch=", "student.weights=", "fixres.test_size_px=")
+OF_THE_SEARCH = (
+    "student.epochs=",
+    "student.arch=",
+    "student.weights=",
+    "fixres.test_size_px=",
+    "export.precisions=",
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Entry:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.cell.student.options.arch} at {self.cell.test_size_px} px"
+        return _title(self.cell)
 
     def row(self) -> dict[str, Any]:
         """For results.csv."""
@@ -49,6 +56,7 @@ class Entry:
             "weights": options.weights,
             "train_size_px": options.train_size_px,
             "test_size_px": cell.test_size_px,
+            "precision": cell.precision,
             **{f"val_{key}": cell.scores[key] for key in ("top1", "top1_low", "top1_high")},
             "n": cell.scores["n"],
             "val_loss": cell.scores["loss"],
@@ -80,6 +88,7 @@ class Students:
         picked: by the bounds; None where there are none, or nothing holds them.
         bounds: that were asked for.
         overrides: of the command.
+        refused: precisions that a cell has no file in.
     """
 
     entries: list[Entry]
@@ -87,6 +96,7 @@ class Students:
     picked: Entry | None
     bounds: Bounds
     overrides: tuple[str, ...]
+    refused: tuple[Refused, ...] = ()
 
     @property
     def front(self) -> list[Entry]:
@@ -113,6 +123,7 @@ class Students:
             f"student.arch={options.arch}",
             f"student.weights={options.weights}",
             f"fixres.test_size_px={cell.test_size_px}",
+            *([f'export.precisions=["{cell.precision}"]'] if cell.precision != "fp32" else []),
             *kept,
         ]
 
@@ -152,11 +163,18 @@ class Students:
             f"{len(self.front)} of {len(self.entries)} are on the front: nothing that is faster is "
             "as good on val."
         )
-        unfixed = sum(entry.cell.kept == "student" for entry in self.entries)
+        fp32 = [entry.cell for entry in self.entries if entry.cell.precision == "fp32"]
+        unfixed = sum(cell.kept == "student" for cell in fp32)
         if unfixed:
             sentences.append(
                 f"In {unfixed} cells FixRes answers val no better, and the student is "
                 "merely tested at that size."
+            )
+        if self.refused:
+            first = self.refused[0]
+            sentences.append(
+                f"Left out are {len(self.refused)} of the files of reduced precision, for export "
+                f"would refuse them; first that of {_title(first.cell)}: {first.why}"
             )
         again = "remove sweep/students/latency and repeat the command"
         sentences += busy_notice((entry.latency for entry in self.entries), again)
@@ -180,6 +198,7 @@ def read_students(
     latencies: Mapping[str, Mapping[str, Mapping[str, float]]],
     bounds: Bounds,
     overrides: Sequence[str],
+    refused: Sequence[Refused] = (),
 ) -> Students:
     """Compare all cells.
 
@@ -188,6 +207,7 @@ def read_students(
         latencies: by device (cpu, and cuda where there is one) and name of the cell.
         bounds: that the pick must hold.
         overrides: of the command.
+        refused: precisions that a cell has no file in.
     """
     cpu = latencies["cpu"]
     offers = [Offer(c.name, c.scores["top1"], cpu[c.name]["median_ms"]) for c in cells]
@@ -206,7 +226,12 @@ def read_students(
     by_name = {entry.cell.name: entry for entry in entries}
     chosen = pick(offers, bounds) if bounds else None
     picked = by_name[chosen.key] if chosen else None
-    return Students(entries, by_name[best.name], picked, bounds, tuple(overrides))
+    given = tuple(overrides)
+    return Students(entries, by_name[best.name], picked, bounds, given, tuple(refused))
+
+
+def _title(cell: Cell) -> str:
+    return f"{cell.network} at {cell.test_size_px} px"
 
 
 def _figures(entry: Entry) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+import shlex
 
 from markupsafe import Markup
 
@@ -41,7 +41,7 @@ def render_students(found: Students, subject: Subject, name: str) -> str:
         rows=rows,
         start=start,
         has_gpu=has_gpu,
-        overrides=found.recipe_overrides(),
+        overrides=[shlex.quote(override) for override in found.recipe_overrides()],
         run=subject.run.path.name,
         by_cpu=draw_front(found, gpu=False),
         by_gpu=draw_front(found, gpu=True) if has_gpu else None,
@@ -49,7 +49,7 @@ def render_students(found: Students, subject: Subject, name: str) -> str:
 
 
 def draw_front(found: Students, *, gpu: bool) -> Markup:
-    """Val top-1 over the latency of one image, a line for each student through its test sizes.
+    """Val top-1 over the latency of one image; a line: a student and precision, by test size.
 
     The front is grey behind them, and only of the CPU, which the pick goes by; a ring is the pick,
     dotted lines are its bounds.
@@ -64,12 +64,14 @@ def draw_front(found: Students, *, gpu: bool) -> Markup:
                 axes.axvline(found.bounds.max_latency_ms, color=INK, linestyle=":", linewidth=1.2)
             if found.bounds.min_top1 is not None:
                 axes.axhline(found.bounds.min_top1, color=INK, linestyle=":", linewidth=1.2)
-        groups = groupby(found.entries, key=lambda e: e.cell.student.folder)
-        for (_, group), style, offset in zip(groups, STYLES * 9, OFFSETS * 27, strict=False):
-            members = list(group)
+        lines: dict[tuple[str, str], list[Entry]] = {}
+        for entry in found.entries:
+            key = entry.cell.student.folder.name, entry.cell.precision
+            lines.setdefault(key, []).append(entry)
+        for members, style, offset in zip(lines.values(), STYLES * 9, OFFSETS * 27, strict=False):
             x = [_ms(entry, gpu=gpu) for entry in members]
             y = [entry.cell.scores["top1"] for entry in members]
-            axes.plot(x, y, label=members[0].cell.student.options.arch, markersize=5, **style)
+            axes.plot(x, y, label=members[0].cell.network, markersize=5, **style)
             for entry, place in zip(members, zip(x, y, strict=True), strict=True):
                 axes.annotate(
                     f"{entry.cell.test_size_px}",
@@ -108,7 +110,7 @@ def _tiles(found: Students) -> list[Tile]:
         (
             "pick: train → test" if found.picked else "best on val: train → test",
             f"{cell.student.options.train_size_px} → {cell.test_size_px} px",
-            cell.student.options.arch,
+            cell.network,
         ),
         ("its val top-1", percent(scores["top1"]), spread),
         ("its latency", ms(latency["median_ms"]), quartiles),

@@ -59,7 +59,8 @@ def fake_latency(folders: dict[str, Path], *, opset: int, out: Path) -> dict[str
     import json
 
     assert opset > 0
-    assert all((folder / "checkpoint.safetensors").is_file() for folder in folders.values())
+    files = [p if p.suffix else p / "checkpoint.safetensors" for p in folders.values()]
+    assert all(file.is_file() for file in files)
     times = {
         name: {"median_ms": 1.0 + i, "q1_ms": 0.9 + i, "q3_ms": 1.2 + i, "n": 9}
         for i, name in enumerate(folders)

@@ -6,21 +6,25 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compress import fixres_stage
+from export import precision_stage
 from serve.contract.errors import GateError, Interrupted, RunError, UsageError
 from stillroom.pipeline import PIPELINE
 from stillroom.recipe import load_recipe
 from stillroom.run import Request, run_stages
-from stillroom.sweep import student_cells
+from stillroom.sweep import precision_cells, student_cells
 from stillroom.sweep.pareto import Bounds
 from stillroom.sweep.students import StudentsRequest, choose_student, refuse_without_pick
 from tests.stillroom.sweeps import OPTIONS, fake_latency
 from tests.train.toy import write_photos
+from train.evaluate import read_predictions
 
 STUDENT = tuple(entry.replace("teacher.", "student.") for entry in OPTIONS)
 TOLD = ("fixres.epochs=1", "fixres.batch_size=12", "distil.temperature=3.0")
@@ -131,6 +135,71 @@ def test_what_is_done_is_not_computed_again(run, monkeypatch):
     assert len(trained) == 1
 
 
+PROVEN = "export.parity.min_images=20"  # of 45 to train on and 15 of val
+
+LOOSE = (
+    "min_snr_db=0",
+    "min_agreement=0",
+    "max_flip_margin=1000",
+    "max_diff_sd=1000",
+    "max_batch_diff_sd=1000",
+    "max_top1_drop=1",
+)
+
+
+@pytest.fixture
+def lenient(monkeypatch) -> None:
+    """int8 is called fast without a measurement."""
+    monkeypatch.setattr(precision_stage, "measure_speedup", lambda *_: 2.0)
+
+
+def test_each_precision_is_a_cell_of_its_own(run, lenient, monkeypatch):
+    told = ("student.epochs=1", *TOLD, PROVEN)
+    loose = [f"export.parity.{name}.{limit}" for name in ("fp16", "int8") for limit in LOOSE]
+    request = StudentsRequest(
+        run, (*told, *loose), "test_efficientnet", "32", precisions="fp16,int8"
+    )
+    found = choose_student(request)
+    assert [entry.cell.precision for entry in found.entries] == ["fp32", "fp16", "int8"]
+    assert not found.refused
+    for entry in found.entries:
+        own = read_predictions(entry.cell.folder / "predictions.csv")
+        assert {photo.split for photo in own.photos} == {"val"}
+        assert entry.cell.scores["top1"] == (own.answers == own.targets).mean()
+    fp32, _, int8 = (read_predictions(e.cell.folder / "predictions.csv") for e in found.entries)
+    assert [p.sha256 for p in fp32.photos] == [p.sha256 for p in int8.photos]
+    assert 0 < np.abs(fp32.logits - int8.logits).max() < 1
+    page = (run / "sweep" / "students" / "index.html").read_text()
+    assert "test_efficientnet, int8" in page
+
+    def never(*_: Any) -> None:
+        raise AssertionError("what is done is not made again")
+
+    monkeypatch.setattr(precision_cells, "write_precision", never)
+    bounds = Bounds(min_top1=found.entries[2].cell.scores["top1"])
+    entry = choose_student(replace(request, precisions="int8", bounds=bounds)).entries[1]
+    picked = replace(found, picked=entry)
+    assert 'export.precisions=["int8"]' in picked.recipe_overrides()
+    recipe = load_recipe(run / "recipe.toml", picked.recipe_overrides())
+    assert recipe.export.precisions == ("int8",)
+
+
+def test_a_precision_that_export_would_refuse_is_left_out_and_named(run, lenient):
+    strict = ("export.parity.fp16.min_snr_db=300", "export.parity.int8.min_snr_db=300")
+    given = ("student.epochs=1", *TOLD, PROVEN, *strict)
+    found = choose_student(
+        StudentsRequest(run, given, "test_efficientnet", "32", precisions="fp16,int8")
+    )
+    assert [entry.cell.precision for entry in found.entries] == ["fp32"]
+    assert [one.precision for one in found.refused] == ["fp16", "int8"]
+    assert all("PARITY FAIL" in one.why for one in found.refused)
+    (told,) = [text for text in found.sentences() if "Left out" in text]
+    assert told.startswith("Left out are 2 of the files of reduced precision")
+    assert "test_efficientnet at 32 px: PARITY FAIL" in told
+    results = json.loads((run / "sweep" / "students" / "results.json").read_bytes())
+    assert [one["precision"] for one in results["refused"]] == ["fp16", "int8"]
+
+
 def test_a_stopped_search_goes_on_where_it_was(run, monkeypatch):
     plan = fixres_stage._plan
 
@@ -189,6 +258,8 @@ def test_without_bounds_nothing_is_picked(run):
         ({"students": "test_resnet,resnet19"}, r"timm .* has no model 'resnet19'"),
         ({"students": "test_resnet,test_resnet"}, "--search .* different values"),
         ({"students": "test_vit3"}, "test_vit3 was built for one size"),
+        ({"precisions": "int8-tensorrt"}, "--precisions: int8-tensorrt is none of fp16, int8"),
+        ({"precisions": "fp32"}, "--precisions: fp32 is none of fp16, int8"),
         ({"test_sizes": "4"}, "--test-sizes: 4 is not between 16 and 4096"),
         ({"bounds": Bounds(min_top1=93.0)}, "--min-top1 93: expected a fraction"),
         ({"bounds": Bounds(max_latency_ms=0.0)}, "--max-latency-ms 0: expected more than 0"),
@@ -220,7 +291,8 @@ def test_the_command_prints_the_table_and_how_to_build_the_pick(untimed, stillro
     assert not (run / "student").exists()
 
 
-def test_options_of_the_search_need_it(run, stillroom):
-    done = stillroom("compress", run, "--max-latency-ms", "5")
+@pytest.mark.parametrize("option", [("--max-latency-ms", "5"), ("--precisions", "int8")])
+def test_options_of_the_search_need_it(run, stillroom, option):
+    done = stillroom("compress", run, *option)
     assert done.code == 2
     assert "belong to --search" in done.err
