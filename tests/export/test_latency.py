@@ -45,10 +45,10 @@ def test_the_models_of_a_run_are_compared_in_one_go(
         shutil.copy(exported.graph, path)
 
     monkeypatch.setattr(export.compare, "write_graph", write)
-    folders = {"teacher": exported.folder, "student": exported.folder}
-    metrics = compare_latency(folders, opset=20, out=tmp_path)
+    models = {"teacher": exported.folder, "student": exported.folder, "file": exported.graph}
+    metrics = compare_latency(models, opset=20, out=tmp_path)
     latency = json.loads((tmp_path / "latency.json").read_bytes())
-    assert latency.keys() == {"teacher", "student"}
+    assert latency.keys() == models.keys()
     assert metrics == {f"{name}_ms": latency[name]["median_ms"] for name in latency}
     assert all(result["n"] == 120 for result in latency.values())
     assert list(tmp_path.iterdir()) == [tmp_path / "latency.json"]
