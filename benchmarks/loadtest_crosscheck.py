@@ -1,269 +1,238 @@
-"""Our load test beside an independent script, beside wrk, and beside Locust's own user.
+"""Our load test beside an independent script, beside wrk and hey, and beside Locust's own user.
 
-    python -m benchmarks.loadtest_crosscheck PHOTOS --url http://127.0.0.1:3000 --rate 50 \
-        --rounds 5 --table results.md
+    python -m benchmarks.loadtest_crosscheck PHOTOS --rate 200 --rounds 3 --table T.md
 
-Each round loads the same service with the same JPEGs at the same rate by our open loop and by
-`benchmarks/loadtest_script.py` (asyncio; another author of schedule, sockets and percentiles), by
-our closed loop and by wrk (closed too) with as many connections, and by Locust's FastHttpUser at
-that rate. The order within a round is drawn at random; ratios are taken within a round. Without a
-URL the service is the load test's empty server with 20 ms of delay, in a process of its own; with
---freeze it stands still 1 s in every 5, which open loops see and closed ones hide; wrk, closed too,
-adds the requests that it thinks it left out before it prints percentiles (its `stats_correct`).
+Each round loads the same service with the same JPEGs: by our open loop and by
+`benchmarks/loadtest_script.py` (asyncio; another author of schedule, sockets and percentiles), both
+at the rate; by our closed loop, wrk and hey (closed, too) with as many connections; and by Locust's
+FastHttpUser at that rate. The order within a round is drawn at random, ratios are taken within a
+round. The service is the load test's empty server with 20 ms of delay, and then the same one that
+stands still 1 s in every 5, which open loops see and closed ones hide; --url names another. Our
+empty server and the generators run on different cores where there are two.
 
-CPU per request is that of the generator's process and all it started, start-up taken off: the same
-command with a load of half the length is subtracted.
+CPU per request is that of the generator's process and all it started, writing results included and
+start-up taken off: the same command with a load of half the length is subtracted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import random
 import re
-import resource
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from benchmarks.loadtest_turns import USERS, Setting, Turn, hey, locust, ours, script, wrk
+from loadtest.affinity import on_cores, split_cores
+from loadtest.environment import fingerprint
 from loadtest.null_server import running_null_server
 
-ROOT = Path(__file__).parents[1]
 AGREEMENT = 0.05
-USERS = 4
-WRK_SCRIPT = """
-local bodies, n, at = {{}}, 0, 0
-for name in io.popen('ls {photos}/*.jpg'):lines() do
-  local file = io.open(name, 'rb'); n = n + 1; bodies[n] = file:read('*a'); file:close()
-end
-wrk.method = 'POST'; wrk.headers['Content-Type'] = 'image/jpeg'
-request = function() at = at % n + 1; return wrk.format(nil, '/v1/classify', nil, bodies[at]) end
-"""
+FIELDS = ("p50_ms", "p90_ms", "p99_ms")
+DELAY_MS = 20
+
+Turns = dict[str, list[Turn]]
+Costs = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is loaded, and how.
+class Part:
+    """What came of one service.
 
     Args:
-        url: of the service.
-        photos: folder whose JPEG files lie in it directly.
-        rate: requests per second of the open loops and of Locust.
-        duration_s: of each load.
+        title: which it was.
+        turns: by load, one for each round.
+        costs: CPU ms per request by generator, one for each round; empty where not asked for.
     """
 
-    url: str
-    photos: Path
-    rate: float
-    duration_s: float
+    title: str
+    turns: Turns
+    costs: Costs
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One load: latencies in ms, requests, and CPU seconds of the generator."""
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    n: int
-    cpu_s: float
-
-
-def ours(setting: Setting, seed: int, *loop: str) -> Turn:
-    """`python -m loadtest`, any answer taken for right."""
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "loadtest", setting.url, "--corpus", str(setting.photos)]
-        command += ["--out", out, "--duration-s", f"{setting.duration_s:g}", "--warmup-s", "0"]
-        cpu_s, _ = _run([*command, "--seed", str(seed), "--answer", "", *loop], codes=(0, 3))
-        summary = json.loads((Path(out) / "summary.json").read_text())
-    kind = "intended" if summary["mode"] == "open" else "service"
-    return _turn(summary[kind], cpu_s)
-
-
-def script(setting: Setting, seed: int) -> Turn:
-    """The independent open loop."""
-    command = [sys.executable, "-m", "benchmarks.loadtest_script", setting.url]
-    command += [str(setting.photos), "--rate", f"{setting.rate:g}", "--seed", str(seed)]
-    cpu_s, text = _run([*command, "--duration-s", f"{setting.duration_s:g}"])
-    figures = json.loads(text)
-    if figures["failed"]:
-        raise SystemExit(f"the script had {figures['failed']} failures; is the service ours?")
-    return _turn(figures, cpu_s)
-
-
-def wrk(setting: Setting, seed: int) -> Turn:
-    """A closed loop in C; its percentiles are those of the service latency."""
-    with tempfile.TemporaryDirectory() as folder:
-        lua = Path(folder) / "photos.lua"
-        lua.write_text(WRK_SCRIPT.format(photos=setting.photos))
-        command = ["wrk", "-t1", f"-c{USERS}", f"-d{max(1, round(setting.duration_s))}s"]
-        cpu_s, text = _run([*command, "--latency", "-s", str(lua), setting.url])
-    found = {name: _ms(value) for name, value in re.findall(r"(50|90|99)%\s+([\d.]+[a-z]+)", text)}
-    requests = re.search(r"(\d+) requests in", text)
-    if requests is None or len(found) < 3:
-        raise SystemExit(f"wrk said nothing that is understood: {text[:200]}")
-    return Turn(found["50"], found["90"], found["99"], int(requests[1]), cpu_s)
-
-
-def locust(setting: Setting, seed: int) -> Turn:
-    """FastHttpUser with a constant throughput; closed, and its percentiles are rounded."""
-    command = [sys.executable, "-m", "locust", "-f", "benchmarks/loadtest_locust.py", "--headless"]
-    command += ["--host", setting.url, "-u", str(USERS), "-r", str(USERS), "--only-summary"]
-    command += ["-t", f"{max(1, round(setting.duration_s))}s", "--json"]
-    variables = {"LOADTEST_PHOTOS": str(setting.photos), "LOADTEST_RATE": f"{setting.rate:g}"}
-    cpu_s, text = _run(command, **variables, LOADTEST_USERS=str(USERS))
-    (entry,) = json.loads(text)
-    ascending = sorted((float(ms), int(n)) for ms, n in entry["response_times"].items())
-    found = [_at(ascending, entry["num_requests"], percentile) for percentile in (50, 90, 99)]
-    return Turn(found[0], found[1], found[2], int(entry["num_requests"]), cpu_s)
-
-
-def measure(setting: Setting, rounds: int, seed: int) -> dict[str, list[Turn]]:
-    """All loads in each round, in an order that is drawn for it."""
-    rate = ("--rate", f"{setting.rate:g}")
+def loads_of(rate: float) -> dict[str, Callable[[Setting, int], Turn]]:
+    """The loads by name; those of programs that are not installed are left out."""
     closed = ("--mode", "closed", "--users", str(USERS))
-    loads: dict[str, Callable[[Setting, int], Turn]] = {
-        "open": lambda setting, seed: ours(setting, seed, *rate),
+    found: dict[str, Callable[[Setting, int], Turn]] = {
+        "open": lambda setting, seed: ours(setting, seed, "--rate", f"{rate:g}"),
         "script": script,
         "closed": lambda setting, seed: ours(setting, seed, *closed),
         "locust": locust,
     }
-    if shutil.which("wrk"):
-        loads["wrk"] = wrk
+    programs = {"wrk": wrk, "hey": hey}
+    return found | {name: load for name, load in programs.items() if shutil.which(name)}
+
+
+def measure(setting: Setting, rounds: int, seed: int, *, costly: bool) -> tuple[Turns, Costs]:
+    """All loads in each round, in an order that is drawn for it.
+
+    Args:
+        setting: what is loaded.
+        rounds: at least 1.
+        seed: of the order and of the schedules.
+        costly: whether Locust's user takes part, and what a request costs it and ours.
+    """
+    loads = loads_of(setting.rate)
+    if not costly:
+        del loads["locust"]
+    half = replace(setting, duration_s=setting.whole_s // 2)
+    steps = [(name, setting) for name in loads]
+    steps += [(name, half) for name in ("open", "locust") if costly]
     draw = random.Random(seed)
-    turns: dict[str, list[Turn]] = {name: [] for name in loads}
+    turns: Turns = {name: [] for name in loads}
+    costs: Costs = {name: [] for name in ("open", "locust") if costly}
     for number in range(rounds):
-        for name in draw.sample(list(loads), len(loads)):
-            turns[name].append(loads[name](setting, 1000 * seed + number))
-            print(f"round {number + 1} {name:<7}{turns[name][-1]}", flush=True)
-    return turns
+        halves: dict[str, Turn] = {}
+        for name, what in draw.sample(steps, len(steps)):
+            turn = loads[name](what, 1000 * seed + number)
+            if what is half:
+                halves[name] = turn
+            else:
+                turns[name].append(turn)
+            print(f"round {number + 1} {name:<7}{turn}", file=sys.stderr, flush=True)
+        for name, own in costs.items():
+            own.append(cost_ms(turns[name][-1], halves[name]))
+    return turns, costs
 
 
-def cpu_ms_per_request(setting: Setting, rounds: int) -> dict[str, list[float]]:
-    """CPU of our generator and of Locust's user per request, without what starting costs."""
-    half = Setting(setting.url, setting.photos, setting.rate, setting.duration_s / 2)
-    rate = ("--rate", f"{setting.rate:g}")
-    kinds: dict[str, Callable[[Setting], Turn]] = {
-        "open": lambda setting: ours(setting, 0, *rate),
-        "locust": lambda setting: locust(setting, 0),
-    }
-    costs: dict[str, list[float]] = {name: [] for name in kinds}
-    for number in range(rounds):
-        for name in sorted(kinds, reverse=bool(number % 2)):
-            whole, part = kinds[name](setting), kinds[name](half)
-            costs[name].append(1000 * (whole.cpu_s - part.cpu_s) / max(1, whole.n - part.n))
-    return costs
+def cost_ms(whole: Turn, part: Turn) -> float:
+    """CPU of one request beyond what starting costs."""
+    return 1000 * (whole.cpu_s - part.cpu_s) / max(1, whole.n - part.n)
 
 
-def table_of(turns: dict[str, list[Turn]], costs: dict[str, list[float]]) -> str:
-    """Markdown: medians over rounds, and the ratios that are to be near 1."""
-    fields = ("p50_ms", "p90_ms", "p99_ms")
-    lines = ["| load | p50 ms | p90 ms | p99 ms | requests |", "|---|---|---|---|---|"]
-    for name, own in turns.items():
-        medians = [f"{median(getattr(turn, field) for turn in own):.2f}" for field in fields]
-        lines.append(f"| {' | '.join([name, *medians, str(sum(turn.n for turn in own))])} |")
-    lines += ["", "| within a round | median | range | within 5 % |", "|---|---|---|---|"]
-    for field in fields:
-        lines.append(_ratio_row(turns, "open", "script", field))
-        if "wrk" in turns:
-            lines.append(_ratio_row(turns, "open", "wrk", field))
-            lines.append(_ratio_row(turns, "closed", "wrk", field))
-    lines += ["", "| CPU ms per request, without start-up | median | range |", "|---|---|---|"]
-    for name, values in costs.items():
-        span = f"{min(values):.3f} to {max(values):.3f}"
-        lines.append(f"| {name} | {median(values):.3f} | {span} |")
+def part_text(part: Part) -> str:
+    """Markdown: medians over rounds, the ratios to be near 1, those that show a gap, costs."""
+    lines = [f"**{part.title}**", ""]
+    lines += ["| load | p50 ms | p90 ms | p99 ms | requests |", "|---|---|---|---|---|"]
+    for name, own in part.turns.items():
+        spans = [_span([getattr(turn, field) for turn in own], 2) for field in FIELDS]
+        row = [name + _invalid(own), *spans, str(sum(turn.n for turn in own))]
+        lines.append(f"| {' | '.join(row)} |")
+    others = [name for name in ("closed", "wrk", "hey") if name in part.turns]
+    lines += ["", "| within a round | p50 | p90 | p99 |", "|---|---|---|---|"]
+    for other in ("script", *others):
+        ratios = [_span(_ratios(part.turns, other, field), 3) for field in FIELDS]
+        lines.append(f"| {' | '.join([f'open / {other}', *ratios])} |")
+    lines.append("")
+    lines += [_agreement(part.turns, field) for field in ("p50_ms", "p99_ms")]
+    if part.costs:
+        lines += ["", "| generator | CPU ms per request |", "|---|---|"]
+        lines += [f"| {name} | {_span(values, 3)} |" for name, values in part.costs.items()]
     return "\n".join(lines)
 
 
 def conditions(setting: Setting, rounds: int) -> str:
     """Where and how the figures were made."""
-    cores = len(os.sched_getaffinity(0))
-    load = ", ".join(f"{figure:.2f}" for figure in os.getloadavg())
+    here = fingerprint()
+    photos = len(list(setting.photos.glob("*.jpg")))
+    split = split_cores()
+    cores = f"generators on core {split.generators[0]}" if split.generators else "one core for all"
     return (
-        f"{rounds} rounds of {setting.duration_s:g} s at {setting.rate:g}/s; {cores} cores, "
-        f"{platform.processor() or platform.machine()}; load average {load}; Python "
-        f"{platform.python_version()}, Locust {metadata.version('locust')}"
+        f"Rounds: {rounds}, each of {setting.duration_s:g} s a load at {setting.rate:g} "
+        f"requests/s, {photos} JPEGs; closed loops with {USERS} connections. Medians "
+        f"over rounds, lowest to highest in brackets. {here['cpu_model']}, {here['cpu_count']} cores, {cores}; Python "
+        f"{here['python']}, Locust {here['locust']}{_versions()}."
     )
 
 
-def _turn(figures: dict[str, Any], cpu_s: float) -> Turn:
-    latencies = (figures[name] for name in ("p50_ms", "p90_ms", "p99_ms"))
-    return Turn(*latencies, n=figures["n"], cpu_s=cpu_s)
+def report(command: str, said: str, parts: list[Part], load_before: float) -> str:
+    """The whole result."""
+    head = ["# The load test beside an independent script, wrk, hey and Locust's own user", ""]
+    busy = f"Load average {load_before:.2f} before and {os.getloadavg()[0]:.2f} after."
+    head += [f"    {command}", "", f"{said} {busy}"]
+    return "\n\n".join(["\n".join(head), *map(part_text, parts)]) + "\n"
 
 
-def _ratio_row(turns: dict[str, list[Turn]], one: str, other: str, field: str) -> str:
-    pairs = zip(turns[one], turns[other], strict=True)
-    ratios = [getattr(a, field) / getattr(b, field) for a, b in pairs]
-    near = "yes" if abs(median(ratios) - 1) <= AGREEMENT else "no"
-    span = f"{min(ratios):.3f} to {max(ratios):.3f}"
-    return (
-        f"| {field.removesuffix('_ms')} {one} / {other} | {median(ratios):.3f} | {span} | {near} |"
-    )
+def _invalid(turns: list[Turn]) -> str:
+    number = sum(not turn.valid for turn in turns)
+    return f" ({number} of {len(turns)} INVALID)" if number else ""
 
 
-def _run(command: list[str], codes: tuple[int, ...] = (0,), **variables: str) -> tuple[float, str]:
-    before = _children_cpu_s()
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False
-    )
-    if done.returncode not in codes:
-        raise SystemExit(f"{command[:4]} ended with {done.returncode}: {done.stderr[-300:]}")
-    return _children_cpu_s() - before, done.stdout
+def _agreement(turns: Turns, field: str) -> str:
+    found = median(_ratios(turns, "script", field))
+    held = "holds" if abs(found - 1) <= AGREEMENT else "MISSED"
+    name = field.removesuffix("_ms")
+    return f"- {name} open / script: {found:.3f}, 1 +- {AGREEMENT:g} is asked: {held}"
 
 
-def _children_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _ratios(turns: Turns, other: str, field: str) -> list[float]:
+    pairs = zip(turns["open"], turns[other], strict=True)
+    return [getattr(a, field) / getattr(b, field) for a, b in pairs]
 
 
-def _ms(text: str) -> float:
-    value, unit = re.fullmatch(r"([\d.]+)([a-z]+)", text).groups()  # type: ignore[union-attr]
-    return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
+def _span(values: list[float], digits: int) -> str:
+    low, high = min(values), max(values)
+    return f"{median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _at(ascending: list[tuple[float, int]], n: int, percentile: int) -> float:
-    passed = 0
-    for value_ms, count in ascending:
-        passed += count
-        if passed * 100 >= percentile * n:
-            return value_ms
-    return ascending[-1][0]
+def _versions() -> str:
+    """Of wrk, which says it, and whether hey took part, which does not."""
+    found = ""
+    if shutil.which("wrk"):
+        done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+        version = re.search(r"wrk \S*?(\d+\.\d+\.\d+)", done.stdout + done.stderr)
+        found += f", wrk {version[1]}" if version else ", wrk"
+    return found + (", hey" if shutil.which("hey") else "")
 
 
-def main() -> None:
-    """Print the table and, if asked to, write it."""
+@contextmanager
+def _service(url: str | None, *, freezes: bool) -> Iterator[str]:
+    """A given one, or our own with the generators on other cores."""
+    if url is not None:
+        yield url.rstrip("/")
+        return
+    with (
+        running_null_server(delay_ms=DELAY_MS, freezes=freezes) as own,
+        on_cores(split_cores().generators),
+    ):
+        yield own
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="The load test beside its peers.")
     parser.add_argument("photos", type=Path, help="folder with JPEG files in it")
-    parser.add_argument("--url", help="a stillroom service; default: an empty server, 20 ms")
-    parser.add_argument("--freeze", action="store_true", help="of the empty server: 1 s in 5")
-    parser.add_argument("--rate", type=float, default=50.0)
-    parser.add_argument("--duration-s", type=float, default=60.0)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--url", help="a stillroom service; default: empty servers, 20 ms")
+    parser.add_argument("--rate", type=float, default=200.0)
+    parser.add_argument("--duration-s", type=float, default=10.0, help="of each load, at least 2")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table", type=Path)
-    options = parser.parse_args()
-    with ExitStack() as stack:
-        server = running_null_server(delay_ms=20, freezes=options.freeze)
-        url = options.url or stack.enter_context(server)
-        photos = options.photos.resolve()
-        setting = Setting(url.rstrip("/"), photos, options.rate, options.duration_s)
-        said = conditions(setting, options.rounds)
-        turns = measure(setting, options.rounds, options.seed)
-        costs = cpu_ms_per_request(setting, options.rounds)
-    text = f"{said}; after: {os.getloadavg()[0]:.2f}\n\n{table_of(turns, costs)}\n"
-    print(f"\n{text}")
+    parser.add_argument("--table", type=Path, help="Markdown file to write")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the result and, if asked to, write it."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not any(options.photos.glob("*.jpg")):
+        parser.error(f"{options.photos} has no .jpg file directly in it")
+    if options.rounds < 1 or options.duration_s < 2 or options.rate <= 0:
+        parser.error("--rounds is at least 1, --duration-s 2, and --rate above 0")
+    words = [f"--rate {options.rate:g} --duration-s {options.duration_s:g}"]
+    words += [f"--rounds {options.rounds}", *(["--url URL"] if options.url else [])]
+    command = f"python -m benchmarks.loadtest_crosscheck PHOTOS {' '.join(words)}"
+    empty = f"Empty server with {DELAY_MS} ms of delay"
+    places = {empty: False, f"{empty}, frozen 1 s in every 5": True}
+    if options.url:
+        places = {"The given service": False}
+    setting = Setting("", options.photos.resolve(), options.rate, options.duration_s)
+    said, before, parts = conditions(setting, options.rounds), os.getloadavg()[0], []
+    for title, freezes in places.items():
+        with _service(options.url, freezes=freezes) as url:
+            own = replace(setting, url=url)
+            found = measure(own, options.rounds, options.seed, costly=not freezes)
+        parts.append(Part(title, *found))
+    text = report(command, said, parts, before)
+    print(text)
     if options.table:
-        options.table.write_text(text)
+        options.table.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
