@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.arguments import build_parser, fleet_from_options, plan_from_options
+from loadtest.arguments import (
+    build_parser,
+    check_doubling,
+    fleet_from_options,
+    plan_from_options,
+)
 from loadtest.corpus import Photo, load_corpus
 from loadtest.errors import LoadTestError, UsageError
-from loadtest.junit import cases_from_summary, write_junit
+from loadtest.junit import cases_from_summary, check_junit_file, write_junit
 from loadtest.output import check_out_folder, write_outputs
 from loadtest.plan import LoadPlan
 from loadtest.result_folder import REPORT
@@ -29,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one load test; return the exit code of the process."""
     options = build_parser().parse_args(arguments)
     try:
-        plan_from_options(options, photos=1)  # its errors come before a large corpus is read
+        # errors come before a large corpus is read and, all the more, before a load
+        check_doubling(options, plan_from_options(options, photos=1))
+        fleet_from_options(options)
         check_out_folder(options.out)
+        check_junit_file(options.junit)
         photos = load_corpus(options.corpus)
         plan = plan_from_options(options, photos=len(photos))
         summary = run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from loadtest.slo import slo_from_text
 from loadtest.target import STILLROOM_POINTER, STILLROOM_ROUTE, Target, headers_from_texts
 from loadtest.workplace import Fleet, address_from_text
 
-__all__ = ["build_parser", "fleet_from_options", "plan_from_options"]
+__all__ = [
+    "add_interface",
+    "build_parser",
+    "check_doubling",
+    "fleet_from_options",
+    "plan_from_options",
+    "target_from_options",
+    "words_of_interface",
+]
 
 DEFAULT_RATE = 10.0
 DEFAULT_USERS = 8
@@ -47,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--slo", metavar="P=T", help="objective on the intended latency, such as p99=50ms")
     add("--junit", type=Path, metavar="FILE", help="also write JUnit's XML, for a CI server")
     _add_load(parser.add_argument_group("the load"))
-    _add_interface(parser.add_argument_group("another interface than stillroom's"))
+    add_interface(parser.add_argument_group("another interface than stillroom's"))
     _add_generators(parser.add_argument_group("the generators"))
     return parser
 
@@ -90,7 +99,8 @@ def _add_load(group: Any) -> None:
     )
 
 
-def _add_interface(group: Any) -> None:
+def add_interface(group: Any) -> None:
+    """Options that say how a service is asked."""
     add = group.add_argument
     add("--route", default=STILLROOM_ROUTE, help=f"path of the POST (default {STILLROOM_ROUTE})")
     add("--field", default="", help="form field of the image (default: the body is the image)")
@@ -161,13 +171,28 @@ def plan_from_options(options: argparse.Namespace, photos: int) -> LoadPlan:
         requests=(options.requests or photos) if scenario == "offline" else None,
         repeat_share=options.repeat_share,
         workers=options.workers,
-        target=Target(
-            route=options.route,
-            field=options.field,
-            headers=headers_from_texts(options.header),
-            answer=options.answer,
-        ),
+        target=target_from_options(options),
     )
+
+
+def target_from_options(options: argparse.Namespace) -> Target:
+    """How the service is asked.
+
+    Raises:
+        UsageError: a route, field, header or pointer that is none.
+    """
+    return Target(
+        route=options.route,
+        field=options.field,
+        headers=headers_from_texts(options.header),
+        answer=options.answer,
+    )
+
+
+def words_of_interface(options: argparse.Namespace) -> list[str]:
+    """The options of `add_interface` again, for another command that takes them."""
+    named = [f"--{name}={getattr(options, name)}" for name in ("route", "field", "answer")]
+    return [*named, *(f"--header={text}" for text in options.header)]
 
 
 def _scenario(options: argparse.Namespace) -> str:
@@ -198,6 +223,26 @@ def _refuse_foreign_flags(options: argparse.Namespace, scenario: str) -> None:
         raise UsageError(
             "--scenario recorded and --recorded CSV belong together", "give both, or neither"
         )
+
+
+def check_doubling(options: argparse.Namespace, plan: LoadPlan) -> None:
+    """Make sure before the load that it can be repeated with twice the workers, if it is to be.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not options.doubling:
+        return
+    if options.bind is not None:
+        raise UsageError("--doubling starts its workers itself", "leave --bind out")
+    if plan.scenario == "saturation":
+        raise UsageError(
+            "--doubling repeats one load, and a saturation is many", "choose another --scenario"
+        )
+    try:
+        replace(plan, workers=2 * plan.workers)
+    except UsageError as error:
+        raise UsageError(f"--doubling: {error.message}", error.next_step) from error
 
 
 def fleet_from_options(options: argparse.Namespace) -> Fleet:

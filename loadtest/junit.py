@@ -6,15 +6,22 @@ requests were sent to judge is skipped. Form: the de-facto schema of Apache Ant'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, UsageError
 
-__all__ = ["Case", "cases_from_promise", "cases_from_summary", "write_junit"]
+__all__ = [
+    "Case",
+    "cases_from_promise",
+    "cases_from_summary",
+    "check_junit_file",
+    "write_junit",
+]
 
 Status = Literal["passed", "failure", "error", "skipped"]
 COUNTED = ("failure", "error", "skipped")
@@ -66,6 +73,19 @@ def cases_from_promise(promise: dict[str, Any]) -> list[Case]:
     if not promise["rate_rps"]:
         return [Case(name, "failure", f"None of {len(promise['probes'])} rates does.")]
     return [Case(f"{name}: {promise['rate_rps']:.1f} requests/s")]
+
+
+def check_junit_file(path: Path | None) -> None:
+    """Make sure, before the load, that the file can be written; create nothing.
+
+    Raises:
+        UsageError: it is a folder, or lies where nothing may be written.
+    """
+    if path is None:
+        return
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--junit {str(path)!r} cannot be written", "name another file")
 
 
 def write_junit(path: Path, cases: Sequence[Case], seconds: float = 0.0) -> None:

@@ -51,13 +51,17 @@ def probe_service(
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ServiceError(
-            f"no service at {url} ({reason})", "start one with: stillroom serve RUN"
+            f"no service at {url} ({reason})",
+            "start one with: stillroom serve RUN"
+            if target.is_stillroom
+            else "check its address, and whether it is up",
         ) from error
     elapsed_ms = (time.perf_counter() - begun) * 1000
     if status in WRONG_ADDRESS_STATUSES:
         raise ServiceError(
             f"{url}{target.route} answers {status}",
-            "give the base address of a stillroom service, such as http://127.0.0.1:3000"
+            "give the base address of a stillroom service, such as http://127.0.0.1:3000, or the "
+            "--route of another"
             if target.is_stillroom
             else "check --route, the path of the POST",
         )

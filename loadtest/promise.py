@@ -1,6 +1,7 @@
 """The promise "R requests/s at p99 <= X ms": `python -m loadtest.promise`.
 
-A closed loop for some seconds says where to begin; then each probe is an open-loop load in a
+A closed loop for some seconds says where to begin, and an empty server how much the generator
+manages: half of that is the most that is tried. Then each probe is an open-loop load in a
 process of its own, with its own seed, judged by its raw samples. Everything is
 kept: probes/<n>/ and promise.json.
 """
@@ -19,18 +20,25 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.__main__ import EXIT_STOPPED
-from loadtest.arguments import OneLineParser
+from loadtest.arguments import (
+    OneLineParser,
+    add_interface,
+    target_from_options,
+    words_of_interface,
+)
 from loadtest.child import run_child, stopped_alike
 from loadtest.errors import LoadTestError, UsageError
-from loadtest.junit import cases_from_promise, write_junit
+from loadtest.junit import cases_from_promise, check_junit_file, write_junit
 from loadtest.output import check_out_folder
 from loadtest.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
 from loadtest.slo import Slo, slo_from_text
+from loadtest.validity import MAX_CAPACITY_SHARE
 
 __all__ = ["main", "probe_from_folder"]
 
 MIN_S, MAX_S = 10.0, 300.0  # of one probe
-CLOSED_S = 8.0
+HIGHEST = 1e5  # requests a second; nothing here generates more
+CLOSED_S, CLOSED_USERS = 8.0, 8
 GROWTH = 1.5  # of the median from the first to the last third, beyond which a queue grows
 
 
@@ -56,6 +64,8 @@ class Target:
         out: gets the results.
         slo: the objective.
         service_pid: of the service, where it is on this machine.
+        workers: processes that send.
+        interface: further words of the command, where the service's interface is not ours.
     """
 
     url: str
@@ -63,6 +73,8 @@ class Target:
     out: Path
     slo: Slo
     service_pid: int | None = None
+    workers: int = 1
+    interface: Sequence[str] = ()
 
     @property
     def allowed(self) -> float:
@@ -84,8 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out,
             slo_from_text(options.slo),
             options.service_pid,
+            options.workers,
+            words_of_interface(options),
         )
+        target_from_options(options)
         check_out_folder(target.out)
+        check_junit_file(options.junit)
         if (target.out / "promise.json").exists():
             raise UsageError(f"{target.out} holds a promise already", "name another --out")
         if options.first is not None and not 0 < options.first < math.inf:
@@ -123,8 +139,17 @@ def _search(target: Target, first: float | None) -> tuple[Promise, int]:
     found = Promise(target.allowed)
     try:
         with stopped_alike():
-            first = first or _closed_loop_rate(target) / 2
-            find_rate(_Prober(target), allowed=target.allowed, first=first, promise=found)
+            highest = HIGHEST
+            if first is None:
+                reached, highest = _closed_loop(target)
+                first = reached / 2
+            measure = _Prober(target)
+            find_rate(measure, allowed=target.allowed, first=first, highest=highest, promise=found)
+            if found.rate and found.refused is None and highest < HIGHEST:
+                found.limit = (
+                    f"{highest:.0f} requests/s is {MAX_CAPACITY_SHARE:.0%} of what the generator "
+                    "manages against an empty server; add --workers"
+                )
     except KeyboardInterrupt:
         found.note, found.rate = "stopped before the end", 0.0
         return found, EXIT_STOPPED
@@ -224,12 +249,15 @@ def _problem(summary: dict[str, Any]) -> str:
     return ""
 
 
-def _closed_loop_rate(target: Target) -> float:
+def _closed_loop(target: Target) -> tuple[float, float]:
+    """Requests a second that clients reach, and the most that the generator may be asked for."""
     folder = target.out / "closed"
-    arguments = ["--mode", "closed", "--users", "8", "--duration-s", f"{CLOSED_S:g}"]
-    _load(target, folder, arguments)
+    users = max(CLOSED_USERS, target.workers)
+    arguments = ["--mode", "closed", "--users", str(users), "--duration-s", f"{CLOSED_S:g}"]
+    _load(target, folder, [*arguments, "--calibrate"])
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
-    return max(2.0, float(summary["good_rps"]))
+    capacity = summary["calibration"]["capacity_rps"]
+    return max(2.0, float(summary["good_rps"])), MAX_CAPACITY_SHARE * float(capacity)
 
 
 def _load(target: Target, folder: Path, arguments: list[str]) -> None:
@@ -240,6 +268,7 @@ def _load(target: Target, folder: Path, arguments: list[str]) -> None:
         KeyboardInterrupt: a signal ended it, after it had written what ran.
     """
     command = [sys.executable, "-m", "loadtest", target.url, "--corpus", str(target.corpus)]
+    command += [*target.interface, "--workers", str(target.workers)]
     if target.service_pid is not None:
         command += ["--service-pid", str(target.service_pid)]
     code = run_child([*command, *arguments, "--out", str(folder)], quiet=True)
@@ -270,7 +299,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slo", required=True, metavar="P=T", help="for example p99=50ms")
     parser.add_argument("--service-pid", type=int, metavar="PID", help="as python -m loadtest")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit's XML")
-    parser.add_argument("--first", type=float, metavar="R", help="rate to begin with")
+    parser.add_argument(
+        "--first", type=float, metavar="R", help="begin there, without a closed loop"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that send")
+    add_interface(parser.add_argument_group("another interface than stillroom's"))
     return parser
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["judge_validity"]
+__all__ = ["MAX_CAPACITY_SHARE", "judge_validity"]
 
 MIN_LIMIT_MS = 1.0
 SHARE_OF_SLO = 0.05

@@ -33,6 +33,10 @@ loadtest_app = typer.Typer(
 @loadtest_app.command(USUAL)
 def measure(
     target: Annotated[str, typer.Argument(help="Run folder or URL of a service.")],
+    further: Annotated[
+        list[str] | None,
+        typer.Argument(help="After --: how another classifier is asked, --workers and the like."),
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="Corpus; a URL needs one.")] = None,
     slo: Annotated[str, typer.Option(help="Objective, such as p99=50ms.")] = "p99=100ms",
     rate: Annotated[
@@ -53,11 +57,22 @@ def measure(
     Example: stillroom loadtest runs/mine --slo p99=50ms
 
     Example: stillroom loadtest runs/mine --rate 50 --slo p99=50ms
+
+    Example: stillroom loadtest http://host:8000 --photos photos -- --route /predict --field file
     """
     from stillroom.loadtest_command import loadtest_target
 
     raise typer.Exit(
-        loadtest_target(target, photos, out, slo=slo, rate=rate, duration_s=duration_s, junit=junit)
+        loadtest_target(
+            target,
+            photos,
+            out,
+            slo=slo,
+            rate=rate,
+            duration_s=duration_s,
+            junit=junit,
+            further=further or (),
+        )
     )
 
 

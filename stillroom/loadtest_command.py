@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def loadtest_target(
     rate: float | None,
     duration_s: float,
     junit: Path | None = None,
+    further: Sequence[str] = (),
 ) -> int:
     """Load a service and let `python -m loadtest` print what it found.
 
@@ -41,6 +43,7 @@ def loadtest_target(
         rate: requests a second; None searches the largest that holds the objective.
         duration_s: seconds measured at a given rate.
         junit: also gets JUnit's XML.
+        further: words for the load test, such as the interface of another classifier.
 
     Returns:
         The exit code of the load test: 0, 1 objective missed or wrong answers, 2, 3 or 75.
@@ -63,7 +66,7 @@ def loadtest_target(
             server = running_process(artifact, log_path=scratch / "server.log")
             running = stack.enter_context(server)
             url, more = running.url, ["--service-pid", str(running.pid)]
-        module, arguments = "loadtest.promise", ["--slo", slo, *more]
+        module, arguments = "loadtest.promise", ["--slo", slo, *more, *further]
         if junit is not None:
             arguments += ["--junit", str(junit.resolve())]
         if rate is not None:

@@ -29,6 +29,17 @@ URL = "http://127.0.0.1:9"
         (["--mode", "closed", "--rate", "3"], "error: --rate 3 needs an open loop; use --mode"),
         (["--mode", "closed", "--users", "0"], "error: --users 0 is not from 1 to 900"),
         (["--duration-s", "-1"], "error: --duration-s -1 is not above 0"),
+        (
+            ["--doubling", "--bind", "127.0.0.1:5557"],
+            "error: --doubling starts its workers itself; leave --bind out",
+        ),
+        (
+            ["--doubling", "--scenario", "singlestream"],
+            "error: --doubling: 1 clients cannot be split among 2 processes; lower --workers",
+        ),
+        (["--doubling", "--scenario", "saturation"], "error: --doubling repeats one load, and"),
+        (["--junit", "."], "error: --junit '.' cannot be written; name another file"),
+        (["--bind", "5557"], "error: '5557' is no HOST:PORT"),
         (["--corpus", "absent.csv"], "error: --corpus 'absent.csv' does not exist; give a folder"),
     ],
 )

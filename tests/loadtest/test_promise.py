@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest import promise
+from loadtest.arguments import build_parser, plan_from_options
 from loadtest.outcome import Outcome
 from loadtest.output import write_outputs
 from loadtest.promise import main, probe_from_folder
@@ -27,14 +28,17 @@ def write_load(
     late_ms: float = 0.1,
     cpu: float = 0.2,
     outcome: str = "ok",
+    capacity: float = 2e5,
 ) -> None:
     late = late_ms / 1000
     samples = [
         sample(n / rate, value - late_ms, Outcome(outcome), sent_s=n / rate + late)
         for n, value in enumerate(latencies)
     ]
+    alone = {"capacity_rps": capacity, "rate_share": None, "lateness_p99_ms": None}
     summary = summary_of(samples, SLO, cpu_share=cpu, duration_s=len(samples) / rate)
-    write_outputs(folder, summary | {"target_rps": rate, "good_rps": 100.0}, samples)
+    summary |= {"target_rps": rate, "good_rps": 100.0, "calibration": alone}
+    write_outputs(folder, summary, samples)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +71,15 @@ def test_a_probe_is_read_from_the_raw_samples(
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A service that holds any rate up to `largest`; `stop_at` ends the n-th load by Ctrl-C."""
-    state: dict[str, Any] = {"largest": 77.0, "loads": 0, "stop_at": None, "late": {}}
+    state: dict[str, Any] = {"largest": 77.0, "loads": 0, "stop_at": None, "late": {}, "asked": []}
 
     def load(target: Any, folder: Path, arguments: list[str]) -> None:
         state["loads"] += 1
         if state["loads"] == state["stop_at"]:
             raise KeyboardInterrupt
-        given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        words = [word for word in arguments if word != "--calibrate"]
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        state["asked"].append(arguments)
         rate = float(given.get("--rate", 100))
         n = max(900, round(rate * float(given["--duration-s"])))
         write_load(folder, rate, [10.0 if rate <= state["largest"] else 80.0] * n, **state["late"])
@@ -100,6 +106,46 @@ def test_the_promise_is_printed_and_kept(
     assert f"not from {kept['refused_rps']:.1f} on" in shown
     assert len(kept["probes"]) == len(list((out / "probes").iterdir()))
     assert [one["verdict"] for one in kept["probes"][-3:]] == ["holds"] * 3
+
+
+def test_no_more_is_tried_than_half_of_what_the_generator_manages(
+    service: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service |= {"largest": 1e6, "late": {"capacity": 300.0}}
+    assert search(tmp_path / "out") == 0
+    kept = json.loads((tmp_path / "out" / "promise.json").read_text())
+    assert (kept["rate_rps"], kept["refused_rps"]) == (150, None)
+    assert "150 requests/s is 50% of what the generator manages" in kept["limit"]
+    assert "nothing above was tried (150 requests/s is 50%" in capsys.readouterr().out
+    assert ["--calibrate" in words for words in service["asked"]].count(True) == 1
+
+
+def test_another_classifier_is_asked_its_own_way_in_every_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> int:
+        asked.append(command)
+        return 2
+
+    monkeypatch.setattr(promise, "run_child", run)
+    flags = ["--route", "/predict", "--field", "file", "--answer", "", "--header", "X-Key: a b"]
+    assert search(tmp_path / "out", *flags, "--workers", "2") == 2
+    (command,) = asked
+    for word in ("--route=/predict", "--field=file", "--answer=", "--header=X-Key: a b"):
+        assert word in command
+    plan = plan_from_options(build_parser().parse_args(command[3:]), photos=1)
+    assert plan.target.headers == (("X-Key", "a b"),)
+    assert (plan.target.answer, plan.workers, plan.users) == ("", 2, 8)
+
+
+def test_a_route_that_is_none_is_refused_before_a_load(
+    service: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(tmp_path / "out", "--route", "predict") == 2
+    assert "--route 'predict' is no path" in capsys.readouterr().err
+    assert service["loads"] == 0
 
 
 def test_a_service_that_holds_nothing(
