@@ -137,7 +137,8 @@ def conditions(setting: Setting, rounds: int) -> str:
     return (
         f"Rounds: {rounds}, each of {setting.duration_s:g} s a load at {setting.rate:g} "
         f"requests/s, {photos} JPEGs; closed loops with {USERS} connections. Medians "
-        f"over rounds, lowest to highest in brackets. {here['cpu_model']}, {here['cpu_count']} cores, {cores}; Python "
+        f"over rounds, lowest to highest in brackets. {here['cpu_model']}, "
+        f"{here['cpu_count']} cores, {cores}; Python "
         f"{here['python']}, Locust {here['locust']}{_versions()}."
     )
 
