@@ -168,6 +168,15 @@ def test_the_command_asks_another_service_the_same_way(tmp_path: Path) -> None:
     assert said in write_report(tmp_path).read_text()
 
 
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [("server", "leaves out how late the generator sent"), ("offline", "waited for a connection")],
+)
+def test_what_parts_the_two_curves_is_said(tmp_path: Path, scenario: str, said: str) -> None:
+    write_outputs(tmp_path, summary_of(steady()) | {"scenario": scenario}, steady())
+    assert said in write_report(tmp_path).read_text()
+
+
 def test_every_reply_is_in_the_heat_map(tmp_path: Path) -> None:
     """One request in each of ten places: ten cells of one shade."""
     text = write_load(tmp_path, [sample(n + 0.5, 2.0 ** (n + 1)) for n in range(10)])

@@ -57,6 +57,24 @@ def test_what_a_probe_shows() -> None:
     assert requests_wanted(ALLOWED) == 3 * 299
 
 
+def test_luck_is_seldom_promised() -> None:
+    """Of a service of which just the allowed share is slow at every rate, over whole searches.
+
+    A search looks at some twenty rates, at some of them twice; three confirmations outweigh that.
+    """
+
+    def searched(seed: int) -> float:
+        random = np.random.default_rng(seed)
+
+        def measure(rate: float, times: int) -> Probe:
+            n = requests_wanted(ALLOWED) * times
+            return Probe(rate, n, int(random.binomial(n, ALLOWED)))
+
+        return find_rate(measure, allowed=ALLOWED, first=100).rate
+
+    assert sum(searched(seed) > 0 for seed in range(500)) <= 0.01 * 500
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("first", [3.0, 60.0, 900.0])
 def test_the_rate_of_a_queue_is_found_from_anywhere(seed: int, first: float) -> None:
