@@ -89,6 +89,8 @@ class Generator:
             user_greenlets.kill()
         self._count_what_nobody_took()
         report(self.log, time.perf_counter() - self.origin_s)
+        if self.plan.rate is not None and not self.halt.ready():
+            ended_s = self.plan.duration_s  # the window goes on where its last request is over
         self.duration_s = min(self.plan.duration_s, max(ended_s, 0.0))
 
     def report(self) -> GeneratorReport:

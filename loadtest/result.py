@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from loadtest.outcome import Sample
 
@@ -56,6 +57,7 @@ class LoadResult:
         load_average_after: the same, after the load.
         generators: the processes that sent, by number.
         lost_workers: processes that were to send and gave no result.
+        service_process: what the service's processes used meanwhile, where they were watched.
     """
 
     samples: Sequence[Sample]
@@ -67,3 +69,4 @@ class LoadResult:
     load_average_after: Sequence[float] = (0.0, 0.0, 0.0)
     generators: Sequence[GeneratorReport] = ()
     lost_workers: int = 0
+    service_process: dict[str, Any] | None = None

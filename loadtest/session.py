@@ -95,6 +95,8 @@ class Session:
     def _load(self, plan: LoadPlan) -> LoadResult:
         sys.stderr.write(f"{plan.title}\n")
         progress = Progress(sys.stderr, total_s=plan.duration_s)
+        if self._watch is not None:
+            self._watch.series.clear()  # each load has its own time
 
         def report(log: Tally, now_s: float) -> None:
             progress(log, now_s)
@@ -106,12 +108,14 @@ class Session:
         else:
             result = run_load(plan, self._photos, report)
         progress.close()
-        return result
+        used = None if self._watch is None else self._watch.describe()
+        return replace(result, service_process=used)
 
     def _summarise(
         self, plan: LoadPlan, result: LoadResult, **blocks: dict[str, Any]
     ) -> dict[str, Any]:
-        service = {} if self._watch is None else {"service_process": self._watch.describe()}
+        used = result.service_process
+        service = {} if used is None else {"service_process": used}
         blocks = {**self._further, **service, **blocks}
         return build_summary(plan, self._photos, result, fingerprint(), **blocks)
 

@@ -83,7 +83,9 @@ def _requests(summary: dict[str, Any]) -> Iterator[str]:
     yield from _field("scenario", summary["scenario"])
     yield from _field("requests", f"{summary['planned']} planned: {', '.join(counts) or 'none'}")
     target = summary["target_rps"]
-    offered = f"target {target:g} on average, " if target else f"{summary['users']} users, "
+    offered = f"target {target:g} on average, " if target else ""
+    if summary["users"]:
+        offered = f"{summary['users']} user{'s' if summary['users'] > 1 else ''}, "
     yield from _field(
         "requests/s",
         f"{offered}planned {summary['planned_rps']:.1f}, "

@@ -130,6 +130,28 @@ def test_every_planned_request_has_one_outcome(tmp_path: Path) -> None:
     assert {row["sent_s"] for row in rows if row["outcome"] == "missed"} == {""}
 
 
+def test_the_window_is_the_one_asked_for_and_each_load_has_its_own_watch(tmp_path: Path) -> None:
+    """Three requests a second end well before 2 s do; the second load begins again at 0."""
+    out = tmp_path / "out"
+    flags = ("--scenario", "constant", "--rate", 3, "--duration-s", 2, "--warmup-s", 0)
+    service = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        with served(Behaviour()) as url:
+            where = (url, "--corpus", write_corpus(tmp_path), "--out", out)
+            watched = ("--doubling", "--service-pid", service.pid)
+            done = run_command(*where, *flags, *watched)
+    finally:
+        service.kill()
+        service.wait()
+    assert done.returncode in (0, 3), done.stderr
+    summary, _ = read(out)
+    assert (summary["duration_s"], summary["planned_rps"]) == (2, 3)
+    assert summary["doubling"]["n"] == summary["planned"] == 6
+    times_s = summary["service_process"]["time_s"]
+    assert times_s == sorted(times_s)
+    assert 0 < len(times_s) <= 3
+
+
 @pytest.mark.parametrize(("number", "abandoned"), [(signal.SIGINT, 1), (signal.SIGTERM, 0)])
 def test_a_signal_saves_what_ran(tmp_path: Path, number: signal.Signals, abandoned: int) -> None:
     behaviour = Behaviour(hangs=lambda request: bool(abandoned) and request == 12)

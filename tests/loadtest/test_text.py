@@ -37,6 +37,19 @@ def test_a_run_without_samples_can_be_shown(samples: list[object]) -> None:
     assert "nan" not in text
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"target_rps": 20.0}, "target 20 on average, planned 20.0"),
+        ({"target_rps": None, "users": 1}, "1 user, planned 20.0"),
+        ({"target_rps": None, "users": 2}, "2 users, planned 20.0"),
+        ({"target_rps": None, "users": None}, "requests/s   planned 20.0"),  # recorded
+    ],
+)
+def test_what_was_offered_is_said(change: dict[str, object], said: str) -> None:
+    assert said in text_from_summary(summary_of(steady()) | change)
+
+
 def test_the_progress_line_fits_too() -> None:
     ended = [sample(0)] * 700_000
     log = SampleLog(samples=ended, sent=600_900, ok=400_000, missed=100_000)
