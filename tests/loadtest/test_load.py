@@ -130,26 +130,41 @@ def test_every_planned_request_has_one_outcome(tmp_path: Path) -> None:
     assert {row["sent_s"] for row in rows if row["outcome"] == "missed"} == {""}
 
 
-def test_the_window_is_the_one_asked_for_and_each_load_has_its_own_watch(tmp_path: Path) -> None:
-    """Three requests a second end well before 2 s do; the second load begins again at 0."""
+def test_the_window_is_the_one_asked_for(tmp_path: Path) -> None:
+    """Three requests a second end well before 2 s do."""
     out = tmp_path / "out"
     flags = ("--scenario", "constant", "--rate", 3, "--duration-s", 2, "--warmup-s", 0)
-    service = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        with served(Behaviour()) as url:
-            where = (url, "--corpus", write_corpus(tmp_path), "--out", out)
-            watched = ("--doubling", "--service-pid", service.pid)
-            done = run_command(*where, *flags, *watched)
-    finally:
-        service.kill()
-        service.wait()
+    with served(Behaviour()) as url:
+        done = run_command(url, "--corpus", write_corpus(tmp_path), "--out", out, *flags)
     assert done.returncode in (0, 3), done.stderr
     summary, _ = read(out)
     assert (summary["duration_s"], summary["planned_rps"]) == (2, 3)
-    assert summary["doubling"]["n"] == summary["planned"] == 6
-    times_s = summary["service_process"]["time_s"]
-    assert times_s == sorted(times_s)
-    assert 0 < len(times_s) <= 3
+
+
+def test_each_load_of_a_session_watches_the_service_by_its_own_clock() -> None:
+    done = run_script("""
+        import subprocess, sys
+        import loadtest.session as session
+        from loadtest.plan import LoadPlan
+        from loadtest.outcome import SampleLog
+        from loadtest.result import LoadResult
+        from loadtest.service_watch import ServiceWatch
+        from tests.loadtest.hand_made import PHOTOS, steady
+
+        def run_load(plan, photos, report):
+            for now_s in (0.0, 1.0, 2.0):
+                report(SampleLog(), now_s)
+            return LoadResult(samples=steady(), duration_s=2.0)
+
+        session.run_load = run_load
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        one = session.Session(PHOTOS, watch=ServiceWatch(child.pid))
+        plan = LoadPlan(url="http://127.0.0.1:9", rate=20.0, duration_s=2.0)
+        for _ in range(2):
+            print(one.measure(plan)[1]["service_process"]["time_s"])
+        child.kill()
+    """)
+    assert done.stdout.splitlines() == ["[1.0, 2.0]"] * 2, done.stderr
 
 
 @pytest.mark.parametrize(("number", "abandoned"), [(signal.SIGINT, 1), (signal.SIGTERM, 0)])
