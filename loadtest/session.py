@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from loadtest.corpus import Photo
 from loadtest.environment import fingerprint
 from loadtest.errors import InvalidMeasurement
 from loadtest.fleet import run_fleet
+from loadtest.gpu_watch import GpuWatch, watched_gpus
 from loadtest.outcome import Tally
 from loadtest.plan import LoadPlan
 from loadtest.result import LoadResult
@@ -94,22 +95,28 @@ class Session:
 
     def _load(self, plan: LoadPlan) -> LoadResult:
         sys.stderr.write(f"{plan.title}\n")
+        if self._watch is None:
+            return self._run(plan, lambda now_s: None)
+        watch = self._watch
+        watch.series.clear()  # each load has its own time
+        with watched_gpus(wanted=True) as gpus:
+            result = self._run(plan, lambda now_s: _sample(now_s, watch, gpus))
+        return replace(result, service_process=watch.describe() | {"gpus": gpus.describe()})
+
+    def _run(self, plan: LoadPlan, watch: Callable[[float], None]) -> LoadResult:
         progress = Progress(sys.stderr, total_s=plan.duration_s)
-        if self._watch is not None:
-            self._watch.series.clear()  # each load has its own time
 
         def report(log: Tally, now_s: float) -> None:
             progress(log, now_s)
-            if self._watch is not None and now_s >= 0:
-                self._watch.sample(now_s)
+            if now_s >= 0:
+                watch(now_s)
 
         if self._fleet is not None and (plan.workers > 1 or self._fleet.external):
             result = run_fleet(plan, self._photos, report, self._fleet)
         else:
             result = run_load(plan, self._photos, report)
         progress.close()
-        used = None if self._watch is None else self._watch.describe()
-        return replace(result, service_process=used)
+        return result
 
     def _summarise(
         self, plan: LoadPlan, result: LoadResult, **blocks: dict[str, Any]
@@ -133,6 +140,11 @@ class Session:
             f"the service runs on cores {_names(split.service)}, "
             f"the generator on {_names(split.generators)}\n"
         )
+
+
+def _sample(now_s: float, *watches: ServiceWatch | GpuWatch) -> None:
+    for watch in watches:
+        watch.sample(now_s)
 
 
 def _names(cores: Sequence[int]) -> str:

@@ -159,15 +159,22 @@ def _processes(summary: dict[str, Any]) -> dict[str, str]:
     ]
     if watched := summary.get("service_process"):
         sources.insert(0, ("intended", "service", watched, watched["cpu_share"]))
+    gpus = (watched or {}).get("gpus", [])  # none in a result of before they were watched
     told = [source for source in sources if source[2].get("time_s")]
     if not told:
         return {}
     cpu = [(kind, words, one["time_s"], shares) for kind, words, one, shares in told]
     memory = [(kind, words, one["time_s"], one["rss_mib"]) for kind, words, one, _ in told]
-    return {
+    found = {
         "cpu": draw_processes("CPU", "cores", cpu),
         "memory": draw_processes("Resident memory", "MiB", memory),
     }
+    if gpus:
+        busy = [("intended", "busy", one["time_s"], one["busy_share"]) for one in gpus]
+        used = [("intended", "in use", one["time_s"], one["memory_mib"]) for one in gpus]
+        found["gpu"] = draw_processes("GPU", "share of the time", busy)
+        found["gpu_memory"] = draw_processes("GPU memory", "MiB", used)
+    return found
 
 
 def _stages(means: dict[str, float | None]) -> list[tuple[str, float, float]]:

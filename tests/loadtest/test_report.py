@@ -126,6 +126,10 @@ def test_processes_are_shown_over_time(tmp_path: Path) -> None:
         "rss_mib": [300.0, 200.0],
         "cpu_mean_share": 1.25,
         "rss_peak_mib": 300.0,
+        "gpus": [
+            {"index": n, "time_s": [1.0, 2.0], "busy_share": [0.2, 0.9], "memory_mib": [9, 8]}
+            for n in range(2)
+        ],
     }
     text = write_load(tmp_path, steady(), generators=reports, further={"service_process": watched})
     cpu, memory = (
@@ -135,6 +139,9 @@ def test_processes_are_shown_over_time(tmp_path: Path) -> None:
     for drawing in (cpu, memory):
         assert drawing.count("<polyline") == 3
         assert drawing.count(">generator</text>") == 1
+    for label in ("GPU", "GPU memory"):
+        drawing = re.search(f'aria-label="{label} over time">.*?</svg>', text)[0]
+        assert drawing.count("<polyline") == 2
     *_, end = points(re.findall(r'intended" points="([^"]*)"', cpu)[0])
     *_, half = points(re.findall(r'service" points="([^"]*)"', cpu)[0])
     bottom = 220 - 46

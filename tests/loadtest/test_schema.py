@@ -29,6 +29,7 @@ FURTHER: dict[str, Any] = {
         "rss_mib": [90.0],
         "cpu_mean_share": 0.5,
         "rss_peak_mib": 90.0,
+        "gpus": [{"index": 0, "time_s": [1.0], "busy_share": [0.5], "memory_mib": [900.0]}],
     },
 }
 GENERATORS = [GeneratorReport(lag_p99_ms=0.2, lag_max_ms=0.3, cores=[1])]
