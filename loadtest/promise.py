@@ -9,10 +9,8 @@ kept: probes/<n>/ and promise.json.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,16 +28,16 @@ from loadtest.child import run_child, stopped_alike
 from loadtest.errors import LoadTestError, UsageError
 from loadtest.junit import cases_from_promise, check_junit_file, write_junit
 from loadtest.output import check_out_folder
+from loadtest.probe_folder import probe_from_folder
 from loadtest.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
 from loadtest.slo import Slo, slo_from_text
 from loadtest.validity import MAX_CAPACITY_SHARE
 
-__all__ = ["main", "probe_from_folder"]
+__all__ = ["main"]
 
 MIN_S, MAX_S = 10.0, 300.0  # of one probe
 HIGHEST = 1e5  # requests a second; nothing here generates more
 CLOSED_S, CLOSED_USERS = 8.0, 8
-GROWTH = 1.5  # of the median from the first to the last third, beyond which a queue grows
 
 
 class LoadFailedError(Exception):
@@ -203,50 +201,6 @@ class _Prober:
         probe = probe_from_folder(folder, slo)
         sys.stderr.write(f"{rate:.1f} requests/s: {probe.verdict(self._target.allowed)}\n")
         return probe
-
-
-def probe_from_folder(folder: Path, slo: Slo) -> Probe:
-    """What the raw samples of one load show.
-
-    Args:
-        folder: with summary.json and samples.csv.
-        slo: the objective.
-    """
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
-    with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    slow = [
-        row["outcome"] != "ok"
-        or not row["intended_ms"]
-        or float(row["intended_ms"]) > slo.target_ms
-        for row in rows
-    ]
-    return Probe(
-        rate=float(summary["target_rps"]),
-        requests=len(rows),
-        slow=sum(slow),
-        steady=_steady(rows, slo.target_ms),
-        problem=_problem(summary),
-    )
-
-
-def _steady(rows: list[dict[str, str]], target_ms: float) -> bool:
-    """Whether the median of the last third is near that of the first: else a queue grows."""
-    third = len(rows) // 3
-    medians = [
-        statistics.median([float(row["intended_ms"] or math.inf) for row in part] or [0.0])
-        for part in (rows[:third], rows[-third:] if third else [])
-    ]
-    return medians[1] <= GROWTH * medians[0] + 0.05 * target_ms
-
-
-def _problem(summary: dict[str, Any]) -> str:
-    """Why the generator, not the service, may have made these figures."""
-    for rule in summary["validity"]["rules"]:
-        if not rule["held"]:
-            said: str = rule["text"].partition(";")[0].rstrip(".")
-            return said[0].lower() + said[1:]
-    return ""
 
 
 def _closed_loop(target: Target) -> tuple[float, float]:

@@ -12,7 +12,8 @@ from loadtest import promise
 from loadtest.arguments import build_parser, plan_from_options
 from loadtest.outcome import Outcome
 from loadtest.output import write_outputs
-from loadtest.promise import main, probe_from_folder
+from loadtest.probe_folder import probe_from_folder
+from loadtest.promise import main
 from loadtest.slo import slo_from_text
 from tests.loadtest.hand_made import sample, summary_of
 from tests.loadtest.stub_server import write_corpus
