@@ -131,14 +131,16 @@ def test_every_planned_request_has_one_outcome(tmp_path: Path) -> None:
 
 
 def test_the_window_is_the_one_asked_for(tmp_path: Path) -> None:
-    """Three requests a second end well before 2 s do."""
+    """Three requests a second end well before 2 s do; two workers send as many of them."""
     out = tmp_path / "out"
     flags = ("--scenario", "constant", "--rate", 3, "--duration-s", 2, "--warmup-s", 0)
     with served(Behaviour()) as url:
-        done = run_command(url, "--corpus", write_corpus(tmp_path), "--out", out, *flags)
+        where = (url, "--corpus", write_corpus(tmp_path), "--out", out)
+        done = run_command(*where, *flags, "--doubling")
     assert done.returncode in (0, 3), done.stderr
     summary, _ = read(out)
     assert (summary["duration_s"], summary["planned_rps"]) == (2, 3)
+    assert (summary["doubling"]["workers"], summary["doubling"]["n"]) == (2, 6)
 
 
 def test_each_load_of_a_session_watches_the_service_by_its_own_clock() -> None:
