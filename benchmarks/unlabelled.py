@@ -49,7 +49,7 @@ USUAL = TrainOptions(
     weights="package", head_epochs=1, head_lr=3e-3, batch_size=BATCH, lr=6e-4, ema_decay=0.99,
     precision="fp32",
 )  # fmt: skip
-TEACHER = replace(USUAL, arch="tf_efficientnet_lite2", epochs=40)
+TEACHER = replace(USUAL, arch="tf_efficientnet_lite2", epochs=20)
 STUDENT = replace(USUAL, arch="tf_efficientnet_lite0")
 FIXRES = FixResOptions(epochs=10, batch_size=BATCH)
 
