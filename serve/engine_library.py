@@ -18,7 +18,13 @@ from typing import Any
 
 from serve.contract.errors import EngineError
 
-__all__ = ["EngineLibrary", "EngineLog", "find_engine_library", "plain"]
+__all__ = [
+    "EngineLibrary",
+    "EngineLog",
+    "find_engine_library",
+    "installed_engine_libraries",
+    "plain",
+]
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")  # where both are installed, the first is taken
 SHOWN = 3  # messages of one error
@@ -100,8 +106,23 @@ def plain(message: str) -> str:
     return FOLDERS.sub("", " ".join(message.split()))
 
 
+def installed_engine_libraries(*, ahead_of_time: bool = False) -> list[str]:
+    """Names of the TensorRTs that are installed here, none of them imported.
+
+    Args:
+        ahead_of_time: only those that build for a named GPU.
+
+    Raises:
+        EngineError: none is.
+    """
+    wanted = ("tensorrt_rtx",) if ahead_of_time else LIBRARIES
+    if found := [name for name in wanted if find_spec(name) is not None]:
+        return found
+    raise _no_library(_missing(ahead_of_time), ahead_of_time)
+
+
 def find_engine_library(*, ahead_of_time: bool = False) -> EngineLibrary:
-    """The TensorRT that is installed here; imported on the first call.
+    """The TensorRT that is installed here; imported on the first call, which takes 120 MiB.
 
     Args:
         ahead_of_time: take only one that builds for a named GPU.
@@ -109,19 +130,19 @@ def find_engine_library(*, ahead_of_time: bool = False) -> EngineLibrary:
     Raises:
         EngineError: none is installed, or it does not load.
     """
-    wanted = ("tensorrt_rtx",) if ahead_of_time else LIBRARIES
     broken = []
-    for name in wanted:
-        if find_spec(name) is None:
-            continue
+    for name in installed_engine_libraries(ahead_of_time=ahead_of_time):
         try:
             return EngineLibrary(import_module(name))
         except (ImportError, OSError, RuntimeError) as error:  # a shared library is missing
             broken.append(f"{name} is installed but does not load ({_first_line(error)})")
+    raise _no_library("; ".join(broken), ahead_of_time)
+
+
+def _no_library(why: str, ahead_of_time: bool) -> EngineError:
     extra = "tensorrt-rtx" if ahead_of_time else "tensorrt"
-    raise EngineError(
-        f"{'; '.join(broken) or _missing(ahead_of_time)}.",
-        f'From a checkout: pip install ".[{extra}]", or uv sync --extra {extra}.',
+    return EngineError(
+        f"{why}.", f'From a checkout: pip install ".[{extra}]", or uv sync --extra {extra}.'
     )
 
 

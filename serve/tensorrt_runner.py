@@ -20,7 +20,12 @@ from serve.cuda_memory import Gpu, find_gpu, open_mirror, open_stream, synchroni
 from serve.engine_build import BuiltEngine, Profile, build_engine
 from serve.engine_cache import FOLDER, CachedEngine, EngineCache
 from serve.engine_key import EngineKey
-from serve.engine_library import EngineLibrary, find_engine_library, plain
+from serve.engine_library import (
+    EngineLibrary,
+    find_engine_library,
+    installed_engine_libraries,
+    plain,
+)
 from serve.runner import check_images, model_bytes
 
 __all__ = ["TensorRTRunner", "engine_key", "open_tensorrt_runner"]
@@ -175,7 +180,9 @@ def _open(artifact: Artifact, backend: str, max_batch_size: int) -> TensorRTRunn
             f"backend = {backend!r}: this artifact is {artifact.precision}, and runs as {own}.",
             f"Take backend {own}, or serve the artifact of that precision.",
         )
-    library, gpu = find_engine_library(), find_gpu()
+    installed_engine_libraries()
+    gpu = find_gpu()  # before the library is imported, for which there is no use without a GPU
+    library = find_engine_library()
     onnx = model_bytes(artifact)
     profile = Profile.up_to(max_batch_size)
     key = engine_key(library, gpu, sha256_of_bytes(onnx), artifact.precision, profile)

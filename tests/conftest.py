@@ -191,6 +191,7 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
 
     machine = FakeMachine()
     monkeypatch.setattr(cuda_memory, "_runtime", lambda: machine.cuda)
+    monkeypatch.setattr(tensorrt_runner, "installed_engine_libraries", lambda: ["fake"])
     monkeypatch.setattr(tensorrt_runner, "find_engine_library", lambda: EngineLibrary(machine.trt))
     return machine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve import cuda_memory
+from serve import cuda_memory, tensorrt_runner
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import ArtifactError, EngineError
 from serve.contract.manifest import write_manifest
@@ -233,6 +233,18 @@ def test_no_gpu_is_said(artifact: Artifact, fake_machine: FakeMachine) -> None:
     fake_machine.use(gpus=0)
     with pytest.raises(EngineError, match=r"No GPU is here\. Look with nvidia-smi"):
         open_runner(artifact, backend=BACKEND)
+
+
+def test_without_a_gpu_the_library_is_not_imported(
+    artifact: Artifact, fake_machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds 120 MiB, for as long as the service runs on the CPU."""
+    imported = []
+    monkeypatch.setattr(tensorrt_runner, "find_engine_library", lambda: imported.append(True))
+    fake_machine.use(gpus=0)
+    with open_runner(artifact) as runner:
+        assert runner.backend == "onnxruntime-cpu"
+    assert not imported
 
 
 def test_missing_libraries_are_said(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
