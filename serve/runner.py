@@ -20,12 +20,16 @@ from serve.contract.artifact import Artifact
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ArtifactError, EngineError, UsageError
 
-__all__ = ["BACKENDS", "Runner", "check_images", "model_bytes", "open_runner"]
+__all__ = ["BACKENDS", "Runner", "check_images", "largest_batch", "model_bytes", "open_runner"]
 
 # Fastest first. TensorRT's networks are strongly typed, so the artifact's precision says which of
 # the three it runs as.
 TENSORRT = ("tensorrt-fp16", "tensorrt-int8", "tensorrt-fp32")
 BACKENDS = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-cpu")
+# On one CPU thread an image of a batch costs what it costs alone (ResNet-18 at 224 px: 34.9 and
+# 34.6 ms alone and among 8), while a batch of 8 holds 20 MiB more than one of 4, and warming up
+# takes 0.9 s longer. On a GPU it is the batch that fills it.
+CPU_BATCH, GPU_BATCH = 4, 8
 
 
 class Runner(Protocol):
@@ -76,7 +80,7 @@ def open_runner(
         artifact: from `open_artifact`.
         backend: "auto" tries BACKENDS in order; a name from BACKENDS is taken or refused.
         threads: CPU threads inside one inference.
-        max_batch_size: largest batch the caller will send.
+        max_batch_size: largest batch the caller will send; 0 takes what suits the backend.
 
     Raises:
         UsageError: unknown backend, or a named one that does not work on this machine.
@@ -87,9 +91,9 @@ def open_runner(
             f"backend = {backend!r}: expected auto or one of {', '.join(BACKENDS)}.",
             "Leave it at auto to take the fastest that works.",
         )
-    if threads < 1 or max_batch_size < 1:
+    if threads < 1 or max_batch_size < 0:
         raise UsageError(
-            f"threads = {threads}, max_batch_size = {max_batch_size}: both must be at least 1."
+            f"threads = {threads}, max_batch_size = {max_batch_size}: expected at least 1 and 0."
         )
     # TensorRT and ONNX Runtime come with extras, so that importing this module needs neither.
     why_not = ""
@@ -111,6 +115,16 @@ def open_runner(
         max_batch_size=max_batch_size,
         why_not=why_not,
     )
+
+
+def largest_batch(backend: str, wanted: int) -> int:
+    """The largest batch of a runner.
+
+    Args:
+        backend: one of BACKENDS.
+        wanted: what it was told; 0 for nothing.
+    """
+    return wanted or (CPU_BATCH if backend == "onnxruntime-cpu" else GPU_BATCH)
 
 
 def model_bytes(artifact: Artifact) -> bytes:

@@ -20,8 +20,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-import bentoml
-from _bentoml_sdk import Service
+from serve.lean_start import lean_start
+
+with lean_start():  # before anything else imports BentoML
+    import bentoml
+    from _bentoml_sdk import Service
+
 from starlette.types import ASGIApp
 
 from serve.allotment import service_options

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serve.contract.artifact import Artifact
 from serve.contract.errors import ArtifactError, UsageError
-from serve.runner import check_images, model_bytes
+from serve.runner import check_images, largest_batch, model_bytes
 
 __all__ = ["SessionRunner", "installed_onnxruntime", "open_session_runner", "session_options"]
 
@@ -34,7 +34,7 @@ class SessionRunner:
         backend: "onnxruntime-cpu" or "onnxruntime-cuda".
         reason: why this backend, for people.
         threads: CPU threads inside one inference.
-        max_batch_size: largest batch that `infer` takes.
+        max_batch_size: largest batch that `infer` takes; 0 takes what suits the backend.
 
     Raises:
         UsageError: ONNX Runtime is missing or installed twice, or the provider does not work.
@@ -46,7 +46,7 @@ class SessionRunner:
     ) -> None:
         self.backend = backend
         self.reason = reason
-        self.max_batch_size = max_batch_size
+        self.max_batch_size = largest_batch(backend, max_batch_size)
         self._threads = threads
         self._size_px = artifact.preprocess.size_px
         self._version = installed_onnxruntime()

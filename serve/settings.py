@@ -20,7 +20,7 @@ __all__ = ["PACKED", "Settings", "env_from_settings", "settings_from_env"]
 
 PACKED = "artifact"  # folder beside this package, in a Bento
 PREFIX = "STILLROOM_"
-LEAST = {"gpus": 0, "grace_s": 0, "tracing": 0, "watch_s": 0}
+LEAST = {"gpus": 0, "grace_s": 0, "max_batch": 0, "tracing": 0, "watch_s": 0}
 LARGEST = {"deadline_ms": 30_000, "tracing": 1}  # after 30 s the request is cut off
 
 
@@ -35,7 +35,7 @@ class Settings:
         gpus: GPUs that BentoML gives them, in turns; 0 leaves them all that the process sees.
         threads: CPU threads inside one inference; more than 1 rarely helps beside decoding.
         decode_threads: threads that decode and resize images; with 1 a huge photo holds up all.
-        max_batch: largest batch of one inference.
+        max_batch: largest batch of one inference; 0 takes what suits the backend.
         max_queue: requests that may be decoding or waiting; one more is answered 503.
         max_body_mib: largest request body.
         body_timeout_s: time in which a request body must have arrived.
@@ -59,7 +59,7 @@ class Settings:
     gpus: int = 0
     threads: int = 1
     decode_threads: int = 2
-    max_batch: int = 8
+    max_batch: int = 0
     max_queue: int = 64
     max_body_mib: int = 10
     body_timeout_s: int = 10

@@ -26,7 +26,7 @@ from serve.engine_library import (
     installed_engine_libraries,
     plain,
 )
-from serve.runner import check_images, model_bytes
+from serve.runner import check_images, largest_batch, model_bytes
 
 __all__ = ["TensorRTRunner", "engine_key", "open_tensorrt_runner"]
 
@@ -156,7 +156,7 @@ def open_tensorrt_runner(
     Args:
         artifact: its precision names the backend.
         backend: "auto", or "tensorrt-<precision>".
-        max_batch_size: largest batch of the plan's profile.
+        max_batch_size: largest batch of the plan's profile; 0 takes what suits a GPU.
 
     Raises:
         EngineError: no TensorRT, no GPU, another precision, or TensorRT refuses the model: says
@@ -184,7 +184,7 @@ def _open(artifact: Artifact, backend: str, max_batch_size: int) -> TensorRTRunn
     gpu = find_gpu()  # before the library is imported, for which there is no use without a GPU
     library = find_engine_library()
     onnx = model_bytes(artifact)
-    profile = Profile.up_to(max_batch_size)
+    profile = Profile.up_to(largest_batch(own, max_batch_size))
     key = engine_key(library, gpu, sha256_of_bytes(onnx), artifact.precision, profile)
     reason = "it was asked for" if backend == own else "auto: the fastest that works here"
 

@@ -25,7 +25,7 @@ class ServeOptions:
     backend: str = "auto"  # auto | onnxruntime-cpu | onnxruntime-cuda
     threads: int = 1  # CPU threads inside one inference
     decode_threads: int = 2  # threads that decode and resize images
-    max_batch: int = 8  # largest batch of one inference
+    max_batch: int = 0  # largest batch of one inference; 0 takes what suits the backend
     concurrency: int = 8  # clients of the parity check, so that batches mix
 
 

@@ -24,7 +24,7 @@ from serve.cuda_memory import Gpu, find_gpu
 from serve.engine_build import BuiltEngine, Profile, build_engine
 from serve.engine_cache import FOLDER, CachedEngine, EngineCache
 from serve.engine_library import find_engine_library
-from serve.runner import Runner, model_bytes
+from serve.runner import Runner, largest_batch, model_bytes
 from serve.settings import settings_from_env
 from serve.tensorrt_runner import TensorRTRunner, engine_key, open_tensorrt_runner
 from serve.verify import replay_golden
@@ -190,7 +190,8 @@ def _buildable(target: Path) -> Iterator[Path]:
 
 def _max_batch() -> int:
     """A plan is for the batches of the server that will use it."""
-    return settings_from_env({**os.environ, "STILLROOM_ARTIFACT": "."}).max_batch
+    settings = settings_from_env({**os.environ, "STILLROOM_ARTIFACT": "."})
+    return largest_batch("tensorrt", settings.max_batch)
 
 
 def _quoted(path: Path) -> str:

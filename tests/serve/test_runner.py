@@ -17,7 +17,7 @@ from serve.contract.golden import load_golden
 from serve.contract.preprocess import preprocess
 from serve.cuda_memory import find_gpu
 from serve.engine_library import find_engine_library
-from serve.runner import BACKENDS, Runner, open_runner
+from serve.runner import BACKENDS, Runner, largest_batch, open_runner
 
 RUNNERS = [
     "onnxruntime-cpu",
@@ -127,6 +127,13 @@ def test_a_session_does_not_keep_the_file_that_it_was_made_of(
         assert runner.infer(batch(1)).shape == (1, 4)
 
 
+def test_the_largest_batch_is_the_one_wanted_or_what_suits_the_backend(artifact: Artifact) -> None:
+    for wanted, found in ((0, 4), (3, 3)):
+        with open_runner(artifact, backend="onnxruntime-cpu", max_batch_size=wanted) as runner:
+            assert runner.max_batch_size == found
+    assert largest_batch("onnxruntime-cuda", 0) == largest_batch("tensorrt-fp16", 0) == 8
+
+
 def test_auto_falls_back_to_the_cpu_and_says_why(artifact: Artifact, monkeypatch) -> None:
     monkeypatch.setattr(session_runner, "_available_providers", lambda: ["CPUExecutionProvider"])
     with open_runner(artifact) as runner:
@@ -165,7 +172,7 @@ def test_a_silent_fallback_is_noticed(artifact: Artifact, monkeypatch) -> None:
     [
         ({"backend": "cuda"}, "backend = 'cuda': expected auto or one of tensorrt-fp16"),
         ({"threads": 0}, "threads = 0"),
-        ({"max_batch_size": 0}, "max_batch_size = 0"),
+        ({"max_batch_size": -1}, "max_batch_size = -1"),
     ],
 )
 def test_wrong_options_are_refused(artifact: Artifact, options, message) -> None:

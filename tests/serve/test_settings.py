@@ -32,8 +32,8 @@ def test_every_setting_is_in_the_document_with_its_default() -> None:
         ({"STILLROOM_THREADS": "two"}, "STILLROOM_THREADS='two': expected a whole number"),
         ({"STILLROOM_THREADS": "-1"}, "expected a whole number"),
         ({"STILLROOM_THREADS": ""}, "expected a whole number"),
-        ({"STILLROOM_MAX_BATCH": "0"}, "STILLROOM_MAX_BATCH=0: expected 1 to 4096"),
-        ({"STILLROOM_MAX_BATCH": "4097"}, "expected 1 to 4096"),
+        ({"STILLROOM_WORKERS": "0"}, "STILLROOM_WORKERS=0: expected 1 to 4096"),
+        ({"STILLROOM_MAX_BATCH": "4097"}, "expected 0 to 4096"),
         ({"STILLROOM_THREAD": "2"}, "Did you mean STILLROOM_THREADS"),
     ],
 )
