@@ -1,6 +1,7 @@
 """Twice what the service can do: how much of it is still answered well, and how it says no.
 
-    python -m benchmarks.serve_overload RUN PHOTOS [--seconds 60] [--rounds 5] [--slo-ms 100]
+    python -m benchmarks.serve_overload RUN PHOTOS [--seconds 60] [--rounds 5] [--slo-ms 100] \
+        [--table T.md]
 
 First the number of clients at which the service answers most. Then rounds of: the peak, by that
 many clients that wait for their answers; twice that rate, by clients that wait for nobody, each of
@@ -198,6 +199,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=5)
     add("--slo-ms", type=int, default=100)
     add("--seed", type=int, default=0)
+    add("--table", type=Path, help="file for the report, too")
     return parser.parse_args(arguments)
 
 
@@ -227,7 +229,10 @@ def main(arguments: list[str] | None = None) -> None:
         for number in range(given.rounds):
             rounds.append(measure_round(bench, users, given.seed + 2 * number))
             sys.stderr.write(f"round {number + 1} of {given.rounds}: {rounds[-1]}\n")
-        sys.stdout.write(report(rounds, bench, conditions_of(bench, url, users, split)) + "\n")
+        text = report(rounds, bench, conditions_of(bench, url, users, split)) + "\n"
+    sys.stdout.write(text)
+    if given.table:
+        given.table.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
