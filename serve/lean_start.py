@@ -32,6 +32,7 @@ def lean_start() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # what was imported stays; passes that come now need not look at it
         if was_enabled:
             gc.enable()
 
