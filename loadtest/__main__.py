@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("error: stopped before the end; nothing was written\n")
+        sys.stderr.write("error: stopped before the load began\n")
         return EXIT_STOPPED
     sys.stdout.write(f"{text_from_summary(summary)}\n")
     sys.stdout.write(f"{'written':<13}{options.out / 'summary.json'}\n")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,13 +20,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 75
 
 
-def run_child(command: Sequence[str], *, quiet: bool = False, cwd: Path | None = None) -> int:
+def run_child(
+    command: Sequence[str], *, quiet: bool = False, env: Mapping[str, str] | None = None
+) -> int:
     """Run a command to its end.
 
     Args:
         command: program and arguments.
         quiet: whether its standard output is dropped.
-        cwd: its folder; None for that of this process.
+        env: its variables; None for those of this process.
 
     Returns:
         Its exit code; 75 where it died of a signal that was passed on, 128 + n of signal n else.
@@ -35,7 +36,7 @@ def run_child(command: Sequence[str], *, quiet: bool = False, cwd: Path | None =
     output = subprocess.DEVNULL if quiet else None
     told: list[int] = []
     with _signals_to(told.append):  # a signal before there is a child reaches it right after
-        child = subprocess.Popen(command, stdout=output, cwd=cwd, start_new_session=True)
+        child = subprocess.Popen(command, stdout=output, env=env, start_new_session=True)
         early = tuple(told)
 
         def pass_on(number: int) -> None:

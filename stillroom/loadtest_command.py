@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -58,24 +59,22 @@ def loadtest_target(
                 raise UsageError(
                     "A URL needs a corpus.", f"stillroom loadtest {target} --photos FOLDER"
                 )
-            url, corpus, more = target, photos.resolve(), []
+            url, corpus, more = target, photos, []
         else:
             run = RunFolder(Path(target))
-            corpus = photos.resolve() if photos else _corpus_of(run, scratch)
+            corpus = photos if photos else _corpus_of(run, scratch)
             artifact = run.stage("artifact")
             server = running_process(artifact, log_path=scratch / "server.log")
             running = stack.enter_context(server)
             url, more = running.url, ["--service-pid", str(running.pid)]
         module, arguments = "loadtest.promise", ["--slo", slo, *more, *further]
         if junit is not None:
-            arguments += ["--junit", str(junit.resolve())]
+            arguments += ["--junit", str(junit)]
         if rate is not None:
             module = "loadtest"
             arguments += ["--rate", f"{rate:g}", "--duration-s", f"{duration_s:g}"]
         command = [sys.executable, "-m", module, url, "--corpus", str(corpus)]
-        return run_child(
-            [*command, *arguments, "--out", str(out.resolve())], cwd=Path(__file__).parents[1]
-        )
+        return run_child([*command, *arguments, "--out", str(out)], env=_ours_alone())
 
 
 def compare_results(first: Path, second: Path, *, force: bool) -> int:
@@ -84,14 +83,19 @@ def compare_results(first: Path, second: Path, *, force: bool) -> int:
     Returns:
         Its exit code: 0, 1 the second is shown to be worse, 2 or 3.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "loadtest.compare",
-        str(first.resolve()),
-        str(second.resolve()),
-    ]
-    return run_child([*command, *(["--force"] if force else [])], cwd=Path(__file__).parents[1])
+    command = [sys.executable, "-m", "loadtest.compare", str(first), str(second)]
+    return run_child([*command, *(["--force"] if force else [])], env=_ours_alone())
+
+
+def _ours_alone() -> dict[str, str]:
+    """Variables with which `python -m loadtest` is ours wherever it runs.
+
+    It runs in the user's folder, where relative paths are what the user means; a folder named
+    loadtest there would be taken for the module.
+    """
+    source = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def _corpus_of(run: RunFolder, scratch: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +48,27 @@ def test_so_is_it_in_a_search(asked: list[list[str]], tmp_path: Path) -> None:
     (command,) = asked
     assert command[1:3] == ["-m", "loadtest.promise"]
     assert set(FORM) < set(command)
+
+
+def test_paths_are_those_of_the_folder_that_the_user_is_in(tmp_path: Path, jpeg: bytes) -> None:
+    """Also where it has a folder of the module's name: results of an earlier load, perhaps."""
+    (tmp_path / "loadtest").mkdir()
+    (tmp_path / "loadtest" / "__init__.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(jpeg)
+    recorded = ["--scenario", "recorded", "--recorded", "arrivals.csv"]
+    flags = ["--photos", "photos", "--rate", "5", "--out", "out"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "stillroom", "loadtest", URL, *flags, "--", *recorded],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "arrivals.csv" in done.stderr
+    (tmp_path / "arrivals.csv").write_text("time_s\n0.1\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "stillroom", "loadtest", URL, *flags, "--", *recorded],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "127.0.0.1:9" in done.stderr
+    assert "arrivals.csv" not in done.stderr
