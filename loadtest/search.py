@@ -4,7 +4,8 @@ A probe shows that the objective holds only where chance does not explain it: of
 were slow that a service of which just the allowed share is slow would have so few in at most 5 % of
 such probes (exact binomial). It shows that the objective fails by the same rule from the other
 side. Between the two nothing is shown: the probe is repeated, longer, and what is still not shown
-is not promised.
+is not promised. So is a first failure without a queue that grows: one pause of the machine is more
+than 1 % of ten seconds, and says nothing of the rate.
 
 The search doubles and halves from a first guess until it has a rate that holds and one that does
 not, divides the gap geometrically, and confirms the result three times. It knows nothing of
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from loadtest.proportion import at_most
@@ -146,20 +147,26 @@ class _Search:
     def __init__(self, measure: Callable[[float, int], Probe], found: Promise) -> None:
         self._measure, self._found = measure, found
 
-    def holds(self, rate: float) -> bool:
+    def holds(self, rate: float, *, strictly: bool = False) -> bool:
         """Probe, and once more and longer where nothing is shown or the probe means nothing.
 
         At a rate that the generator could offer before, a late generator is the machine's doing:
         such a probe is repeated three times.
+
+        Args:
+            rate: requests a second.
+            strictly: take the first failure as one, whether or not the queue grew.
         """
         verdict: Verdict = "not shown"
         for times in (1, 3, 3, 3) if self._was_offered(rate) else (1, 3):
             if len(self._found.probes) >= MAX_PROBES:
                 raise _Ended(f"no end after {MAX_PROBES} probes: the service is not steady")
-            probe = self._measure(rate, times)
+            # A load may round its rate; what was found is looked up by the rate that was asked.
+            probe = replace(self._measure(rate, times), rate=rate)
             verdict = probe.verdict(self._found.allowed)
             self._found.probes.append((probe, verdict))
-            if verdict in ("holds", "fails") or (verdict == "not shown" and times > 1):
+            once = times == 1 and (verdict == "not shown" or (probe.steady and not strictly))
+            if verdict == "holds" or (verdict != "invalid" and not once):
                 break
         if verdict == "invalid":
             self._found.limit = f"at {rate:.3g} requests/s {probe.problem}"
@@ -198,7 +205,7 @@ class _Search:
             low, high = (middle, high) if self.holds(middle) else (low, middle)
         self._found.rate, self._found.refused, step = 0.0, high, TOLERANCE
         while low >= lowest:
-            if all(self.holds(low) for _ in range(CONFIRMATIONS)):
+            if all(self.holds(low, strictly=True) for _ in range(CONFIRMATIONS)):
                 self._found.rate = low
                 return
             self._found.refused, low, step = low, low / (1 + step), step * STEP**0.5

@@ -129,6 +129,20 @@ def test_a_generator_at_its_limit_far_above_is_not_said() -> None:
     assert found.limit == ""
 
 
+def test_a_load_that_rounds_its_rate_is_found_again() -> None:
+    """As the command line does, with six digits: what failed is no limit of the generator's."""
+
+    def measure(rate: float, times: int) -> Probe:
+        rounded = float(f"{rate:g}")
+        late = "the generator sent late" if rate > 1000 else ""
+        return Probe(rounded, 9000 * times, 0 if rate < 850 else 900, problem=late)
+
+    found = find_rate(measure, allowed=ALLOWED, first=524.1254321)
+    assert 805 < found.rate < 850 < found.refused < 1000
+    assert "fails" in found.verdicts_at(found.refused)
+    assert found.limit == ""
+
+
 def test_a_generator_that_is_always_late_is_why_there_is_no_promise() -> None:
     found = find_rate(
         lambda rate, times: Probe(rate, 1000, 0, problem="sent late"), allowed=ALLOWED, first=8
@@ -162,6 +176,24 @@ def test_what_is_not_shown_is_asked_again_longer_and_then_not_promised() -> None
     found = find_rate(measure, allowed=ALLOWED, first=20)
     assert asked[:2] == [(20, 1), (20, 3)]
     assert found.rate < 10.01
+
+
+def test_one_pause_of_the_machine_decides_nothing_but_in_a_confirmation() -> None:
+    """A tenth of a second in ten is 1 % of the requests, at whatever rate it comes."""
+    paused: list[float] = []
+
+    def measure(rate: float, times: int) -> Probe:
+        pause = 0.015 if rate in pauses_at and rate not in paused else 0.0
+        paused.extend([rate] if pause else [])
+        n = int(10 * rate * times)
+        return Probe(rate, n, n if rate > 850 else int(n * pause), steady=rate <= 850)
+
+    pauses_at: tuple[float, ...] = ()
+    calm = find_rate(measure, allowed=ALLOWED, first=500)
+    pauses_at = (500, math.sqrt(500 * 1000))
+    disturbed = find_rate(measure, allowed=ALLOWED, first=500)
+    assert paused == list(pauses_at)
+    assert (disturbed.rate, disturbed.refused) == (calm.rate, calm.refused)
 
 
 def test_a_rate_that_is_not_confirmed_is_refused() -> None:
