@@ -33,7 +33,7 @@ from train.photos import Photo
 __all__ = ["Asked", "Judged", "Subject", "Suspicion", "judge_file", "open_candidate"]
 
 Suspicion = Callable[[Suspects], Suspects]
-# Of the reference on a CPU: 64 took more CPU time, and at 224 px 0.5 GB more memory.
+# Of the reference on a CPU: 64 took more CPU time, and at 224 px 0.7 GiB more memory.
 BATCH = 16
 
 
