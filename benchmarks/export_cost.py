@@ -86,6 +86,10 @@ def table(costs: list[Cost], load: float) -> str:
     """
     libraries = ", ".join(f"{n} {metadata.version(n)}" for n in ("torch", "timm", "onnxruntime"))
     lines = [
+        "# Export and parity of one imported network",
+        "",
+        f"    python -m benchmarks.export_cost PHOTOS --rounds {len(costs)}",
+        "",
         f"{ARCH}, {CHECKPOINT}, {CLASSES} classes, {costs[0].images} photographs; {cpu_name()}, "
         f"{os.cpu_count()} cores, load before {load:.1f}; Python {platform.python_version()}, "
         f"{libraries}.",

@@ -148,6 +148,11 @@ def p99(values: list[float]) -> float:
 def report(rounds: list[Round], bench: Bench, conditions: list[str]) -> str:
     """Markdown: a row a round, then the medians against their limits."""
     lines = [
+        "# Twice what the service can do",
+        "",
+        f"    python -m benchmarks.serve_overload ARTIFACT PHOTOS --rounds {len(rounds)} "
+        f"--seconds {bench.seconds:g} --slo-ms {bench.slo_ms}",
+        "",
         *conditions,
         "",
         "| peak, 1/s | offered, 1/s | goodput / peak | p99 of 200, ms | p99 of 503, ms "
@@ -178,7 +183,10 @@ def conditions_of(bench: Bench, url: str, users: int, split: CoreSplit) -> list[
     """What a reader needs to judge the figures."""
     machine = fingerprint()
     model = describe_model(url)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("bentoml", "uvicorn"))
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}"
+        for name in ("bentoml", "uvicorn", "onnxruntime", "pillow")
+    )
     cores = f"service on {split.service}, sender on {split.generators}" if split.service else "one"
     return [
         f"{model['name']} {model['version']}, {model['backend']}; {users} clients at the peak; "
