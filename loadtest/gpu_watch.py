@@ -17,6 +17,7 @@ __all__ = ["GpuWatch", "watched_gpus"]
 
 COMMAND = ("--query-gpu=index,utilization.gpu,memory.used", "--format=csv,noheader,nounits")
 EVERY_MS = 500
+END_S = 5.0
 
 
 class GpuWatch:
@@ -71,14 +72,19 @@ def watched_gpus(*, wanted: bool) -> Iterator[GpuWatch]:
         with lines.open("ab") as file:
             command = [program, *COMMAND, "-lms", str(EVERY_MS)]
             # A session of its own: a Ctrl-C must not end it before the load.
-            child = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True
-            )
+            try:
+                child = subprocess.Popen(
+                    command, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True
+                )
+            except OSError:  # it is there, and is no program for this machine
+                child = None
         try:
             yield watch
         finally:
-            child.kill()
-            child.wait()
+            if child is not None:
+                child.kill()
+                with suppress(subprocess.TimeoutExpired):  # a driver may hold it
+                    child.wait(END_S)
 
 
 def _reading(line: str) -> tuple[int, tuple[float, float]] | None:

@@ -43,13 +43,16 @@ def probe_from_folder(folder: Path, slo: Slo) -> Probe:
 
 
 def _steady(rows: list[dict[str, str]], target_ms: float) -> bool:
-    """Whether the median of the last third is near that of the first: else a queue grows."""
+    """Whether the median of the last third is near that of the first: else a queue grows.
+
+    Nor is a service steady that no longer answers.
+    """
     third = len(rows) // 3
     medians = [
         statistics.median([float(row["intended_ms"] or math.inf) for row in part] or [0.0])
         for part in (rows[:third], rows[-third:] if third else [])
     ]
-    return medians[1] <= GROWTH * medians[0] + 0.05 * target_ms
+    return medians[1] < math.inf and medians[1] <= GROWTH * medians[0] + 0.05 * target_ms
 
 
 def _problem(summary: dict[str, Any]) -> str:

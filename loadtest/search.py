@@ -29,6 +29,7 @@ STEP = 2.0
 TOLERANCE = 0.05  # of the rate: the gap that is left between what holds and what does not
 CONFIRMATIONS = 3
 MAX_PROBES = 40
+PAUSE = 5  # times the allowed share of slow requests: half a second in ten, for a p99
 LATE_PROBES = 6  # in a row, at three rates: then it is not the rate
 
 
@@ -134,7 +135,7 @@ def find_rate(
         found.rate, found.note = 0.0, str(ended)
     if not found.rate and not found.note and found.limit:
         found.note = found.limit
-    if found.rate and "fails" in found.verdicts_at(found.refused):
+    if found.rate and found.verdicts_at(found.refused)[-1:] in (["fails"], ["not shown"]):
         found.limit = ""  # the generator was late at higher rates, which matter no more
     return found
 
@@ -165,12 +166,15 @@ class _Search:
             probe = replace(self._measure(rate, times), rate=rate)
             verdict = probe.verdict(self._found.allowed)
             self._found.probes.append((probe, verdict))
-            once = times == 1 and (verdict == "not shown" or (probe.steady and not strictly))
-            if verdict == "holds" or (verdict != "invalid" and not once):
+            again = verdict == "not shown" or (not strictly and self._may_be_a_pause(probe))
+            if verdict == "holds" or (verdict != "invalid" and not (times == 1 and again)):
                 break
         if verdict == "invalid":
             self._found.limit = f"at {rate:.3g} requests/s {probe.problem}"
         return verdict == "holds"
+
+    def _may_be_a_pause(self, probe: Probe) -> bool:
+        return probe.steady and probe.slow <= PAUSE * self._found.allowed * probe.requests
 
     def _was_offered(self, rate: float) -> bool:
         return any(probe.rate >= rate and not probe.problem for probe, _ in self._found.probes)

@@ -129,7 +129,7 @@ def _reason(error: OSError) -> str:
     """In the system's words, which `shutil` puts into a list of its own."""
     if isinstance(error, shutil.Error):
         text = str(error.args[0][-1][-1])  # [Errno 28] No space left on device: '/a' -> '/b'
-        return text.rpartition("] ")[2].partition(":")[0]
+        return text.partition("] ")[2].partition(":")[0]
     return error.strerror or type(error).__name__
 
 

@@ -10,6 +10,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 __all__ = ["lean_start"]
@@ -25,6 +26,7 @@ def lean_start() -> Iterator[None]:
     Where the proxy is imported already it is left alone.
     """
     stand_in = ModuleType(PROXY, "Stands in for BentoML's, see serve/lean_start.py.")
+    stand_in.__spec__ = ModuleSpec(PROXY, None)
     setattr(stand_in, FACTORY, _no_proxy)
     sys.modules.setdefault(PROXY, stand_in)
     was_enabled = gc.isenabled()

@@ -192,10 +192,12 @@ def _open_session(model: bytes, provider: str, threads: int) -> Any:
             f"ONNX Runtime cannot load model.onnx ({type(error).__name__}).",
             "Export the artifact again.",
         ) from error
-    # For a change of providers, which never comes, it keeps the file beside the weights made of it.
-    session._model_bytes = None
     if (actual := session.get_providers()[0]) != provider:
         raise _provider_error(provider, f"ONNX Runtime fell back to {actual}")
+    # What else would compute after an error is not what was verified; and without a change of
+    # providers the file beside the weights made of it is kept for nothing.
+    session.disable_fallback()
+    session._model_bytes = None
     return session
 
 

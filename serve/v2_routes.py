@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serve.admission import EXPIRED
 from serve.answering import answers_unless_gone, budget_ms_of, served_model, with_problems
 from serve.batcher import Answer
 from serve.problem import Problem, RequestError, problem_of_status
@@ -81,6 +82,8 @@ async def _infer(request: Request) -> Response:
     size_px = model.artifact.preprocess.size_px
     # Megabytes of JSON take a tenth of a second, and ten times their size in memory.
     async with request.app.state.reading if len(body) > SMALL_BYTES else nullcontext():
+        if budget_ms_of(request, model) <= 0:
+            raise RequestError(EXPIRED)
         inference = await asyncio.to_thread(inference_of, body, length, size_px, MOST)
     budget_ms = budget_ms_of(request, model)
     waiting: list[asyncio.Future[Answer]] = []

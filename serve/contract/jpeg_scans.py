@@ -13,7 +13,10 @@ __all__ = ["MOST_SCANS", "has_too_many_scans"]
 MOST_SCANS = 64
 START_OF_SCAN = b"\xff\xda"
 END = 0xD9
-MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+# One byte of filling, however many there are: with more the search would try each run from each
+# of its places.
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+NO_LENGTH = 0xC0  # of markers below; within a scan a decoder passes over them, and goes on
 
 
 def has_too_many_scans(data: bytes) -> bool:
@@ -33,6 +36,9 @@ def _scans(data: bytes) -> int:
         kind = marker[1][0]
         if kind == END:
             break
+        if kind < NO_LENGTH:
+            at = marker.end()
+            continue
         found += kind == START_OF_SCAN[1]
         length = int.from_bytes(data[marker.end() : marker.end() + 2])
         at = marker.end() + max(2, length)

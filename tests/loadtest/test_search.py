@@ -196,6 +196,27 @@ def test_one_pause_of_the_machine_decides_nothing_but_in_a_confirmation() -> Non
     assert (disturbed.rate, disturbed.refused) == (calm.rate, calm.refused)
 
 
+def test_a_service_that_fails_altogether_is_not_asked_twice() -> None:
+    found = find_rate(
+        lambda rate, times: Probe(rate, 1000 * times, 0 if rate <= 100 else 1000 * times),
+        allowed=ALLOWED, first=1000,
+    )  # fmt: skip
+    assert 95 < found.rate <= 100
+    failed = [probe.rate for probe, verdict in found.probes if verdict == "fails"]
+    assert len(failed) == len(set(failed))
+
+
+def test_a_failure_that_the_generator_could_not_repeat_is_its_limit() -> None:
+    def measure(rate: float, times: int) -> Probe:
+        if rate <= 10:
+            return Probe(rate, 900 * times, 0)
+        return Probe(rate, 900, 30) if times == 1 else Probe(rate, 2700, 0, problem="sent late")
+
+    found = find_rate(measure, allowed=ALLOWED, first=8)
+    assert 9 < found.rate <= 10
+    assert "sent late" in found.limit
+
+
 def test_a_rate_that_is_not_confirmed_is_refused() -> None:
     asked: list[float] = []
 

@@ -68,3 +68,18 @@ def test_what_a_segment_holds_is_no_scan(progressive: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG" + b"\xff\xda" * 100])
 def test_what_is_no_jpeg_is_left_to_others(data: bytes) -> None:
     assert not has_too_many_scans(data)
+
+
+def test_filling_without_end_takes_no_time(progressive: bytes) -> None:
+    """The search holds the interpreter: whoever made it slow would stop all requests."""
+    filled = progressive[:-2] + b"\xff" * 10**6 + b"\0" + b"\xff\xda" * (MOST_SCANS + 1)
+    start = time.perf_counter()
+    has_too_many_scans(filled)
+    assert time.perf_counter() - start < 1.0
+
+
+def test_scans_behind_a_marker_that_has_no_length_are_counted(progressive: bytes) -> None:
+    """Within a scan a decoder passes over such a marker alone, not over what seems its length."""
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00\x00"
+    hidden = b"\x00\xff\x02\xff\xff" + scan * (MOST_SCANS + 1)
+    assert has_too_many_scans(progressive[:-2] + hidden + END)
