@@ -11,7 +11,7 @@ graph needs onnx, and is left out where that is not installed, as on a server.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def diagnose(context: Suspects) -> list[Finding]:
     Returns:
         What was tried; the last one explains the failure if any does.
     """
-    trials = [_labels, _channels, _resize]
+    trials: list[Callable[[Suspects], Iterator[Finding]]] = [_labels, _channels, _resize]
     if importlib.util.find_spec("onnx"):
         from export.suspect_files import TRIALS, without_closed_files  # edits graphs
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from export.int8_graphs import (
     with_float_activations,
     with_float_weights,
 )
-from export.limits import LIMITS
+from export.limits import LIMITS, Precision
 from export.suspect_graphs import (
     ChangedInitialiser,
+    RefusedGraph,
     changed_initialisers,
+    holds_halves,
     logits_of,
     normalisation_of,
     with_affine_input,
@@ -32,6 +35,7 @@ from serve.contract.errors import UsageError
 
 __all__ = ["TRIALS", "without_closed_files"]
 
+Trial = Callable[[Suspects], Iterator[Finding]]
 # Of ImageNet (torchvision, timm), of Inception and TensorFlow ports, of CLIP, and pixels in [0, 1].
 MEANS: tuple[Triple, ...] = (
     (0.485, 0.456, 0.406),
@@ -67,6 +71,28 @@ def _open_file(path: Path | None) -> Path | None:
     except UsageError:
         return None
     return None if any(tensor.data_location for tensor in model.graph.initializer) else path
+
+
+def _precision(context: Suspects) -> Iterator[Finding]:
+    """A smaller file, judged by the limits of fp32: read, not tried."""
+    if context.model is None or context.fresh is None or context.fp32 is not None:
+        return
+    kind = _kind_of(context.model)
+    if kind in ("fp32", _kind_of(context.fresh)):
+        return
+    limit, step = LIMITS[kind].min_snr_db, f"Say --precision {kind}."
+    found = f"The candidate is an {kind} file, and the limits are those of fp32"
+    if context.before_db < limit:
+        yield Finding("precision", False, context.before_db, None, f"{found}.", step)
+        return
+    sentence = f"{found}: SNR {context.before_db:.1f} dB would do for {kind} ({limit:g} dB)."
+    yield Finding("precision", True, context.before_db, None, sentence, step)
+
+
+def _kind_of(path: Path) -> Precision:
+    if is_quantised(path):
+        return "int8"
+    return "fp16" if holds_halves(path) else "fp32"
 
 
 def _optimiser(context: Suspects) -> Iterator[Finding]:
@@ -217,4 +243,22 @@ def _numbers(values: object) -> str:
     return found[0] if len(set(found)) == 1 else f"({', '.join(found)})"
 
 
-TRIALS = [_optimiser, _fp32_file, _normalisation, _initialisers, _weights, _activations]
+def _unless_refused(trial: Trial, context: Suspects) -> Iterator[Finding]:
+    try:
+        yield from trial(context)
+    except RefusedGraph:  # the verdict stands without a cause
+        return
+
+
+TRIALS: list[Trial] = [
+    partial(_unless_refused, trial)
+    for trial in (
+        _precision,
+        _optimiser,
+        _fp32_file,
+        _normalisation,
+        _initialisers,
+        _weights,
+        _activations,
+    )
+]

@@ -16,7 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 __all__ = [
     "ChangedInitialiser",
+    "RefusedGraph",
     "changed_initialisers",
+    "holds_halves",
     "logits_of",
     "normalisation_of",
     "with_affine_input",
@@ -27,6 +29,10 @@ BATCH = 16
 # A node that moves or retypes pixels and leaves their values alone.
 TRANSPARENT = {"Cast", "Identity", "Transpose", "QuantizeLinear", "DequantizeLinear"}
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class RefusedGraph(Exception):
+    """ONNX Runtime does not run a copy: the trial says nothing."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,9 @@ def logits_of(model: bytes, images: NDArray[Any], *, optimise: bool = True) -> N
         model: ONNX bytes with one input.
         images: (N, H, W, 3) of the input's type.
         optimise: as the server does, or not at all.
+
+    Raises:
+        RefusedGraph: as `run`.
     """
     batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
     return np.concatenate([outputs[0] for outputs in run(model, batches, optimise=optimise)])
@@ -59,7 +68,11 @@ def logits_of(model: bytes, images: NDArray[Any], *, optimise: bool = True) -> N
 def run(
     model: bytes, batches: list[NDArray[Any]], *, optimise: bool = True
 ) -> list[list[NDArray[Any]]]:
-    """All outputs of each batch."""
+    """All outputs of each batch.
+
+    Raises:
+        RefusedGraph: ONNX Runtime does not load or run the file.
+    """
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
@@ -67,9 +80,12 @@ def run(
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return [session.run(None, {name: batch}) for batch in batches]
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return [session.run(None, {name: batch}) for batch in batches]
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise RefusedGraph(str(error)) from error
 
 
 def with_affine_input(
@@ -130,14 +146,20 @@ def normalisation_of(path: Path) -> Normalisation | None:
 
 
 def changed_initialisers(path: Path, other: Path) -> tuple[list[ChangedInitialiser], int]:
-    """Initialisers of `path` that differ from those of the same name in `other`.
+    """Initialisers of `path` that differ from those of the same name and type in `other`.
 
     Returns:
         The differing ones, relative to the tensor's size the largest first, and how many names
         both files have.
     """
     ours, theirs = (_floats(onnx.load(file).graph) for file in (path, other))
-    shared = [name for name in ours if name in theirs and ours[name].shape == theirs[name].shape]
+    shared = [
+        name
+        for name, value in ours.items()
+        if name in theirs
+        and value.shape == theirs[name].shape
+        and value.dtype == theirs[name].dtype  # else the graph around it could not be loaded
+    ]
     changed = []
     for name in shared:
         diff = np.abs(ours[name].astype(np.float64) - theirs[name])
@@ -149,6 +171,11 @@ def changed_initialisers(path: Path, other: Path) -> tuple[list[ChangedInitialis
         changed.append((float(diff.max()) / size, ChangedInitialiser(name, diff.max(), where)))
     changed.sort(key=lambda pair: -pair[0])
     return [item for _, item in changed], len(shared)
+
+
+def holds_halves(path: Path) -> bool:
+    """Whether weights of a file have 16 bits."""
+    return any(item.data_type == TensorProto.FLOAT16 for item in onnx.load(path).graph.initializer)
 
 
 def with_initialisers_of(path: Path, other: Path, names: list[str]) -> bytes:

@@ -11,6 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
+from export import suspect_files
+from export.fp16 import write_fp16
+from export.int8 import write_int8
 from export.mobile import write_ort
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import PreprocessSpec
@@ -99,6 +102,42 @@ def test_a_damaged_weight_is_named(stillroom, photos, tmp_path) -> None:
     assert outcome.code == 1
     assert "initialisers from a sound file restores" in outcome.err
     assert "'matrix' differs by 4 at [1, 2], so the file is damaged" in outcome.err
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_forgotten_precision_is_named(stillroom, photos, tmp_path, precision) -> None:
+    a, b = write_classifier(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    if precision == "fp16":
+        write_fp16(a, b)
+    else:
+        colours = np.random.default_rng(0).integers(0, 256, (64, 1, 1, 3), np.uint8)
+        write_int8(a, b, np.broadcast_to(colours, (64, 8, 8, 3)))
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1, outcome.err
+    assert "PARITY FAIL fp32" in outcome.err
+    assert f"Say --precision {precision}." in outcome.err
+    assert f"would do for {precision}" in outcome.err
+
+
+def test_a_damaged_fp16_file_is_no_excuse(stillroom, photos, tmp_path) -> None:
+    a, b = write_classifier(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    write_fp16(_damaged(tmp_path / "c.onnx"), b)
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1, outcome.err
+    assert "PARITY FAIL fp32" in outcome.err
+    assert "No single suspect restores" in outcome.err
+    assert "The candidate is an fp16 file, and the limits are those of fp32." in outcome.err
+
+
+def test_a_trial_that_does_not_load_leaves_the_verdict(
+    stillroom, photos, tmp_path, monkeypatch
+) -> None:
+    a, b = write_classifier(tmp_path / "a.onnx"), _damaged(tmp_path / "b.onnx")
+    monkeypatch.setattr(suspect_files, "with_initialisers_of", lambda *_: b"no graph")
+    outcome = stillroom(*_files(a, b, photos), *CROP)
+    assert outcome.code == 1, outcome.err
+    assert "PARITY FAIL fp32" in outcome.err
+    assert "optimiser" in outcome.err  # what was tried is still said
 
 
 def test_wrong_answers_of_a_file_in_two_parts(stillroom, photos, tmp_path) -> None:
