@@ -70,11 +70,13 @@ def export_imported(
 def _say_accuracy(top1: float, images: int, classes: int) -> None:
     """What parity cannot see: both sides share labels and normalisation that are wrong."""
     say(f"  top-1 {top1:.1%} of {images} images, by the names of their folders")
+    if classes == 1 or classes**-images >= GUESSING:
+        return  # not even answers that are all right would show it
     right = round(top1 * images)
     if binomtest(right, images, 1 / classes, alternative="greater").pvalue > GUESSING:
         say(
-            "  warning: that is no better than guessing. Check the order of --labels, and --mean, "
-            "--std and --size."
+            "  warning: that is not shown to be better than guessing. Check the order of "
+            "--labels, and --mean, --std and --size."
         )
 
 

@@ -164,13 +164,30 @@ def test_top1_is_said_where_folders_are_named_as_classes(
     assert "top-1" not in outcome.err
 
 
-@pytest.mark.parametrize(("right", "warned"), [(104, True), (70, True), (125, False), (300, False)])
+@pytest.mark.parametrize(
+    ("right", "images", "classes", "warned"),
+    [
+        (104, 312, 3, True),
+        (70, 312, 3, True),
+        (125, 312, 3, False),
+        (300, 312, 3, False),
+        (0, 5, 3, True),
+        # So few, or so few classes, that nothing could be shown.
+        (3, 3, 3, False),
+        (0, 4, 3, False),
+        (6, 6, 2, False),
+        (7, 7, 2, False),
+        (3, 7, 2, True),
+        (9, 9, 1, False),
+        (312, 312, 1, False),
+    ],
+)
 def test_answers_like_guesses_are_warned_of(
-    capsys: pytest.CaptureFixture[str], right: int, warned: bool
+    capsys: pytest.CaptureFixture[str], right: int, images: int, classes: int, warned: bool
 ) -> None:
-    export.imported_stage._say_accuracy(right / 312, 312, 3)
+    export.imported_stage._say_accuracy(right / images, images, classes)
     said = capsys.readouterr().err
-    assert ("no better than guessing" in said) == warned
+    assert ("not shown to be better than guessing" in said) == warned
     assert ("the order of --labels" in said) == warned
 
 
