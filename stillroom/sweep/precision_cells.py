@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from export.candidate import Subject, judge_file
 from export.graph import write_graph
-from export.options import deciding_export
+from export.identity import machine_identity
+from export.options import ExportOptions, deciding_export
 from export.precision_stage import write_precision
 from export.stage import gate_of
 from serve.contract.artifact import MODEL
 from serve.contract.digest import digest_of_json
-from serve.contract.errors import GateError, UsageError
+from serve.contract.errors import ArtifactError, GateError, MeasurementError, UsageError
 from stillroom.sweep.lists import names
 from stillroom.sweep.student_cells import CELL, SCORES, Cell, Course, write_cell
 from stillroom.sweep.trial import PREDICTIONS
@@ -64,18 +66,37 @@ def precisions_of(text: str) -> tuple[str, ...]:
 def reduce_cell(course: Course, cell: Cell, precision: str) -> Cell | Refused:
     """Make a cell's file of another precision, or read the outcome where that is done.
 
-    The gate is export's: what it refuses would not be served.
+    The gate is export's: what it refuses would not be served. A measurement that failed refuses it,
+    too, and is not kept: the next search tries again.
     """
     options = course.subject.recipe.export
-    key = digest_of_json(deciding_export(options, precision))[:10]
-    folder = cell.folder / f"{precision}-{key}"
+    folder = cell.folder / f"{precision}-{_key(options, precision)}"
     if not (folder / CELL).is_file():
         folder.mkdir(exist_ok=True)
-        write_cell(folder, _made(course, cell, precision, folder))
+        try:
+            made = _made(course, cell, precision, folder)
+        except (ArtifactError, GateError) as error:
+            made = {"refused": error.message}
+        except MeasurementError as error:
+            shutil.rmtree(folder)
+            return Refused(cell, precision, error.message)
+        if made["refused"]:
+            (folder / MODEL).unlink(missing_ok=True)
+        write_cell(folder, made)
     value = json.loads((folder / CELL).read_bytes())
     if value["refused"]:
         return Refused(cell, precision, value["refused"])
     return replace(cell, folder=folder, precision=precision, scores=value["scores"])
+
+
+def _key(options: ExportOptions, precision: str) -> str:
+    """Digest of all that decides: the machine too, as int8 is refused where it is no faster."""
+    deciding = deciding_export(options, precision)
+    for name in ("source", "golden_images", "strict"):
+        del deciding[name]
+    own = asdict(options.parity.of(precision))
+    deciding["parity"] = {"min_images": options.parity.min_images, precision: own}
+    return digest_of_json({**deciding, "machine": machine_identity()})[:10]
 
 
 def _made(course: Course, cell: Cell, precision: str, folder: Path) -> dict[str, Any]:
@@ -86,13 +107,9 @@ def _made(course: Course, cell: Cell, precision: str, folder: Path) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         fp32 = Path(scratch) / MODEL
         write_graph(model, card, fp32, opset=options.opset)
-        try:
-            made, _ = write_precision(dataset, subject, gate, fp32, options, path)
-        except GateError as error:
-            return {"refused": error.message}
+        made, _ = write_precision(dataset, subject, gate, fp32, options, path)
     judged = judge_file(subject, path, gate, None, options)
     if judged.verdict.status != "passed":
-        path.unlink()
         why = "; ".join(judged.verdict.reasons)
         return {"refused": f"PARITY {judged.verdict.status.upper()} {subject.title}: {why}."}
     val = dataset.of_split("val")  # the first of the gate's photographs

@@ -15,7 +15,16 @@ import pytest
 
 from compress import fixres_stage
 from export import precision_stage
-from serve.contract.errors import GateError, Interrupted, RunError, UsageError
+from export.options import ExportOptions
+from serve.contract.errors import (
+    ArtifactError,
+    GateError,
+    Interrupted,
+    MeasurementError,
+    RunError,
+    StillroomError,
+    UsageError,
+)
 from stillroom.pipeline import PIPELINE
 from stillroom.recipe import load_recipe
 from stillroom.run import Request, run_stages
@@ -145,6 +154,7 @@ LOOSE = (
     "max_batch_diff_sd=1000",
     "max_top1_drop=1",
 )
+FP16 = ("student.epochs=1", *TOLD, PROVEN, *(f"export.parity.fp16.{limit}" for limit in LOOSE))
 
 
 @pytest.fixture
@@ -198,6 +208,49 @@ def test_a_precision_that_export_would_refuse_is_left_out_and_named(run, lenient
     assert "test_efficientnet at 32 px: PARITY FAIL" in told
     results = json.loads((run / "sweep" / "students" / "results.json").read_bytes())
     assert [one["precision"] for one in results["refused"]] == ["fp16", "int8"]
+
+
+def _refuse(error: StillroomError) -> Any:
+    def judge(*_: Any, **__: Any) -> None:
+        raise error
+
+    return judge
+
+
+@pytest.mark.parametrize("kind", [GateError, ArtifactError, MeasurementError])
+def test_a_file_that_cannot_be_judged_does_not_end_the_search(run, monkeypatch, kind):
+    with monkeypatch.context() as patched:
+        patched.setattr(precision_cells, "judge_file", _refuse(kind("It answers NaN.")))
+        request = StudentsRequest(run, FP16, "test_efficientnet", "32", precisions="fp16")
+        found = choose_student(request)
+    assert [entry.cell.precision for entry in found.entries] == ["fp32"]
+    assert [(one.precision, one.why) for one in found.refused] == [("fp16", "It answers NaN.")]
+    assert "It answers NaN." in (run / "sweep" / "students" / "index.html").read_text()
+    assert not list(run.glob("sweep/students/trials/*/*/fp16-*/*.onnx"))
+    # What failed to measure is tried again; a refusal is kept, on this machine.
+    again = choose_student(request)
+    assert len(again.refused) == (0 if kind is MeasurementError else 1)
+    monkeypatch.setattr(precision_cells, "machine_identity", lambda: {"machine": "another"})
+    assert not choose_student(request).refused
+
+
+def test_a_reduced_file_is_known_by_what_decides_it(monkeypatch):
+    options, key = ExportOptions(), precision_cells._key
+    idle = replace(options, source="teacher", golden_images=3, strict=True, precisions=("fp16",))
+    assert key(idle, "int8") == key(options, "int8")
+    loose = replace(options.parity, int8=replace(options.parity.int8, min_snr_db=1.0))
+    for changed in (
+        replace(options, calibration_images=7),
+        replace(options, parity=loose),
+        replace(options, parity=replace(options.parity, min_images=7)),
+        replace(options, opset=19),
+    ):
+        assert key(changed, "int8") != key(options, "int8")
+    assert key(replace(options, parity=loose), "fp16") == key(options, "fp16")
+    here = key(options, "int8")
+    versions = {"versions": {"onnxruntime": "0.1"}}
+    monkeypatch.setattr(precision_cells, "machine_identity", lambda: versions)
+    assert key(options, "int8") != here
 
 
 def test_a_stopped_search_goes_on_where_it_was(run, monkeypatch):
