@@ -20,7 +20,7 @@ OF_THE_SEARCH = (
     "student.arch=",
     "student.weights=",
     "fixres.test_size_px=",
-    "export.precisions=",
+    "export.source=",
 )
 
 
@@ -118,12 +118,15 @@ class Students:
         if self.picked is None:
             return []
         cell, options = self.picked.cell, self.picked.cell.student.options
-        kept = [given for given in self.overrides if not given.startswith(OF_THE_SEARCH)]
+        reduced = cell.precision != "fp32"
+        replaced = (*OF_THE_SEARCH, *(("export.precisions=",) if reduced else ()))
+        kept = [given for given in self.overrides if not given.startswith(replaced)]
         return [
             f"student.arch={options.arch}",
             f"student.weights={options.weights}",
             f"fixres.test_size_px={cell.test_size_px}",
-            *([f'export.precisions=["{cell.precision}"]'] if cell.precision != "fp32" else []),
+            "export.source=fixres",
+            *([f'export.precisions=["{cell.precision}"]'] if reduced else []),
             *kept,
         ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import shlex
 import shutil
 import signal
 from dataclasses import replace
@@ -113,6 +115,17 @@ def test_the_overrides_of_the_pick_build_it(run):
     assert recipe.distil.temperature == 3.0
     assert recipe.student.epochs == 3  # of the run, not of the shorter search
     assert load_recipe(run / "recipe.toml").fixres.test_size_px != 32  # the run was left alone
+
+
+def test_the_pick_is_what_is_exported(run):
+    given = ("student.epochs=1", *TOLD, "export.source=student", 'export.precisions=["fp16"]')
+    bounds = Bounds(min_top1=0.01)
+    found = choose_student(StudentsRequest(run, given, "test_efficientnet", "32", bounds))
+    overrides = found.recipe_overrides()
+    assert "export.source=fixres" in overrides  # the run's own recipe may name the student
+    recipe = load_recipe(run / "recipe.toml", overrides)
+    assert recipe.export.source == "fixres"
+    assert recipe.export.precisions == ("fp16",)  # an fp32 pick leaves what the user wants beside
 
 
 def test_what_is_done_is_not_computed_again(run, monkeypatch):
@@ -342,6 +355,36 @@ def test_the_command_prints_the_table_and_how_to_build_the_pick(untimed, stillro
     rows = json.loads((run / "sweep" / "students" / "results.json").read_bytes())["rows"]
     assert 0 < rows[0]["latency_q1_ms"] <= rows[0]["latency_ms"] <= rows[0]["latency_q3_ms"]
     assert not (run / "student").exists()
+
+
+def test_how_to_build_an_int8_pick_is_printed(untimed, stillroom, lenient, monkeypatch):
+    def int8_is_fast(folders: dict[str, Path], *, opset: int, out: Path, device: str) -> None:
+        del device
+        last_first = dict(reversed(folders.items()))
+        fake_latency(last_first, opset=opset, out=out)
+
+    monkeypatch.setattr("stillroom.sweep.students.compare_latency", int8_is_fast)
+    run = untimed
+    loose = [f"export.parity.int8.{limit}" for limit in LOOSE]
+    names = ("--search", "test_efficientnet", "--test-sizes", "32", "--precisions", "int8")
+    told = ("student.epochs=1", *TOLD, PROVEN, *loose)
+    done = stillroom("compress", run, *told, *names, "--max-latency-ms", "1.5")
+    assert done.code == 0, done.err
+    assert "test_efficientnet, int8 <- pick" in done.out
+    assert "Pick: test_efficientnet, int8 at 32 px" in done.out
+    printed = done.out.partition("build the pick:\n")[2].splitlines()
+    compress, export = (shlex.split(line) for line in printed)
+    assert compress[:3] == ["stillroom", "compress", str(run)]
+    recipe = load_recipe(run / "recipe.toml", compress[3:])
+    assert (recipe.student.arch, recipe.fixres.test_size_px) == ("test_efficientnet", 32)
+    assert (recipe.export.source, recipe.export.precisions) == ("fixres", ("int8",))
+    assert export == ["stillroom", "export", str(run), "--precision", "int8"]
+    page = html.unescape((run / "sweep" / "students" / "index.html").read_text())
+    shown = page.partition("Build the pick")[2].partition("<pre>")[2].partition("</pre>")[0]
+    compress_shown, export_shown = shown.replace("\\\n", "").splitlines()
+    assert shlex.split(compress_shown) == ["stillroom", "compress", run.name, *compress[3:]]
+    assert shlex.split(export_shown) == ["stillroom", "export", run.name, "--precision", "int8"]
+    assert "test_efficientnet, int8" in page
 
 
 @pytest.mark.parametrize("option", [("--max-latency-ms", "5"), ("--precisions", "int8")])
