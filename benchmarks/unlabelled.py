@@ -5,9 +5,10 @@
 PHOTOS' own training split gives so many labelled photographs of each class, drawn by the seed, and
 so many more whose labels are thrown away; as many labelled ones of val as of train choose what is
 kept. Each seed draws its own. All students take nearly the same number of steps, which the table
-has: an epoch of an arm with photographs without labels is longer, so it has fewer of them. The
-teacher learns from the labelled ones alone. What is finished in --out is not done again; it is of
-one setting, and more seeds may join it. Test is looked at once, for the table.
+has: an epoch of an arm with photographs without labels is longer, so it has fewer of them; the
+first, of the classifier alone, is besides. The teacher learns from the labelled ones alone. What is
+finished in --out is not done again; it is of one setting, and more seeds may join it. Test is
+looked at once, for the table.
 """
 
 from __future__ import annotations
@@ -279,7 +280,15 @@ def run(dataset: Dataset, setting: Setting, seeds: int, out: Path) -> list[str]:
         folders = {"teacher": "teacher", "smaller": ARMS[0].folder, "larger": ARMS[1].folder}
         paths = {name: out / "0" / folder for name, folder in folders.items()}
         compare_latency(paths, opset=ExportOptions().opset, out=out)
-    return [conditions(dataset, setting, seeds), "", *table_of(out, seeds), ""]
+    command = (
+        f"python -m benchmarks.unlabelled PHOTOS --labels {setting.labels} "
+        f"--unlabelled {setting.unlabelled} --seeds {seeds} --steps {setting.steps} "
+        f"--teacher-px {' '.join(map(str, setting.teacher_px))} "
+        f"--student-px {' '.join(map(str, setting.student_px))}"
+    )
+    title = "# Few labels, many photographs"
+    head = [title, "", f"    {command}", "", conditions(dataset, setting, seeds), ""]
+    return [*head, *table_of(out, seeds), ""]
 
 
 def main() -> None:

@@ -57,10 +57,12 @@ def test_the_whole_path_with_toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(unlabelled, "compare_latency", fake_latency)
     out = tmp_path / "out"
     lines = run(toys, SETTING, 2, out)
-    assert "4 labelled photographs of each of 3 classes" in lines[0]
-    assert "40 -> 48 px" in lines[0]
-    assert "at 32 px, FixRes at 40" in lines[0]
-    rows = lines[4:-1]
+    assert "--labels 4 " in lines[2]
+    assert "--student-px 32 40" in lines[2]
+    assert "4 labelled photographs of each of 3 classes" in lines[4]
+    assert "40 -> 48 px" in lines[4]
+    assert "at 32 px, FixRes at 40" in lines[4]
+    rows = lines[8:-1]
     assert [row.split(" | ")[0] for row in rows] == [
         f"| {name}" for name in ("teacher", *(arm.key for arm in ARMS))
     ]
