@@ -27,8 +27,8 @@ __all__ = ["BACKENDS", "Runner", "check_images", "largest_batch", "model_bytes",
 TENSORRT = ("tensorrt-fp16", "tensorrt-int8", "tensorrt-fp32")
 BACKENDS = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-cpu")
 # On one CPU thread an image of a batch costs what it costs alone (ResNet-18 at 224 px: 34.9 and
-# 34.6 ms alone and among 8), while a service with batches of 8 holds 47 MiB more than with 4, and is
-# ready 1.1 s later (medians of 3 starts in turn). On a GPU it is the batch that fills it.
+# 34.6 ms alone and among 8), while a service with batches of 8 holds 47 MiB more than with 4, and
+# is ready 1.1 s later (medians of 3 starts in turn). On a GPU it is the batch that fills it.
 CPU_BATCH, GPU_BATCH = 4, 8
 
 
@@ -93,7 +93,7 @@ def open_runner(
         )
     if threads < 1 or max_batch_size < 0:
         raise UsageError(
-            f"threads = {threads}, max_batch_size = {max_batch_size}: expected at least 1, and at least 0."
+            f"threads = {threads}, max_batch_size = {max_batch_size}: at least 1 and 0 are expected."
         )
     # TensorRT and ONNX Runtime come with extras, so that importing this module needs neither.
     why_not = ""
