@@ -93,7 +93,7 @@ def open_runner(
         )
     if threads < 1 or max_batch_size < 0:
         raise UsageError(
-            f"threads = {threads}, max_batch_size = {max_batch_size}: at least 1 and 0 are expected."
+            f"threads = {threads}, max_batch_size = {max_batch_size}: at least 1 and 0 are needed."
         )
     # TensorRT and ONNX Runtime come with extras, so that importing this module needs neither.
     why_not = ""
