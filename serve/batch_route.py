@@ -30,6 +30,7 @@ async def classify_batch(request: Request) -> Response:
     model = served_model(request)
     top_k = top_k_of(request.query_params.get("top_k"), len(model.artifact.labels))
     blobs = await images_from_form(request)
+    await asyncio.to_thread(model.check_together, blobs)
     budget_ms = budget_ms_of(request, model)
     waiting: list[asyncio.Future[Answer]] = []
     try:

@@ -64,13 +64,13 @@ class GuardLimits:
     Args:
         max_body_bytes: largest body.
         body_timeout_s: time in which the body must have arrived.
-        max_held_bytes: bodies of all requests together.
+        max_held_bytes: bodies of all requests together, by what is served now.
         linger_s: time for which the rest of a refused body is discarded before closing.
     """
 
     max_body_bytes: int = 10 * 2**20
     body_timeout_s: float = 10.0
-    max_held_bytes: int = 256 * 2**20
+    max_held_bytes: Callable[[], int] = lambda: 256 * 2**20
     linger_s: float = 5.0
 
 
@@ -160,7 +160,7 @@ class Guard:
                     self._held_bytes += await body.read_chunk()
                     if body.size > self._limits.max_body_bytes:
                         raise RequestError(_too_large(self._limits.max_body_bytes))
-                    if self._held_bytes > self._limits.max_held_bytes:
+                    if self._held_bytes > self._limits.max_held_bytes():
                         raise RequestError(overloaded(HELD_MS))
         except TimeoutError:
             raise RequestError(_too_slow(self._limits.body_timeout_s)) from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from serve.admission import Headers, timeout_ms_of
 from serve.batcher import Batcher
+from serve.container import memory_limit
 from serve.contract.artifact import Artifact, open_artifact
-from serve.contract.preprocess import DecodeLimits, preprocess_sized
+from serve.contract.errors import ImageError, TooManyPixels
+from serve.contract.preprocess import DecodeLimits, charge_of_file, preprocess_sized
+from serve.decode_room import DecodeRoom
+from serve.memory_share import MemoryShare, memory_share, private_bytes
 from serve.metrics import Metrics
-from serve.pixel_room import PixelRoom
 from serve.runner import Runner, open_runner
 from serve.settings import Settings
 from serve.verify import GoldenCheck, replay_golden, warm_up
@@ -24,6 +28,8 @@ __all__ = ["ServedModel", "open_served_model"]
 
 # Of the manifest, what a stranger may read; `files`, `runtime` and paths are not among them.
 SHOWN = ("name", "version", "digest", "precision", "input", "preprocess", "normalisation", "opset")
+
+TOGETHER = 4 / 3  # of the charge of one image, for all of a request: about 1 s of one core
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class ServedModel:
         runner: on which the golden images were replayed.
         batcher: to which requests go.
         golden: outcome of the replay.
+        limits: of an image.
+        held_bytes: of bodies that have arrived and are not answered yet, together.
         deadline_ms: longest time for an answer.
         max_invalid: answers in a row that are not finite, after which it is not to be trusted.
     """
@@ -43,6 +51,8 @@ class ServedModel:
     runner: Runner
     batcher: Batcher
     golden: GoldenCheck
+    limits: DecodeLimits
+    held_bytes: int
     deadline_ms: int
     max_invalid: int
 
@@ -59,6 +69,23 @@ class ServedModel:
                 in that time.
         """
         self.batcher.check_room(timeout_ms_of(headers, self.deadline_ms))
+
+    def check_together(self, files: Sequence[bytes]) -> None:
+        """Refuse images that together cost more than a request may.
+
+        Raises:
+            TooManyPixels: they do. A file that is no image costs nothing; it fails later, alone.
+        """
+        charge = 0
+        for data in files:
+            with suppress(ImageError):
+                charge += charge_of_file(data, self.limits)
+        if charge > self.limits.max_charge * TOGETHER:
+            raise TooManyPixels(
+                f"The {len(files)} images of this request cost {charge / 1e6:.0f} MB to decode, "
+                f"more than the {self.limits.max_charge * TOGETHER / 1e6:.0f} of one request.",
+                "Send fewer at once, or smaller ones.",
+            )
 
     @property
     def identity(self) -> dict[str, str]:
@@ -101,8 +128,10 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
     ) as runner:
         golden = replay_golden(artifact, runner)
         warm_up(artifact, runner)
-        limits = DecodeLimits(max_bytes=settings.max_body_mib * 2**20)
-        room = PixelRoom(limits.max_pixels)
+        share = memory_share(settings, limit=memory_limit(), used=private_bytes())
+        limits = DecodeLimits.for_strangers(share.megapixels, settings.max_body_mib * 2**20)
+        room = DecodeRoom(share.decode_bytes)
+        _say_if_lowered(share, settings)
 
         def decode(data: bytes) -> NDArray[np.uint8]:
             pixels, size_px = preprocess_sized(data, artifact.preprocess, limits, room.of)
@@ -119,8 +148,25 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
         )
         with batcher:
             yield ServedModel(
-                artifact, runner, batcher, golden, settings.deadline_ms, settings.max_invalid
+                artifact,
+                runner,
+                batcher,
+                golden,
+                limits,
+                share.held_bytes,
+                settings.deadline_ms,
+                settings.max_invalid,
             )
+
+
+def _say_if_lowered(share: MemoryShare, settings: Settings) -> None:
+    if share.megapixels < settings.max_megapixels:
+        sys.stderr.write(
+            f"The memory of this container leaves a worker {share.decode_bytes / 1e6:.0f} MB for "
+            f"decoding: JPEGs of up to {share.megapixels:.0f} megapixels are answered, not "
+            f"{settings.max_megapixels}. Give it more memory, or fewer workers.\n"
+        )
+        sys.stderr.flush()
 
 
 def _observed(metrics: Metrics, artifact: Artifact) -> Callable[[NDArray[np.floating], int], None]:

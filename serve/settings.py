@@ -38,6 +38,8 @@ class Settings:
         max_batch: largest batch of one inference; 0 takes what suits the backend.
         max_queue: requests that may be decoding or waiting; one more is answered 503.
         max_body_mib: largest request body.
+        max_megapixels: of a JPEG; other kinds may have as many as cost the same. A container with
+            little memory lowers it.
         body_timeout_s: time in which a request body must have arrived.
         deadline_ms: longest time for an answer; X-Request-Timeout-Ms may ask for less.
         max_invalid: answers in a row that are not finite, after which the service is not ready.
@@ -62,6 +64,7 @@ class Settings:
     max_batch: int = 0
     max_queue: int = 64
     max_body_mib: int = 10
+    max_megapixels: int = 50
     body_timeout_s: int = 10
     deadline_ms: int = 10_000
     max_invalid: int = 3

@@ -4,7 +4,8 @@ BentoML's own looks for dead workers every 10 s, and in a container it replaces 
 worker it stops answering and goes on living. This one looks four times a second, replaces them
 wherever it runs, and ends with exit code 1 when they keep dying, so that whoever started it knows.
 A worker that refuses to serve ends it at once, unless another died before: then the service has run
-already, and what is in its memory may be better than what lies on the disk.
+already, and what is in its memory may be better than what lies on the disk. A worker that had
+answered and that the kernel killed for want of memory is replaced, and is no part of a crash loop.
 
 `bentoml serve` builds its parent from a class that this module replaces before the workers start.
 That class is not documented; tests/serve/test_supervisor.py notices a BentoML that has another.
@@ -12,6 +13,7 @@ That class is not documented; tests/serve/test_supervisor.py notices a BentoML t
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 import time
@@ -24,6 +26,8 @@ from bentoml._internal.utils import circus as bentoml_circus
 from prometheus_client import multiprocess
 from tornado import gen
 
+from serve.container import oom_kills
+from serve.ready_mark import METRICS_FOLDER, was_ready
 from serve.settings import Settings
 
 __all__ = ["CrashLoop", "supervise_workers"]
@@ -74,6 +78,8 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         self._crash_loop = CrashLoop(*self._limits)
         self._refusal = refusal
         self._first_exit: int | None = None
+        self._exits: dict[int, int] = {}
+        self._oom_kills = oom_kills()
         self._exit_code = 0
 
     def start(self, cb: Any = None) -> None:
@@ -97,7 +103,7 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
             return
         if self._first_exit is not None and self._first_exit >= self._refusal:
             self._give_up(self._first_exit - self._refusal)
-        elif self._crash_loop.count(len(dead), time.monotonic()):
+        elif self._crash_loop.count(len(dead) - self._starved(dead), time.monotonic()):
             most, window_s = self._limits
             sys.stderr.write(
                 f"error: more than {most} workers ended within {window_s} s; the service ends. "
@@ -119,12 +125,29 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
     def _worker_folders(self) -> dict[int, str]:
         """Of each worker that is not known to be dead, the folder of its metrics."""
         return {
-            process.pid: str((watcher.env or {}).get("PROMETHEUS_MULTIPROC_DIR", ""))
+            process.pid: str((watcher.env or {}).get(METRICS_FOLDER, ""))
             for watcher in self.iter_watchers()
             for process in watcher.processes.values()
         }
 
-    def _note_exit(self, *, exit_code: int, **_: Any) -> None:
+    def _starved(self, dead: dict[int, str]) -> int:
+        """How many of these had answered, and were killed because memory ran out."""
+        kills = oom_kills()
+        killed = [pid for pid in dead if self._exits.pop(pid, 0) == -signal.SIGKILL]
+        had_answered = [pid for pid in killed if was_ready(dead[pid], pid)]
+        starved = min(len(had_answered), kills - self._oom_kills)
+        self._oom_kills = kills
+        if starved > 0:
+            sys.stderr.write(
+                f"error: {starved} worker(s) killed because the container's memory ran out; they "
+                "are replaced. Give it more memory, or lower STILLROOM_MAX_MEGAPIXELS, "
+                "STILLROOM_MAX_QUEUE or STILLROOM_WORKERS.\n"
+            )
+            sys.stderr.flush()
+        return max(starved, 0)
+
+    def _note_exit(self, *, exit_code: int, process_pid: int, **_: Any) -> None:
+        self._exits[process_pid] = exit_code
         if self._first_exit is None:
             self._first_exit = exit_code
 

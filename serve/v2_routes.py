@@ -85,6 +85,8 @@ async def _infer(request: Request) -> Response:
         if budget_ms_of(request, model) <= 0:
             raise RequestError(EXPIRED)
         inference = await asyncio.to_thread(inference_of, body, length, size_px, MOST)
+    if inference.files:
+        await asyncio.to_thread(model.check_together, inference.files)
     budget_ms = budget_ms_of(request, model)
     waiting: list[asyncio.Future[Answer]] = []
     try:

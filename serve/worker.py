@@ -23,7 +23,9 @@ from serve.connection import install_connection
 from serve.direct import Direct
 from serve.drain import Drain, Leaving
 from serve.guard import Guard, GuardLimits
+from serve.memory_share import LEAST_BYTES
 from serve.metrics import Metrics
+from serve.ready_mark import leave_ready_mark
 from serve.reload import ModelSlot
 from serve.request_log import start_request_log
 from serve.served_model import ServedModel
@@ -74,6 +76,7 @@ class Worker:
             limits=GuardLimits(
                 max_body_bytes=settings.max_body_mib * 2**20,
                 body_timeout_s=settings.body_timeout_s,
+                max_held_bytes=lambda: self._model.held_bytes if self._model else LEAST_BYTES,
             ),
             metrics=self._metrics,
             token=settings.bearer.encode(),
@@ -99,6 +102,7 @@ class Worker:
         Raises:
             StillroomError: the socket cannot be opened.
         """
+        leave_ready_mark()
         self._resources.callback(self._drain.take_sigterm())
         if self._settings.control:
             admin = AdminSocket(Path(self._settings.control), self._slot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MOST_SCANS", "has_too_many_scans"]
+__all__ = ["MOST_SCANS", "scans_of"]
 
 MOST_SCANS = 64
 START_OF_SCAN = b"\xff\xda"
@@ -19,14 +19,17 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 NO_LENGTH = 0xC0  # of markers below; within a scan a decoder passes over them, and goes on
 
 
-def has_too_many_scans(data: bytes) -> bool:
-    """Whether a JPEG file has more than MOST_SCANS; False for what is no JPEG."""
+def scans_of(data: bytes) -> int:
+    """Scans of a JPEG up to the end of the image, or to one more than MOST_SCANS.
+
+    Returns:
+        0 for what is no JPEG.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return 0
     # Behind the image there may be a film, which holds these two bytes by chance.
-    return (
-        data.startswith(b"\xff\xd8")
-        and data.count(START_OF_SCAN) > MOST_SCANS
-        and _scans(data) > MOST_SCANS
-    )
+    found = data.count(START_OF_SCAN)
+    return found if found < 2 else _scans(data)
 
 
 def _scans(data: bytes) -> int:

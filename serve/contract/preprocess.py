@@ -11,12 +11,14 @@ What the rules are, so that no pixel is silently wrong:
 * Grey is repeated to RGB; palette and 1-bit images are expanded; CMYK is converted by Pillow.
 * Alpha is composited on the background colour of the spec.
 * 16-bit grey is rescaled by 257 (65535 -> 255), never clipped.
+* A JPEG of more than 40 megapixels is decoded at half its sides (`serve.contract.decode_cost`).
 * Animations are refused: which frame was meant is not ours to guess.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from serve.contract.decode_cost import JPEG_BYTES, charge_of, shrink_of
 from serve.contract.errors import (
     EmptyImage,
     ImageError,
@@ -35,7 +38,7 @@ from serve.contract.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from serve.contract.jpeg_scans import MOST_SCANS, has_too_many_scans
+from serve.contract.jpeg_scans import MOST_SCANS, scans_of
 from serve.contract.rgb import rgb_from
 from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 
@@ -43,6 +46,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "DecodeLimits",
     "PreprocessSpec",
+    "charge_of_file",
     "crop_and_resize",
     "decode",
     "preprocess",
@@ -52,15 +56,37 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "WEBP")
 FILTERS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 Size = tuple[int, int]  # width and height in pixels
+MAX_PIXELS_A_BYTE = 10_000  # deflate reaches 8 256, in a PNG of one colour and one bit
+SCANS_OF_LARGEST = 12  # of the largest image; 10 is what encoders write, more where it is smaller
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a stranger's image may cost. Checked before the first pixel is decoded."""
+    """What an image may cost. Checked before the first pixel is decoded.
+
+    Args:
+        max_bytes: of the file.
+        max_pixels: width times height.
+        max_side_px: width, and height.
+        max_charge: bytes by `charge_of`: what a stranger's image may cost. One's own may cost
+            whatever the pixels ask for.
+    """
 
     max_bytes: int = 10 * 2**20
     max_pixels: int = 40_000_000
     max_side_px: int = 16_384
+    max_charge: float = math.inf
+
+    @classmethod
+    def for_strangers(cls, megapixels: float, max_bytes: int) -> DecodeLimits:
+        """Limits by cost: what a JPEG of so many megapixels takes, whatever the image is.
+
+        Args:
+            megapixels: of the largest JPEG.
+            max_bytes: of the file.
+        """
+        pixels = round(megapixels * 1e6)
+        return cls(max_bytes, pixels, max_charge=pixels * JPEG_BYTES)
 
 
 DEFAULT_LIMITS = DecodeLimits()
@@ -89,7 +115,7 @@ def preprocess_sized(
     data: bytes,
     spec: PreprocessSpec,
     limits: DecodeLimits = DEFAULT_LIMITS,
-    room: Callable[[Size], AbstractContextManager[object]] = nullcontext,
+    room: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[NDArray[np.uint8], Size]:
     """As `preprocess`, with the width and height of the upright image.
 
@@ -97,12 +123,14 @@ def preprocess_sized(
         data: the file, unchanged.
         spec: size, crop and filter.
         limits: refused above these.
-        room: entered with the size while the image is in memory, whole.
+        room: entered with the bytes that decoding takes, while it takes them.
     """
     opened = _open(data, limits)
-    with room(opened.size):
+    shrink = shrink_of(opened)
+    with room(charge_of(opened, data)):
         image = _decoded(opened, data, spec.background)
-        return np.asarray(crop_and_resize(image, spec)), image.size
+        size = (image.width * shrink, image.height * shrink)
+        return np.asarray(crop_and_resize(image, spec)), size
 
 
 def decode(
@@ -119,7 +147,7 @@ def decode(
         background: behind transparent pixels.
         limits: refused above these.
         at_least_px: JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, while no side is shorter
-            than this. 0 decodes every pixel, as evaluation and serving do.
+            than this. 0 decodes as evaluation and serving do.
 
     Raises:
         ImageError: as `preprocess`.
@@ -134,6 +162,15 @@ def read_size(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, 
         ImageError: as `preprocess`, for all that the header shows.
     """
     return _open(data, limits).size
+
+
+def charge_of_file(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
+    """Bytes of memory that decoding takes, by the header.
+
+    Raises:
+        ImageError: as `preprocess`, for all that the header shows.
+    """
+    return charge_of(_open(data, limits), data)
 
 
 def crop_and_resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
@@ -169,20 +206,49 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
         raise UnsupportedImage("This is no JPEG, PNG or WebP image.") from error
     except Exception as error:  # as in `_decoded`
         raise _as_image_error(error, data) from error
-    width, height = image.size
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
-        raise TooManyPixels(
-            f"{width} x {height} pixels are more than the limit of {limits.max_pixels} pixels "
-            f"and {limits.max_side_px} a side."
-        )
-    if has_too_many_scans(data):
-        raise UndecodableImage(
-            f"The JPEG has more than {MOST_SCANS} scans.", "Save it again by any program."
-        )
+    _check_cost(image, data, limits)
     # MPO is what phones write: a JPEG photograph first, then a depth map or preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnsupportedImage("Animated images are not accepted.", "Send a single frame.")
     return image
+
+
+def _check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> None:
+    width, height = image.size
+    pixels = width * height
+    if pixels > limits.max_pixels or max(width, height) > limits.max_side_px:
+        raise TooManyPixels(
+            f"{width} x {height} pixels are more than the limit of {limits.max_pixels} pixels "
+            f"and {limits.max_side_px} a side."
+        )
+    scans = scans_of(data)
+    if scans > MOST_SCANS:
+        raise UndecodableImage(
+            f"The JPEG has more than {MOST_SCANS} scans.", "Save it again by any program."
+        )
+    if limits.max_charge == math.inf:
+        return
+    charge = charge_of(image, data)
+    if charge > limits.max_charge:
+        most = pixels * limits.max_charge / charge / 1e6
+        raise TooManyPixels(
+            f"{pixels / 1e6:.1f} megapixels are more than the {most:.1f} that fit in what "
+            f"decoding may cost here, for a {_kind_of(image, scans)}.",
+            "Send it smaller, or as a JPEG that is not progressive.",
+        )
+    if pixels > MAX_PIXELS_A_BYTE * len(data):
+        raise TooManyPixels(f"{pixels} pixels in {len(data)} bytes are no picture.")
+    if pixels * scans > SCANS_OF_LARGEST * limits.max_charge / JPEG_BYTES:
+        raise TooManyPixels(
+            f"{scans} scans of {pixels / 1e6:.1f} megapixels cost more than decoding may here.",
+            "Save it as a JPEG that is not progressive.",
+        )
+
+
+def _kind_of(image: Image.Image, scans: int) -> str:
+    if image.format in ("PNG", "WEBP"):
+        return f"{image.format} image"
+    return f"{'progressive ' * (scans > 1)}JPEG"
 
 
 def _decoded(
@@ -191,8 +257,11 @@ def _decoded(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; the pixels are checked
-            if at_least_px:
-                image.draft(None, (at_least_px, at_least_px))  # has an effect on JPEG alone
+            shrink = shrink_of(image)
+            if at_least_px or shrink > 1:  # a draft has an effect on JPEG alone
+                width, height = image.width // shrink, image.height // shrink
+                least_px = at_least_px or max(width, height)
+                image.draft(None, (min(width, least_px), min(height, least_px)))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # else it copies, upright or not
         return rgb_from(image, background)

@@ -36,13 +36,18 @@ def _from_levels(image: Image.Image, background: tuple[int, int, int]) -> Image.
 
 
 def _composited(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Some rows at a time."""
+    """Some rows at a time; rows that are all opaque or all clear need no arithmetic."""
     width, height = image.size
     rows = max(1, BAND_PX // max(1, width))
-    result = Image.new("RGB", image.size)
+    result = Image.new("RGB", image.size, background)
     for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        band = image.crop((0, top, width, bottom)).convert("RGBA")
-        canvas = Image.new("RGBA", band.size, (*background, 255))
-        result.paste(Image.alpha_composite(canvas, band).convert("RGB"), (0, top))
+        band = image.crop((0, top, width, min(top + rows, height)))
+        if band.mode != "RGBA":
+            band = band.convert("RGBA")
+        alphas: object = band.getchannel("A").getextrema()
+        if alphas == (0, 0):
+            continue
+        if alphas != (255, 255):
+            band = Image.alpha_composite(Image.new("RGBA", band.size, (*background, 255)), band)
+        result.paste(band.convert("RGB"), (0, top))
     return result

@@ -65,7 +65,13 @@ class Service:
 
 @contextmanager
 def service(
-    artifact: Path, port: int, folder: Path, *, workers: int = 1, **settings: str
+    artifact: Path,
+    port: int,
+    folder: Path,
+    *,
+    workers: int = 1,
+    group: Path | None = None,
+    **settings: str,
 ) -> Iterator[Service]:
     """Serve `artifact` as in a container until the block ends.
 
@@ -74,6 +80,7 @@ def service(
         port: a free TCP port.
         folder: for its log and its temporary files.
         workers: processes that answer.
+        group: folder of the cgroup in which all of it runs; that of this process when None.
         settings: STILLROOM_* by their last word: `grace_s="2"`.
     """
     log = folder / f"{port}.log"
@@ -87,6 +94,8 @@ def service(
         **{f"STILLROOM_{name.upper()}": value for name, value in settings.items()},
     }
     command = [sys.executable, "-u", "-c", SERVE, str(artifact), str(port)]
+    if group:
+        command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', f"{group}/cgroup.procs", *command]
     with (
         log.open("ab") as out,
         subprocess.Popen(command, stdout=out, stderr=out, env=environment) as process,

@@ -10,7 +10,9 @@ from serve.admission import overloaded
 from serve.guard import Guard, GuardLimits
 from serve.problem import RequestError
 
-LIMITS = GuardLimits(max_body_bytes=1000, body_timeout_s=0.2, max_held_bytes=1500, linger_s=0.2)
+LIMITS = GuardLimits(
+    max_body_bytes=1000, body_timeout_s=0.2, max_held_bytes=lambda: 1500, linger_s=0.2
+)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -5,20 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve.pixel_room import SMALL_PX, PixelRoom
+from serve.decode_room import SMALL_BYTES, DecodeRoom
 
-SIDE = 2048
-ONE = SIDE * SIDE  # a large image
+ONE = 8 * 2**20  # bytes of a large image
 
 
-def test_no_more_pixels_are_inside_than_there_is_room_for() -> None:
-    room, lock = PixelRoom(2 * ONE), threading.Lock()
+def test_no_more_bytes_are_inside_than_there_is_room_for() -> None:
+    room, lock = DecodeRoom(2 * ONE), threading.Lock()
     inside: list[int] = []
     most = 0
 
     def decode(_: int) -> None:
         nonlocal most
-        with room.of((SIDE, SIDE)):
+        with room.of(ONE):
             with lock:
                 inside.append(1)
                 most = max(most, len(inside))
@@ -32,38 +31,38 @@ def test_no_more_pixels_are_inside_than_there_is_room_for() -> None:
 
 
 def test_a_small_image_never_waits() -> None:
-    room = PixelRoom(ONE)
-    with room.of((SIDE, SIDE)), room.of((SMALL_PX, 1)), room.of((1, 1)):
+    room = DecodeRoom(ONE)
+    with room.of(ONE), room.of(SMALL_BYTES), room.of(1):
         pass
 
 
 def test_an_image_larger_than_the_room_is_inside_alone() -> None:
-    with PixelRoom(ONE).of((3 * SIDE, SIDE)):
+    with DecodeRoom(ONE).of(3 * ONE):
         pass
 
 
 def test_an_error_gives_the_room_back() -> None:
-    room = PixelRoom(ONE)
+    room = DecodeRoom(ONE)
     for _ in range(3):
-        with pytest.raises(ValueError, match="damaged"), room.of((SIDE, SIDE)):
+        with pytest.raises(ValueError, match="damaged"), room.of(ONE):
             raise ValueError("damaged")
 
 
 def test_a_large_image_is_not_passed_by_those_behind_it() -> None:
-    room = PixelRoom(2 * ONE)
+    room = DecodeRoom(2 * ONE)
     order: list[str] = []
     waits = threading.Event()
 
-    def take(name: str, width: int) -> None:
+    def take(name: str, charge: int) -> None:
         waits.set()
-        with room.of((width, SIDE)):
+        with room.of(charge):
             order.append(name)
 
     threads = []
-    with room.of((SIDE, SIDE)):
-        for name, width in (("large", 2 * SIDE), ("behind", SIDE)):
+    with room.of(ONE):
+        for name, charge in (("large", 2 * ONE), ("behind", ONE)):
             waits.clear()
-            threads.append(threading.Thread(target=take, args=(name, width)))
+            threads.append(threading.Thread(target=take, args=(name, charge)))
             threads[-1].start()
             waits.wait()
             threads[-1].join(0.05)
