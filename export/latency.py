@@ -90,7 +90,9 @@ def times_elsewhere(
         *(str(path.resolve()) for path in paths),
     ]
     source = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=source, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", cwd=source, check=False
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
         raise MeasurementError(

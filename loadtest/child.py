@@ -14,9 +14,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["run_child", "stopped_alike"]
+__all__ = ["heeded", "run_child", "stopped_alike"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM")
+    if hasattr(signal, name)
+)
+"""What asks a process to end; one that is ignored (nohup) stays so."""
 STOPPED = 75
 
 
@@ -54,13 +59,19 @@ def run_child(
 
 @contextmanager
 def stopped_alike() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, by KeyboardInterrupt."""
+    """Let any of them end the block as Ctrl-C does, by KeyboardInterrupt."""
     with _signals_to(_interrupt):
         yield
 
 
 def _interrupt(number: int) -> None:
     raise KeyboardInterrupt
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals to handle here."""
+    always = (signal.SIGINT, signal.SIGTERM)  # a shell ignores SIGINT for what it starts with `&`
+    return [n for n in SIGNALS if n in always or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 @contextmanager
@@ -70,7 +81,7 @@ def _signals_to(receiver: Any) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         receiver(number)
 
-    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    previous = {number: signal.signal(number, handle) for number in heeded()}
     try:
         yield
     finally:

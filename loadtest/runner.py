@@ -16,6 +16,7 @@ from gevent.event import AsyncResult
 from gevent.hub import Hub
 from locust.env import Environment
 
+from loadtest.child import heeded
 from loadtest.corpus import Photo
 from loadtest.environment import load_average
 from loadtest.generator import Generator
@@ -71,8 +72,8 @@ def run_load(plan: LoadPlan, photos: Sequence[Photo], progress: Progress) -> Loa
 
 @contextmanager
 def signals_set(halt: AsyncResult) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM set `halt`; give the old handlers back after it."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Let the first signal that ends us set `halt`; give the old handlers back after it."""
+    numbers = heeded()
     previous = {number: signal.getsignal(number) for number in numbers}
     watchers: list[Any] = []
 

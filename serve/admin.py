@@ -16,14 +16,13 @@ import json
 import os
 import shutil
 import socket
-import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.contract.errors import ServiceError, StillroomError, UsageError
+from serve.home import is_private, user_folder
 
 if TYPE_CHECKING:  # commands ask the socket without what serves behind it
     from serve.reload import ModelSlot
@@ -100,7 +99,7 @@ class AdminSocket:
 
 def control_folder(host: str, port: int) -> Path:
     """Where a service on this address has its admin sockets, below the temporary folder."""
-    return Path(tempfile.gettempdir()) / f"stillroom-{os.getuid()}" / f"{host}_{port}"
+    return user_folder() / f"{host}_{port}"
 
 
 @contextmanager
@@ -180,7 +179,5 @@ def _make_private(folder: Path) -> None:
         pass
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}).", advice) from error
-    found = folder.lstat()
-    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-    if not private or found.st_uid != os.getuid():
+    if not is_private(folder):
         raise UsageError(f"{folder} is not a private folder of this user.", advice)

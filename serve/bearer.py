@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 from serve.contract.errors import UsageError
 
-__all__ = ["authorization", "check_token_text", "token_of"]
+__all__ = ["authorization", "check_token_text", "exposure", "token_of"]
 
 VARIABLE, FILE_VARIABLE = "STILLROOM_TOKEN", "STILLROOM_TOKEN_FILE"
 
@@ -64,3 +65,19 @@ def authorization(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """
     token = token_of(environ.get(VARIABLE, ""), environ.get(FILE_VARIABLE, ""))
     return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def exposure(address: str, *, guarded: bool) -> str:
+    """What to say of a service that strangers can reach; nothing of another.
+
+    Args:
+        address: IP address that it listens on.
+        guarded: whether it asks for a token.
+    """
+    if guarded or ip_address(address).is_loopback:
+        return ""
+    return (
+        f"warning: {address} can be reached from other machines, and whoever reaches it is "
+        "answered. Set STILLROOM_TOKEN, keep it behind a proxy that asks for one, or listen on "
+        "this machine alone: --host 127.0.0.1"
+    )

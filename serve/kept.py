@@ -106,14 +106,14 @@ class KeptArtifact:
 
     def _read(self, name: str) -> str:
         try:
-            return (self._folder / name).read_text()
+            return (self._folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
 
     def _write(self, name: str, text: str) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = self._aside()
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")
         aside.replace(self._folder / name)
 
     def _aside(self) -> Path:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -25,7 +24,8 @@ from typing import IO
 from serve.admin import make_control_folder
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ServiceError, UsageError
-from serve.lifeline import lifeline_command
+from serve.contract.signals import ending_signals
+from serve.lifeline import LENT, lifeline_command
 from serve.session_runner import installed_onnxruntime
 from serve.settings import Settings, env_from_settings, settings_from_env
 
@@ -47,7 +47,7 @@ def serve_forever(
     watch: bool = False,
     say: Callable[[str], object] = sys.stdout.write,
 ) -> int:
-    """Serve until SIGINT or SIGTERM, which are passed on to the service.
+    """Serve until a signal that ends us, which is passed on to the service.
 
     `stillroom admin` reaches it through the folder that `serve.admin.control_folder` names.
 
@@ -71,8 +71,6 @@ def serve_forever(
     installed_onnxruntime()
     address = _free_address(host, port)
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    if warning := _exposure(address, wanted.bearer):
-        say(warning)
     if watch and not wanted.watch_s:
         wanted = replace(wanted, watch_s=WATCH_S)
     with (
@@ -148,13 +146,14 @@ def _child(
     settings: Settings, host: str, port: int, log: IO[bytes] | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryDirectory(prefix="stillroom-", ignore_cleanup_errors=True) as home:
+        lent = os.pathsep.join((home, settings.control))
         child = subprocess.Popen(
             lifeline_command(
                 *("-m", "bentoml", "serve", "serve.service:Classifier", "--quiet"),
                 *("--host", host, "--port", str(port)),
             ),
             cwd=Path(__file__).parents[1],  # or a folder named serve in the user's would be taken
-            env=_environment(settings, home),
+            env={**_environment(settings, home), LENT: lent},
             stdout=log,
             stderr=subprocess.STDOUT if log else None,
             stdin=subprocess.DEVNULL,
@@ -174,10 +173,9 @@ def _settings_for(artifact_dir: Path, settings: Settings | None) -> Settings:
 
 def _environment(settings: Settings, home: str) -> dict[str, str]:
     return {
-        "BENTOML_HOME": home,
         **os.environ,
         **env_from_settings(settings),
-        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": home,  # two services that shared one would wipe each other's metrics
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -196,7 +194,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on as SIGTERM; yields the list of those that came."""
+    """Pass a signal that ends us on as SIGTERM; yields the list of those that came."""
     received: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -204,7 +202,7 @@ def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         if child.poll() is None:
             child.terminate()
 
-    previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
+    previous = {n: signal.signal(n, forward) for n in ending_signals()}
     try:
         yield received
     finally:
@@ -230,7 +228,7 @@ def _wait_ready(child: subprocess.Popen[bytes], address: str, port: int, timeout
 
 
 def _not_ready(child: subprocess.Popen[bytes], log_path: Path) -> ServiceError:
-    lines = log_path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
     code = child.poll()
     what = f"ended with exit code {code}" if code is not None else "did not get ready in time"
     return ServiceError(
@@ -248,16 +246,6 @@ def _check_is_ours(url: str, digest: str) -> None:
             f"{url} serves {str(served)[:12]}, not {digest[:12]}: another service took the port.",
             "Run it again.",
         )
-
-
-def _exposure(address: str, bearer: str) -> str:
-    """What to say of a service that strangers can reach; nothing of another."""
-    if bearer or ip_address(address).is_loopback:
-        return ""
-    return (
-        f"warning: {address} can be reached from other machines, and whoever reaches it is "
-        "answered. Set STILLROOM_TOKEN, or keep it behind a proxy that asks for one.\n"
-    )
 
 
 def _free_address(host: str, port: int) -> str:

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 
-__all__ = ["die_with_parent", "lifeline_command"]
+__all__ = ["LENT", "die_with_parent", "lifeline_command", "remove_lent_folders"]
+
+LENT = "_STILLROOM_LENT"  # variable: folders that a launcher made for this service alone
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -34,6 +37,12 @@ def die_with_parent(parent_pid: int) -> None:
 def lifeline_command(*arguments: str) -> list[str]:
     """The command line that runs `python ARGUMENTS` as a child that dies with this process."""
     return [sys.executable, "-m", "serve.lifeline", str(os.getpid()), *arguments]
+
+
+def remove_lent_folders() -> None:
+    """Remove what a launcher made for this service, in the place of one that was killed."""
+    for folder in filter(None, os.environ.get(LENT, "").split(os.pathsep)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

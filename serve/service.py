@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from serve.lean_start import lean_start
 
@@ -31,6 +31,7 @@ from starlette.types import ASGIApp
 from serve.allotment import service_options
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError
+from serve.contract.shortage import shortage_of
 from serve.kept import kept_by
 from serve.lifeline import die_with_parent
 from serve.settings import settings_from_env
@@ -123,6 +124,14 @@ def _or_refuse(refusal: int = 0) -> Iterator[None]:
     try:
         yield
     except StillroomError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.flush()
-        os._exit(refusal + error.exit_code)
+        _refuse(str(error), refusal + error.exit_code)
+    except (OSError, MemoryError) as error:
+        if (line := shortage_of(error)) is None:
+            raise
+        _refuse(line, refusal + 2)
+
+
+def _refuse(line: str, code: int) -> NoReturn:
+    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.flush()
+    os._exit(code)

@@ -13,6 +13,7 @@ That class is not documented; tests/serve/test_supervisor.py notices a BentoML t
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -26,7 +27,9 @@ from bentoml._internal.utils import circus as bentoml_circus
 from prometheus_client import multiprocess
 from tornado import gen
 
+from serve.bearer import exposure
 from serve.container import oom_kills
+from serve.lifeline import remove_lent_folders
 from serve.ready_mark import METRICS_FOLDER, was_ready
 from serve.settings import Settings
 
@@ -63,17 +66,27 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
     Args:
         watchers: as BentoML gives them, one for each service; arguments after it likewise.
         settings: grace and limits.
+        guarded: whether a token is asked for.
         refusal: see `supervise_workers`.
     """
 
     def __init__(
-        self, watchers: list[Any], *args: Any, settings: Settings, refusal: int, **kwargs: Any
+        self,
+        watchers: list[Any],
+        *args: Any,
+        settings: Settings,
+        guarded: bool,
+        refusal: int,
+        **kwargs: Any,
     ) -> None:
         for watcher in watchers:
             watcher.respawn = True
             watcher.hooks["after_reap"] = self._note_exit
         super().__init__(watchers, *args, **{**kwargs, "check_delay": CHECK_S})
         self._grace_s = settings.grace_s
+        for listener in kwargs.get("sockets") or ():
+            if warning := exposure(listener.host, guarded=guarded):
+                _tell(warning)
         self._limits = (settings.max_deaths, settings.deaths_window_s)
         self._crash_loop = CrashLoop(*self._limits)
         self._refusal = refusal
@@ -83,7 +96,10 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         self._exit_code = 0
 
     def start(self, cb: Any = None) -> None:
+        parent = os.getppid()
         super().start(cb)
+        if os.getppid() != parent:
+            remove_lent_folders()
         if self._exit_code:
             raise SystemExit(self._exit_code)
 
@@ -105,11 +121,10 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
             self._give_up(self._first_exit - self._refusal)
         elif self._crash_loop.count(len(dead) - self._starved(dead), time.monotonic()):
             most, window_s = self._limits
-            sys.stderr.write(
+            _tell(
                 f"error: more than {most} workers ended within {window_s} s; the service ends. "
-                "Look for the reason in the lines above; without any, for memory that ran out.\n"
+                "Look for the reason in the lines above; without any, for memory that ran out."
             )
-            sys.stderr.flush()
             self._give_up(1)
 
     @gen.coroutine  # Circus' commands return futures, which a native coroutine is not
@@ -138,12 +153,11 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         starved = min(len(had_answered), kills - self._oom_kills)
         self._oom_kills = kills
         if starved > 0:
-            sys.stderr.write(
+            _tell(
                 f"error: {starved} worker(s) killed because the container's memory ran out; they "
                 "are replaced. Give it more memory, or lower STILLROOM_MAX_MEGAPIXELS, "
-                "STILLROOM_MAX_QUEUE or STILLROOM_WORKERS.\n"
+                "STILLROOM_MAX_QUEUE or STILLROOM_WORKERS."
             )
-            sys.stderr.flush()
         return max(starved, 0)
 
     def _note_exit(self, *, exit_code: int, process_pid: int, **_: Any) -> None:
@@ -173,4 +187,11 @@ def supervise_workers(settings: Settings, *, refusal: int) -> None:
         refusal: a worker that has said why it does not serve ends with this and the exit code that
             the service is to end with.
     """
-    bentoml_circus.Arbiter = partial(_Supervisor, settings=settings, refusal=refusal)
+    bentoml_circus.Arbiter = partial(
+        _Supervisor, settings=settings, guarded=bool(settings.bearer), refusal=refusal
+    )
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

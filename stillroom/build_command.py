@@ -8,7 +8,6 @@ here, where the golden images were answered.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
 from serve.contract.manifest import MANIFEST
+from serve.quiet import SWITCHES
 from serve.settings import PACKED
 
 __all__ = ["build_bento"]
@@ -38,6 +38,8 @@ PACKAGES = (
     "uvicorn",
     "uvloop",
 )
+# In the image: nothing is reported, and BentoML's home is where docs/deploy.md mounts a tmpfs.
+ENVIRONMENT = {**SWITCHES, "BENTOML_HOME": "/tmp/bentoml"}
 RUNTIMES = {False: ("onnxruntime",), True: ("onnxruntime-gpu", "nvidia-cublas")}
 
 
@@ -98,7 +100,7 @@ def _options(artifact: Artifact, tag: str, gpu: bool) -> dict[str, Any]:
         "include": ["serve/", f"{PACKED}/"],
         "python": {"packages": _requirements(gpu), "lock_packages": False},
         "docker": {"python_version": version},
-        "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
+        "envs": [{"name": name, "value": value} for name, value in ENVIRONMENT.items()],
     }
 
 
@@ -128,7 +130,6 @@ def _stored(tag: str) -> bool:
     done = subprocess.run(
         [sys.executable, "-m", "bentoml", "get", tag],
         capture_output=True,
-        env=_environment(),
         check=False,
     )
     return done.returncode == 0
@@ -138,9 +139,9 @@ def _bentoml(*arguments: str, folder: Path | None = None) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bentoml", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         cwd=folder,
-        env=_environment(),
         check=False,
     )
     if done.returncode != 0:
@@ -149,10 +150,6 @@ def _bentoml(*arguments: str, folder: Path | None = None) -> None:
             f"bentoml {arguments[0]} failed: {said[-1] if said else 'it did not say why'}",
             "Check BENTOML_HOME and the space there.",
         )
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "BENTOML_DO_NOT_TRACK": "True"}
 
 
 def _say(text: str) -> None:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serve.contract.errors import Interrupted, StillroomError, UsageError
+from serve.contract.shortage import shortage_of
+from serve.contract.signals import ending_signals
 from stillroom.ablate_cli import ablate
 from stillroom.admin_command import admin_app
 from stillroom.evaluate_cli import evaluate
 from stillroom.export_cli import export, parity
 from stillroom.loadtest_cli import loadtest_app
 from stillroom.sweep_cli import sweep_app
+from stillroom.terminal import settle_terminal
 from train.place import place_from_env
 
 if TYPE_CHECKING:
@@ -351,12 +354,13 @@ def status(run: Run) -> None:
 
 def main() -> None:
     """Entry point: one-line errors with the next step, and the exit codes of docs/pipeline.md."""
+    settle_terminal()
     # Threads of torch wait for one another by spinning. Where another process wants the core (a
     # loader worker, a server) the default spin halves the training speed; a short one costs nothing
     # that could be measured. Read by libgomp when torch is loaded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, _interrupt)
     try:
         code = app(standalone_mode=False)
@@ -366,12 +370,6 @@ def main() -> None:
     except typer.TyperException as error:
         sys.stderr.write(f"error: {error.format_message().rstrip('.')}. See stillroom --help.\n")
         sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        reason = error.strerror or type(error).__name__
-        sys.stderr.write(f"error: {error.filename}: {reason}. Check the path, rights and space.\n")
-        sys.exit(2)
     except ModuleNotFoundError as error:
         if (extra := EXTRAS.get(str(error.name).split(".")[0])) is None:
             raise
@@ -380,7 +378,22 @@ def main() -> None:
             f'Install it from a checkout: pip install ".[{extra}]"\n'
         )
         sys.exit(2)
+    except Exception as error:
+        if (line := _line_of(error)) is None:
+            raise
+        sys.stderr.write(f"error: {line}\n")
+        sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _line_of(error: Exception) -> str | None:
+    """What to say of an error that is the machine's or the path's; None of one that is ours."""
+    if line := shortage_of(error):
+        return line
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    reason = error.strerror or type(error).__name__
+    return f"{os.fspath(error.filename)}: {reason}. Check the path, rights and space."
 
 
 def _run(

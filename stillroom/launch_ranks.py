@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 
 from serve.contract.errors import StillroomError, UsageError
+from serve.contract.signals import ending_signals
 from train.place import place_from_env
 
 __all__ = ["launch_ranks"]
@@ -53,7 +54,7 @@ def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
             rdzv_endpoint=f"{HOST}:0",
             local_addr=HOST,
             max_restarts=0,
-            signals_to_handle="SIGTERM,SIGINT",
+            signals_to_handle=",".join(one.name for one in ending_signals()),
             shutdown_timeout=SAVE_S,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )

@@ -122,7 +122,9 @@ def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", "loadtest", *arguments, "--out", str(out.resolve())]
     source = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=source, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     summary = out / "summary.json"
     if done.returncode not in HAS_SUMMARY or not summary.exists():
         last = " ".join(done.stderr.strip().splitlines()[-1:])

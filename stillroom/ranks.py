@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from serve.contract.errors import Interrupted, LostRank, StillroomError
+from serve.contract.signals import ENDING
 from stillroom.graph import Built, Context
 from stillroom.run import Request, run_stages
 from stillroom.run_folder import RunFolder
@@ -180,5 +181,5 @@ def _wait_for_the_end_of_rank_0() -> None:
 
 
 def _ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

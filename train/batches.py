@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from serve.contract.signals import ENDING
 from train.colours import recolour_batch
 from train.order import Key
 from train.photo_bytes import read_bytes
@@ -212,7 +213,7 @@ def _follow_the_parent(worker: int) -> None:
     A trainer that is killed can end nobody: the kernel ends its workers for it.
     """
     del worker
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C ask a long step to stop at its next safe point.
+"""A signal that ends us (SIGTERM, Ctrl-C) asks a long step to stop at its next safe point.
 
 Among ranks one signal may arrive several times, from the terminal, the scheduler and torchrun, and
 all ranks stop together: there a further signal is none, until the process ends.
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from serve.contract.signals import ending_signals
 from train.place import here
 
 __all__ = ["StopFlag", "stop_on_signal"]
@@ -40,12 +41,12 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopFlag]:
-    """Turn SIGINT and SIGTERM into a flag while the block runs; only in the main thread."""
+    """Turn signals that end us into a flag while the block runs; only in the main thread."""
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ending_signals()}
     for number in before:
         signal.signal(number, flag.raise_flag)
     try:
