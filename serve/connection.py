@@ -25,6 +25,7 @@ __all__ = ["Connection", "answer_bytes", "install_connection"]
 
 MAX_HEAD_BYTES = 64 * 2**10  # of a request line and headers that are not whole yet
 UPGRADE = re.compile(rb"^upgrade:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+SIMPLE = re.compile(rb"[A-Z]+ [^ \r\n]+\r?\n")  # a whole request of HTTP/0.9, which has no headers
 BROKEN = Problem(
     400,
     "bad-request",
@@ -54,6 +55,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
         self._latest: Any = None  # uvicorn's cycle of the request whose headers came last
         self._begun = False
         self._head_bytes = 0  # since the last headers were whole, or the last piece of a body
+        self._broken = False  # what came last is no HTTP, and is refused after earlier answers
         self._start_clock()
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +63,8 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
 
         Trailers, which a chunked body may end with, are bounded as headers are.
         """
+        if self._broken:
+            return
         is_head = self.cycle is None or not self.cycle.more_body
         self._head_bytes += len(data)
         super().data_received(_without_upgrade(data) if is_head else data)
@@ -68,8 +72,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
             self._latest, self._begun, self._head_bytes = self.cycle, False, 0
             self._stop_clock()
             return
-        if self._head_bytes > MAX_HEAD_BYTES:  # httptools has no limit of its own
-            self._refuse(BROKEN)
+        is_simple = is_head and self._head_bytes == len(data) and SIMPLE.fullmatch(data)
+        if is_simple or self._head_bytes > MAX_HEAD_BYTES:  # httptools has no limit of its own
+            self._refuse_in_turn()
         elif self.cycle is None or self.cycle.response_complete:
             self._begun = True
             if self._clock is None:
@@ -92,7 +97,14 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; uvicorn calls this."""
-        self._refuse(BROKEN)
+        self._refuse_in_turn()
+
+    def on_response_complete(self) -> None:
+        """Answer the next request of the connection, or refuse what came instead of one."""
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self._broken and is_last:
+            self._refuse(BROKEN)
 
     def _start_clock(self) -> None:
         self._started_at = time.perf_counter()
@@ -117,6 +129,15 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
             )
         else:
             self.transport.close()  # who said nothing gets no answer
+
+    def _refuse_in_turn(self) -> None:
+        """Refuse what came last, after the answers to the requests before it; read no further."""
+        self._broken = True
+        if self.pipeline:
+            if self.cycle.more_body:  # what broke is a body, and its request waits in the line
+                self.pipeline.popleft()
+        elif self.cycle is None or self.cycle.more_body or self.cycle.response_complete:
+            self._refuse(BROKEN)
 
     def _refuse(self, problem: Problem) -> None:
         if self.transport.is_closing():

@@ -1,5 +1,6 @@
 """Guard: the outermost layer of the service. What is not allowed never reaches BentoML.
 
+* What RFC 9112 does not allow is refused (serve.message).
 * Only the paths and methods of ROUTES exist; BentoML's own pages do not.
 * Where the service has a token, nothing but probes is answered without it.
 * A request that would not be answered in its time is refused before its body is read.
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.admission import Headers, overloaded
 from serve.direct import BENTOML_PATHS
 from serve.exchange import SCOPE_KEY, Exchange
+from serve.message import check_message
 from serve.metrics import Metrics
 from serve.problem import Problem, RequestError, problem_of_status
 from serve.request_log import fault_line, log_request
@@ -115,6 +117,7 @@ class Guard:
         exchange = Exchange(scope, send)
         body = _Body(receive)
         try:
+            check_message(scope)
             check_request_line(scope)
             if self._token and scope["path"] not in OPEN:
                 check_token(scope, self._token)
@@ -130,13 +133,14 @@ class Guard:
             elif body.complete or scope["method"] != "POST":
                 await exchange.refuse(error.problem)
             else:
+                self._release(body)  # lingering holds nothing
                 await exchange.refuse(error.problem, receive, self._limits.linger_s)
         except Exception as error:  # noqa: BLE001 - the outermost layer: nothing may leave
             exchange.fault = fault_line(error)
             if not exchange.status:
                 await exchange.refuse(problem_of_status(500))
         finally:
-            self._held_bytes -= body.size
+            self._release(body)
             self._record(scope, exchange)
 
     async def _read_if_admitted(self, scope: Scope, body: _Body) -> None:
@@ -164,6 +168,10 @@ class Guard:
                         raise RequestError(overloaded(HELD_MS))
         except TimeoutError:
             raise RequestError(_too_slow(self._limits.body_timeout_s)) from None
+
+    def _release(self, body: _Body) -> None:
+        self._held_bytes -= body.size
+        body.drop()
 
     def _counted(self, path: str) -> AbstractContextManager[object]:
         if self._metrics is None or path in BENTOML_PATHS:
@@ -204,6 +212,11 @@ class _Body:
         self.size += len(chunk)
         self.complete = not message.get("more_body", False)
         return len(chunk)
+
+    def drop(self) -> None:
+        """Forget what was read."""
+        self._chunks.clear()
+        self.size = 0
 
     async def receive(self) -> Message:
         """ASGI receive for the app: the whole body at once, then whatever the server says."""
@@ -286,18 +299,9 @@ def check_body_headers(scope: Scope, max_body_bytes: int) -> None:
     """Refuse a body by what its headers say, before a byte of it is read.
 
     Raises:
-        RequestError: 400, 413 or 415.
+        RequestError: 413 or 415.
     """
     headers = dict(scope["headers"])
-    if b"transfer-encoding" in headers and b"content-length" in headers:
-        raise RequestError(
-            Problem(
-                400,
-                "ambiguous-length",
-                "The length of the body is ambiguous",
-                "Send Content-Length or Transfer-Encoding, not both.",
-            )
-        )
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise RequestError(
             Problem(

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from serve.problem import MEDIA_TYPE
-from serve.upload import FIELD, MAX_FILES
+from serve.upload import FIELDS, MAX_FILES
 
 __all__ = ["openapi_document"]
 
@@ -59,7 +59,7 @@ def _classify() -> JSON:
                 **dict.fromkeys(
                     ("image/jpeg", "image/png", "image/webp", "application/octet-stream"), binary
                 ),
-                "multipart/form-data": {"schema": _form(FILE)},
+                "multipart/form-data": {"schema": _form(FILE, "oneOf")},
             },
         },
         "responses": _responses("Answer"),
@@ -74,7 +74,7 @@ def _batch() -> JSON:
         "parameters": [_top_k(), _timeout()],
         "requestBody": {
             "required": True,
-            "content": {"multipart/form-data": {"schema": _form(files)}},
+            "content": {"multipart/form-data": {"schema": _form(files, "anyOf")}},
         },
         "responses": _responses("BatchAnswer"),
     }
@@ -132,7 +132,8 @@ def _responses(schema: str) -> JSON:
 
 def _top_k() -> JSON:
     schema = {"type": "integer", "minimum": 1, "default": 5}
-    return {"name": "top_k", "in": "query", "schema": schema, "description": "Answers an image"}
+    words = "Answers an image; above the number of labels, all of them"
+    return {"name": "top_k", "in": "query", "schema": schema, "description": words}
 
 
 def _timeout() -> JSON:
@@ -144,8 +145,12 @@ def _timeout() -> JSON:
     }
 
 
-def _form(files: JSON) -> JSON:
-    return {"type": "object", "properties": {FIELD: files}, "required": [FIELD]}
+def _form(files: JSON, combined: str) -> JSON:
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(FIELDS, files),
+        combined: [{"required": [name]} for name in FIELDS],
+    }
 
 
 def _ref(name: str) -> JSON:

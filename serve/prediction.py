@@ -55,20 +55,20 @@ def top_predictions(
 
 
 def top_k_of(text: str | None, labels: int) -> int:
-    """The number of answers that a query asks for; five where it does not say.
+    """The number of answers that a query asks for, at most all; five where it does not say.
 
     Raises:
-        RequestError: 400, out of range or no number.
+        RequestError: 400, zero or no number.
     """
     if text is None:
         return min(DEFAULT_TOP_K, labels)
-    if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= labels:
-        return int(text)
+    if text.isascii() and text.isdigit() and (digits := text.lstrip("0")):
+        return labels if len(digits) > 9 else min(int(digits), labels)
     raise RequestError(
         Problem(
             400,
             "invalid-top-k",
-            "The parameter top_k is out of range",
-            f"Expected a whole number from 1 to {labels}, the number of labels.",
+            "The parameter top_k is no number of answers",
+            f"Expected a whole number of 1 or more; {labels} gives all labels.",
         )
     )

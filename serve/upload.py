@@ -1,12 +1,13 @@
-"""Upload: the image bytes in a request, raw or as the multipart field "image".
+"""Upload: the image bytes in a request, raw or as the multipart field "image" or "file".
 
 The media type decides only how the body is wrapped. What the image is, its content says: a PNG
-labelled image/jpeg is a PNG. A client's file name is never looked at.
+labelled image/jpeg is a PNG. Of a client's file name only that there is one counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 
 from starlette.datastructures import UploadFile
@@ -15,17 +16,32 @@ from starlette.requests import Request
 
 from serve.problem import Problem, RequestError
 
-__all__ = ["FIELD", "MAX_FILES", "image_from_request", "images_from_form"]
+__all__ = ["FIELDS", "MAX_FILES", "image_from_request", "images_from_form"]
 
-FIELD = "image"
+FIELDS = ("image", "file")
 MAX_FIELDS = 16
 MAX_FILES = 32  # of a batch; their bytes together are bounded by the guard
 PIECE_BYTES = 64 * 2**10
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+FILE_NAME = re.compile(rb";\s*filename\s*(?:\*[\d*]*\s*)?=", re.IGNORECASE)
+NAMED = " or ".join(f'"{name}"' for name in FIELDS)
 ACCEPTED = "Send the image file itself with Content-Type: image/jpeg, image/png or image/webp"
 
 
 class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**62  # never to disk: the guard has bounded the body already
+
+    def on_headers_finished(self) -> None:
+        """Take a part for a file as other servers do: by a file name in any form, or by its type.
+
+        The parser knows `filename` alone; clients with a name beyond ASCII may send `filename*`
+        (RFC 8187), and some send no name but a Content-Type.
+        """
+        part = self._current_part
+        kind, separator, rest = (part.content_disposition or b"").partition(b";")
+        if FILE_NAME.search(QUOTED.sub(b"", separator + rest)) or _is_image(part.item_headers):
+            part.content_disposition = kind + b'; filename="x"' + separator + rest
+        super().on_headers_finished()
 
 
 async def image_from_request(request: Request) -> bytes:
@@ -45,7 +61,7 @@ async def image_from_request(request: Request) -> bytes:
             415,
             "unsupported-media-type",
             "The media type of the body is not accepted",
-            f'{ACCEPTED}, or as multipart/form-data with a file field named "{FIELD}".',
+            f"{ACCEPTED}, or as multipart/form-data with a file field named {NAMED}.",
         )
     )
 
@@ -63,7 +79,7 @@ async def images_from_form(request: Request) -> list[bytes]:
                 415,
                 "unsupported-media-type",
                 "The media type of the body is not accepted",
-                f'Send multipart/form-data with file fields named "{FIELD}".',
+                f"Send multipart/form-data with file fields named {NAMED}.",
             )
         )
     files = await _files_of(request, MAX_FILES)
@@ -80,7 +96,7 @@ async def _image_from_multipart(request: Request) -> bytes:
 
 
 async def _files_of(request: Request, most: int) -> list[bytes]:
-    """The files in the fields named "image"."""
+    """The files in the fields named as in FIELDS, in the order of the form."""
     parser = _InMemoryParser(
         request.headers, _in_pieces(request), max_files=most, max_fields=MAX_FIELDS
     )
@@ -98,8 +114,8 @@ async def _files_of(request: Request, most: int) -> list[bytes]:
             )
         ) from None
     try:
-        files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
-        return [await file.read() for file in files]
+        found = [value for name, value in form.multi_items() if name in FIELDS]
+        return [await file.read() for file in found if isinstance(file, UploadFile)]
     finally:
         await form.close()
 
@@ -115,6 +131,11 @@ async def _in_pieces(request: Request) -> AsyncGenerator[bytes, None]:
             await asyncio.sleep(0)
 
 
+def _is_image(headers: list[tuple[bytes, bytes]]) -> bool:
+    kind = dict(headers).get(b"content-type", b"").strip().lower()
+    return kind.startswith((b"image/", b"application/octet-stream"))
+
+
 def _too_many(most: int) -> Problem:
     return Problem(
         400, "too-many-images", "The form holds too many files", f"At most {most} are taken."
@@ -126,6 +147,5 @@ def _missing_image(count: int) -> Problem:
         400,
         "missing-image",
         "The form holds no image, or more than one",
-        f'Expected one file field named "{FIELD}", found {count}. '
-        'With curl: -F "image=@photo.jpg".',
+        f'Expected one file field named {NAMED}, found {count}. With curl: -F "image=@photo.jpg".',
     )

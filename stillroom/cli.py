@@ -368,7 +368,9 @@ def main() -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        sys.stderr.write(f"error: {error.format_message().rstrip('.')}. See stillroom --help.\n")
+        from stillroom.usage import usage_error
+
+        sys.stderr.write(usage_error(error, sys.argv[1:]))
         sys.exit(2)
     except ModuleNotFoundError as error:
         if (extra := EXTRAS.get(str(error.name).split(".")[0])) is None:

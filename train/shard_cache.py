@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, UsageError
 from serve.contract.manifest import fsync_path
 from train.audit_cache import cache_folder
+from train.download import blocks_of
 from train.progress import say
 
 __all__ = ["ENV_LIMIT", "Fetched", "discard", "fetch", "limit_bytes"]
@@ -33,16 +33,6 @@ PAUSE_S = 0.5  # before the second attempt; doubles from then on
 BLOCK = 2**20  # bytes
 LOOKS = 16  # at the limit while as many bytes are downloaded
 STALE_S = 3600.0  # a download that did not grow for so long belongs to a process that is gone
-CURL = {  # exit codes of what WebDataset opens URLs with
-    6: "the host is not known",
-    7: "nobody answers there",
-    18: "the transfer broke off",
-    22: "the server refuses it (404, 403 or another error)",
-    28: "it takes too long",
-    35: "no secure connection",
-    56: "the connection broke off",
-    60: "the certificate is not trusted",
-}
 
 
 class Fetched(NamedTuple):
@@ -161,12 +151,10 @@ def _given_up(url: str, why: str, folder: Path) -> DatasetError:
 
 def _download(url: str, partial: Path, folder: Path) -> str:
     """Write the bytes of a URL to a file, with room made for them; return their sha256."""
-    from webdataset.gopen import gopen
-
     digest, limit, size, room = hashlib.sha256(), limit_bytes(), 0, 0
     try:
-        with partial.open("wb") as file, gopen(url, "rb", bufsize=BLOCK) as stream:
-            while block := stream.read(BLOCK):
+        with partial.open("wb") as file:
+            for block in blocks_of(url, BLOCK):
                 size += len(block)
                 if size > limit:
                     raise DatasetError(
@@ -194,10 +182,7 @@ def _reason(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         _make_room(folder, 0)
         return "the disk of the shard cache is full"
-    if isinstance(error, FileNotFoundError):
-        return f"{error.filename} is not installed"
-    code = re.search(r"exit (\d+)", str(error))
-    return CURL.get(int(code[1]), f"curl ended with code {code[1]}") if code else str(error)
+    return str(error)
 
 
 def _make_room(folder: Path, limit: int) -> None:

@@ -32,6 +32,7 @@ UNMOVED_S = 0.5
 IMAGE = {"content-type": "image/jpeg"}
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 DRIBBLERS = 200
+HALF_SENT = 28  # of 10 MiB each: above what is held together
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,9 @@ def other_formats(to: Target) -> None:
 def wrong_field(to: Target) -> None:
     refused(to.post(form_of(part_of("photo", to.jpeg)), FORM), 400, "missing-image")
     refused(to.post(form_of(part_of("image", b"x", file=False)), FORM), 400, "missing-image")
-    twice = form_of(part_of("image", to.jpeg), part_of("image", to.jpeg))
-    refused(to.post(twice, FORM), 400, "missing-image")
+    for other in ("image", "file"):
+        twice = form_of(part_of("image", to.jpeg), part_of(other, to.jpeg))
+        refused(to.post(twice, FORM), 400, "missing-image")
 
 
 def broken_multipart(to: Target) -> None:
@@ -228,6 +230,29 @@ def slow_clients(to: Target) -> None:
             answer = received(wire)
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert b"urn:stillroom:problem:%b-too-slow" % slug in answer
+
+
+def half_sent(to: Target) -> None:
+    """Bodies that stop short of their end, more than are held together: then others must wait."""
+    parts = httpx.URL(to.url)
+    size = 10 * 2**20 - 1
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % size
+    with ExitStack() as open_wires:
+        for _ in range(HALF_SENT):
+            wire = socket.create_connection((parts.host, parts.port), timeout=20)
+            open_wires.callback(wire.close)
+            wire.sendall(head + b"\xff" * (size - 100))
+        large = b"\xff" * size
+        answer = to.post(large, IMAGE)
+        refused(answer, 503, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert httpx.get(f"{to.url}/livez").status_code == 200
+        deadline = time.monotonic() + TIMEOUT_S + 1
+        while (answer := to.post(large, IMAGE)).status_code == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        refused(answer, 415, "unsupported-image")
 
 
 def fetching(to: Target) -> None:
@@ -294,6 +319,17 @@ def two_lengths(to: Target) -> None:
     head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
     answer = raw(to, head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
     raw_refused(answer, b"400 ")
+
+
+def message_rules(to: Target) -> None:
+    """All cases of tests/serve/test_message.py in a few; the connection ends after each."""
+    body = b"\r\n0\r\n\r\n"
+    get, post = b"GET /livez HTTP/1.1\r\n", b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
+    for data in (get, get + b"Host: x\r\nHost: x\r\n", get + b"Host: a b\r\n", b"GET /livez\r\n"):
+        raw_refused(raw(to, data + b"\r\n"), b"400 ")
+    for coding in (b"chunked, gzip", b"chunked, chunked", b"gzip"):
+        raw_refused(raw(to, post + b"Transfer-Encoding: " + coding + b"\r\n" + body), b"400 ")
+    raw_refused(raw(to, post + b"Transfer-Encoding: gzip, chunked\r\n" + body), b"501 ")
 
 
 def paths(to: Target) -> None:
@@ -472,7 +508,11 @@ ATTACKS = (
         "415; the content counts, not the label",
         other_formats,
     ),
-    Attack("another field, a text field, two images in a form", "400 `missing-image`", wrong_field),
+    Attack(
+        "another field, a text field, two images in a form (`image` and `file` too)",
+        "400 `missing-image`",
+        wrong_field,
+    ),
     Attack("a form without boundary, broken forms", "400 `malformed-multipart`", broken_multipart),
     Attack(
         "1 001 parts, 2 MiB of text, 10 kB of a part's headers", "400, in memory", swollen_multipart
@@ -484,7 +524,8 @@ ATTACKS = (
     ),
     Attack(
         f"{DRIBBLERS} clients that dribble headers or bodies",
-        "408 `headers-too-slow`, `body-too-slow`; the good ones notice nothing",
+        "408 `headers-too-slow`, `body-too-slow`; the good ones notice nothing, as long as the "
+        "bodies hold less than 256 MiB (see 27)",
         slow_clients,
     ),
     Attack("a URL or a path in the place of a file", "400, 415; nobody is called", fetching),
@@ -494,7 +535,7 @@ ATTACKS = (
         "415, unread; 400 from `/v2`",
         json_bodies,
     ),
-    Attack("Transfer-Encoding and Content-Length", "400 `ambiguous-length`", two_lengths),
+    Attack("Transfer-Encoding and Content-Length", "400; the connection is closed", two_lengths),
     Attack(
         "`..`, `%2e`, `//`, NUL, 64 kB of path, other methods, BentoML's own pages",
         "404, 405, 414",
@@ -516,6 +557,17 @@ ATTACKS = (
     Attack("trailers without end", "the connection is closed", trailers),
     Attack(
         "10 MiB of a form that is slow to read", "415; probes are answered meanwhile", slow_form
+    ),
+    Attack(
+        "no Host, two, a wrong one; HTTP/0.9; `chunked` not last, twice, or after another coding",
+        "400, and 501 for the coding; the connection is closed",
+        message_rules,
+    ),
+    Attack(
+        "28 bodies of 10 MiB that stop short of their end: more than the 256 MiB held together",
+        "503 `overloaded` to every body that finds no room, until these are cut after "
+        "`STILLROOM_BODY_TIMEOUT_S`; probes are answered",
+        half_sent,
     ),
     Attack("the worker killed", "another one answers", killed_worker),
 )

@@ -37,6 +37,25 @@ def test_each_image_has_its_own_answer_or_problem(
     assert cut["problem"]["instance"] == answer.headers["x-request-id"]
 
 
+def test_top_k_is_capped_here_too(ask, is_problem, jpeg: bytes) -> None:
+    body = ask("POST", "/v1/classify/batch?top_k=99", files=form(jpeg)).json()
+    assert len(body["results"][0]["predictions"]) == 4
+    none = ask("POST", "/v1/classify/batch?top_k=0", files=form(jpeg))
+    is_problem(none, 400, "invalid-top-k")
+
+
+def test_files_of_both_names_are_answered_in_the_order_of_the_form(
+    ask, jpeg: bytes, make_picture, encode
+) -> None:
+    other = encode(make_picture(9), "PNG")
+    files = [("file", ("x", other)), ("image", ("x", jpeg)), ("file", ("x", b"no"))]
+    results = ask("POST", "/v1/classify/batch", files=files).json()["results"]
+    wanted = ask("POST", "/v1/classify/batch", files=form(other, jpeg)).json()["results"]
+    best = [[one["predictions"][0]["label"] for one in found] for found in (results[:2], wanted)]
+    assert best[0] == best[1]
+    assert results[2]["problem"]["type"].endswith(":unsupported-image")
+
+
 def test_problems_of_images_are_counted(ask, metrics, jpeg: bytes) -> None:
     ask("POST", "/v1/classify/batch", files=form(jpeg, jpeg[:200], jpeg[:300], b""))
     count = {

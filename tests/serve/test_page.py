@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import httpx
 import pytest
 
 from serve import client
@@ -74,6 +77,64 @@ def test_it_shows_where_the_model_comes_from(page: Page, url: str) -> None:
     assert all(step["digest"] in facts for step in said["lineage"])
 
 
+@contextmanager
+def below_a_prefix(url: str, prefix: str) -> Iterator[str]:
+    """A reverse proxy that serves `url` below a prefix, as nginx or an ingress does."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.removeprefix(prefix)
+            if path == self.path:
+                self.send_error(404)
+                return
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            kept = ("authorization", "content-type")
+            headers = {name: self.headers[name] for name in kept if name in self.headers}
+            answer = httpx.request(
+                self.command, f"{url}/{path.lstrip('/')}", content=body, headers=headers
+            )
+            self.send_response(answer.status_code)
+            for name, value in answer.headers.items():
+                if name not in ("connection", "date"):
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{proxy.server_port}{prefix}"
+        proxy.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/?from=mail#top"])
+def test_it_works_below_a_prefix_of_a_reverse_proxy(
+    url: str, tmp_path: Path, jpeg: bytes, ending: str
+) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(jpeg)
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    with (
+        below_a_prefix(url, "/models/flowers") as below,
+        opened(f"{below}{ending}", folder) as page,
+    ):
+        page.wait_for("document.getElementById('name').textContent === 'tiny'")
+        page.choose("#file", photo)
+        page.wait_for("document.getElementById('status').textContent === '1 photo answered.'")
+        assert client.describe_model(url)["digest"] in page.value("document.body.textContent")
+        asked = [one for one in page.requested if one.startswith("http")]
+        assert all(one.startswith(below) for one in asked)
+        assert page.said == []
+
+
 def test_it_asks_no_other_host_and_breaks_no_rule_of_its_own(page: Page, url: str) -> None:
     page.value("1")
     assert page.requested
@@ -101,7 +162,8 @@ def test_a_token_is_asked_for_and_used(
     folder.mkdir()
     with (
         running_server(tiny_artifact, log_path=tmp_path / "log") as url,
-        opened(f"{url}/", folder) as page,
+        below_a_prefix(url, "/a") as below,
+        opened(f"{below}/", folder) as page,
     ):
         page.wait_for("document.getElementById('key').hidden === false")
         page.value(
