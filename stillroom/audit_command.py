@@ -16,6 +16,9 @@ NAMES = {
     "leak": "one picture in two splits",
     "unreadable": "files that do not decode",
     "constant": "pictures of nothing",
+    "not_read": "images that were not read",
+    "misnamed": "images named as something else",
+    "too_few": "classes with too few images",
 }
 
 
@@ -37,7 +40,8 @@ def require_sound(data: Path) -> None:
         data: folder with audit.json.
 
     Raises:
-        GateError: one picture has two labels or is in two splits, or a file shows nothing.
+        GateError: one picture has two labels or is in two splits, a file shows nothing or does not
+            decode, or images were passed over.
     """
     problems = json.loads((data / "audit.json").read_bytes())["problems"]
     kinds = Counter(one["kind"] for one in problems if one["severity"] == "error")

@@ -7,10 +7,12 @@ a file that does not decode; a picture of nothing. A `warning` is for a person t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from train.duplicates import NearPair, groups_of
+from train.notices import Notice, Reason, counted
 from train.photos import Photo
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "file_problems",
     "group_problems",
     "imbalance_problem",
+    "notice_problems",
     "summary",
 ]
 
@@ -27,9 +30,22 @@ IMBALANCE_LIMIT = 5.0  # largest class over smallest
 TINY_PX = 16  # shorter side: less than a thumbnail
 
 Kind = Literal[
-    "imbalance", "unreadable", "conflict", "leak", "duplicate", "near_duplicate", "constant", "tiny"
+    "imbalance",
+    "unreadable",
+    "not_read",
+    "misnamed",
+    "outside",
+    "too_few",
+    "conflict",
+    "leak",
+    "duplicate",
+    "near_duplicate",
+    "constant",
+    "tiny",
 ]
-ERRORS = frozenset({"unreadable", "conflict", "leak", "constant"})
+ERRORS = frozenset(
+    {"unreadable", "not_read", "misnamed", "too_few", "conflict", "leak", "constant"}
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,19 @@ def file_problems(
     return bad + empty + tiny
 
 
+def notice_problems(notices: Iterable[Notice]) -> list[Problem]:
+    """What a walk passed over and a person may have meant: one problem a reason and class."""
+    return [
+        Problem(_kind_of(one["reason"]), tuple(one["paths"]), one["text"])
+        for one in counted(notices)
+        if one["severity"] != "note"
+    ]
+
+
+def _kind_of(reason: Reason) -> Kind:
+    return reason if reason == "misnamed" or reason == "outside" else "not_read"
+
+
 def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
     """Conflicts, leaks and duplicates: one problem a group of photographs that are the same.
 
@@ -141,12 +170,12 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
     """Sentences a person should read before training: what is many is counted.
 
     Args:
-        problems: all of them.
+        problems: all of them; what a walk passed over is said elsewhere, one sentence a reason.
         stored_twice: groups of equal files.
         near: near-duplicates beside their first.
     """
     counts = Counter(problem.kind for problem in problems)
-    sentences = [problem.text for problem in problems if problem.kind == "imbalance"]
+    sentences = [p.text for p in problems if p.kind in ("imbalance", "too_few")]
     sentences += [
         f"{count} {one if count == 1 else many}."
         for count, one, many in (
