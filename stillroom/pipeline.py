@@ -31,7 +31,8 @@ def _dataset(context: Context) -> Any:
 def _build_audit(context: Context) -> Built:
     from stillroom.report.audit_page import write_audit_page
     from train.audit import audit_photos
-    from train.photos import read_index, say_notices
+    from train.notices import severity_of
+    from train.photos import read_index
     from train.progress import say
     from train.source import open_source
 
@@ -39,9 +40,11 @@ def _build_audit(context: Context) -> Built:
     source = context.source or open_source(context.photos, recipe.data)
     for remark in source.remarks:
         say(f"  {remark}")
-    say_notices(source.root.name, source.notices)
+    if meant := sum(severity_of(notice.reason) == "error" for notice in source.notices):
+        page = context.run.stage("data") / "audit.html"
+        say(f"  {meant} paths in {source.root} need a look, such as images not read: {page}")
     audit = audit_photos(
-        source.root, recipe.data, seed=recipe.seed, out=context.out, listing=source.listing
+        source.root, recipe.data, seed=recipe.seed, out=context.out, photos=source.listing
     )
     photos = read_index(context.out / "index.csv")
     write_audit_page(source.root, photos, audit, context.out / "audit.html")

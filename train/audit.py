@@ -48,10 +48,6 @@ __all__ = [
 
 SCHEMA_VERSION = "1.0"
 SHOWN = 5  # file names in a message
-REFUSED = (
-    "Training refuses files that do not decode: repair or remove them, or leave them out with "
-    "data.unreadable=skip."
-)
 QUANTILES = [0, 5, 50, 95, 100]  # in percent
 
 Unreadable = tuple[str, str]  # path, why
@@ -77,7 +73,12 @@ class Findings:
 
 
 def audit_photos(
-    root: Path, options: DataOptions, *, seed: int, out: Path, listing: Listing | None = None
+    root: Path,
+    options: DataOptions,
+    *,
+    seed: int,
+    out: Path,
+    photos: Listing | list[Photo] | None = None,
 ) -> dict[str, Any]:
     """Audit and split photographs.
 
@@ -89,7 +90,7 @@ def audit_photos(
         options: how to split.
         seed: of the split.
         out: existing folder.
-        listing: the photographs, and what was passed over; None finds those of the folder `root`.
+        photos: as listed, perhaps with what was passed over; None finds those of `root`.
 
     Returns:
         The audit, as in audit.json.
@@ -97,7 +98,7 @@ def audit_photos(
     Raises:
         DatasetError: the folder cannot be used.
     """
-    listing = listing or list_photos(root, options)
+    listing = Listing(photos) if isinstance(photos, list) else photos or list_photos(root, options)
     facts = read_facts(root, listing.photos)
     readable, unreadable = _divide(listing.photos, facts)
     unreadable = [(path, _with_place(why, listing.places.get(path))) for path, why in unreadable]
@@ -205,7 +206,7 @@ def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[
         "findings": [
             *sentences(notices, "error", "warning"),
             *summary(problems, stored_twice=len(equal), near=len(findings.near)),
-            *([REFUSED] if findings.unreadable and not findings.left_out else []),
+            *_refused(findings),
         ],
         "passed_over": [one for one in counted(notices) if one["reason"] != "misnamed"],
         "remarks": [*listing.remarks, *_passed_over(notices)],
@@ -239,6 +240,15 @@ def _split(
 def _named(unreadable: Sequence[Unreadable]) -> str:
     names = "; ".join(f"{path}: {why.rstrip('.')}" for path, why in unreadable[:SHOWN])
     return f"{names} and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else names
+
+
+def _refused(findings: Findings) -> list[str]:
+    if findings.left_out or not findings.unreadable:
+        return []
+    return [
+        "Training refuses files that do not decode until they are repaired, removed or left out "
+        f"with data.unreadable=skip: {_named(findings.unreadable)}."
+    ]
 
 
 def _with_place(why: str, place: str | None) -> str:

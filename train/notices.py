@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Notice", "Reason", "Severity", "counted", "sentences", "severity_of"]
+__all__ = [
+    "Notice",
+    "Reason",
+    "Severity",
+    "by_reason_and_class",
+    "counted",
+    "sentence",
+    "sentences",
+    "severity_of",
+]
 
 Reason = Literal[
     "format",
@@ -108,32 +117,35 @@ def sentences(notices: Iterable[Notice], *severities: Severity) -> list[str]:
     for notice in notices:
         found[notice.reason].append(notice)
     wanted = [reason for reason in WORDS if reason in found]
-    return [_sentence(found[r]) for r in wanted if severity_of(r) in severities]
+    return [sentence(found[r]) for r in wanted if severity_of(r) in severities]
 
 
 def counted(notices: Iterable[Notice]) -> list[dict[str, Any]]:
     """Counts of each reason and class, as JSON."""
+    return [
+        {
+            "reason": members[0].reason,
+            "class": members[0].label,
+            "severity": severity_of(members[0].reason),
+            "count": len(members),
+            "what": dict(sorted(Counter(one.what for one in members if one.what).items())[:KEPT]),
+            "paths": [one.path for one in members[:KEPT]],
+        }
+        for members in by_reason_and_class(notices)
+    ]
+
+
+def by_reason_and_class(notices: Iterable[Notice]) -> list[list[Notice]]:
+    """Groups of one reason and class, the gravest reasons first."""
     found = defaultdict(list)
     for notice in notices:
         found[notice.reason, notice.label].append(notice)
     order = list(WORDS)
-    return [
-        {
-            "reason": reason,
-            "class": label,
-            "severity": severity_of(reason),
-            "count": len(members),
-            "what": dict(sorted(Counter(one.what for one in members if one.what).items())[:KEPT]),
-            "paths": [one.path for one in members[:KEPT]],
-            "text": _sentence(members),
-        }
-        for (reason, label), members in sorted(
-            found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
-        )
-    ]
+    return [found[key] for key in sorted(found, key=lambda k: (order.index(k[0]), k[1]))]
 
 
-def _sentence(notices: Sequence[Notice]) -> str:
+def sentence(notices: Sequence[Notice]) -> str:
+    """What is to be said of notices of one reason."""
     words = WORDS[notices[0].reason]
     count = len(notices)
     kinds = _listed(Counter(one.what for one in notices if one.what))

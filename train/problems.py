@@ -7,12 +7,12 @@ a file that does not decode; a picture of nothing. A `warning` is for a person t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from train.duplicates import NearPair, groups_of
-from train.notices import Notice, Reason, counted
+from train.notices import Notice, Reason, by_reason_and_class, sentence, severity_of
 from train.photos import Photo
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "TINY_PX",
     "Problem",
     "file_problems",
+    "files_of",
     "group_problems",
     "imbalance_problem",
     "notice_problems",
@@ -113,10 +114,15 @@ def file_problems(
 def notice_problems(notices: Iterable[Notice]) -> list[Problem]:
     """What a walk passed over and a person may have meant: one problem a reason and class."""
     return [
-        Problem(_kind_of(one["reason"]), tuple(one["paths"]), one["text"])
-        for one in counted(notices)
-        if one["severity"] != "note"
+        Problem(_kind_of(group[0].reason), tuple(one.path for one in group), sentence(group))
+        for group in by_reason_and_class(notices)
+        if severity_of(group[0].reason) != "note"
     ]
+
+
+def files_of(problem: Mapping[str, Any]) -> int:
+    """Files that a problem of audit.json stands for, where each file is wrong by itself; else 1."""
+    return len(problem["paths"]) if problem["kind"] in ("not_read", "misnamed", "outside") else 1
 
 
 def _kind_of(reason: Reason) -> Kind:
