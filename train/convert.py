@@ -59,9 +59,7 @@ def _convert(source: Path, kind: str) -> str:
     except _NotOneImage as error:
         return str(error)
     except UnidentifiedImageError:
-        return (
-            f"this is {kind}, which Pillow cannot open: save it as JPEG or PNG by another program"
-        )
+        return f"Pillow cannot open it ({kind}): save it as JPEG or PNG by another program"
     except Exception as error:  # noqa: BLE001  # decoders raise a dozen unrelated types
         return f"{type(error).__name__}: {error}"
     finally:

@@ -41,7 +41,7 @@ class Layout:
 
     def read(self, path: str) -> tuple[str, str]:
         """Label and split of an image; no label where it lies in no class folder."""
-        folders = PurePosixPath(path).parts[:-1]
+        folders = tuple(path.split("/")[:-1])  # no Path: there may be a million
         split, at = _find_split(self.splits, folders)
         if len(folders) < self.level or self.level - 1 in at or (self.splits and not split):
             return "", ""
@@ -65,7 +65,7 @@ class _Tree:
         self.all: Counter[Parts] = Counter()
         folders: dict[Parts, set[str]] = defaultdict(set)
         for path in paths:
-            parts = PurePosixPath(path).parts[:-1]
+            parts = tuple(path.split("/")[:-1])
             self.own[parts] += 1
             for depth in range(len(parts) + 1):
                 self.all[parts[:depth]] += 1

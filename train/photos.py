@@ -208,7 +208,8 @@ def _check_classes(
             f"{root} holds no class folders{detail}.{_passed_over(notices)}",
             "Put the images of each class into a folder named after it.",
         )
-    holding = {parent.as_posix() for p in photos for parent in PurePosixPath(p.path).parents}
+    parents = {photo.path.rpartition("/")[0] for photo in photos}
+    holding = parents | {up.as_posix() for path in parents for up in PurePosixPath(path).parents}
     if empty := sorted(set(folders) - holding):
         inside = [notice for notice in notices if notice.path.startswith(f"{empty[0]}/")]
         raise DatasetError(

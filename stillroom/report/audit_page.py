@@ -250,11 +250,15 @@ def _passed_over(audit: dict[str, Any]) -> list[dict[str, Any]]:
             "class": one["class"],
             "severity": one["severity"],
             "count": one["count"],
-            "what": ", ".join(f"{what} {n}" for what, n in one["what"].items()),
+            "what": ", ".join(_counted(what, n, one["count"]) for what, n in one["what"].items()),
             "first": one["paths"][0],
         }
         for one in audit["passed_over"]
     ]
+
+
+def _counted(what: str, part: int, whole: int) -> str:
+    return what if part == whole else f"{what} {part}"
 
 
 def _sheets(
