@@ -121,7 +121,7 @@ def test_too_few_images_that_decode_are_a_finding(root: Path) -> None:
 def test_a_folder_of_nothing_that_decodes_is_refused(root: Path) -> None:
     for path in root.rglob("*.jpg"):
         path.write_bytes(b"no image")
-    with pytest.raises(DatasetError, match="None of the 24 images in .* decodes"):
+    with pytest.raises(DatasetError, match=r"None of the 24 images in .* decodes"):
         _audit(root)
 
 
