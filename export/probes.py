@@ -18,7 +18,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from train.list_rows import read_rows
-from train.photos import Photo, find_unlabelled
+from train.photos import Photo, list_unlabelled, say_notices
 from train.seed import derive_seed
 
 __all__ = ["Probes", "read_probes"]
@@ -81,7 +81,7 @@ def read_probes(
     Raises:
         DatasetError: no such folder or list, no image in it, or none that decodes.
     """
-    root, found = _find(source)
+    root, found = _find(source, labels)
     if among is None and len(found) > READ_PER_TAKEN * limit:
         by_path = sorted(found, key=lambda photo: derive_seed("probe", photo.path))
         found = by_path[: READ_PER_TAKEN * limit]
@@ -107,13 +107,20 @@ def read_probes(
     )
 
 
-def _find(source: Path) -> tuple[Path, list[Photo]]:
-    """Images with the label that their folder or the list gives them."""
+def _find(source: Path, labels: tuple[str, ...]) -> tuple[Path, list[Photo]]:
+    """Images with the label that a folder around them or the list gives them."""
     if source.is_file():
         rows = read_rows(source)
         return source.resolve().parent, [Photo(row.path, row.label) for row in rows]
-    found = find_unlabelled(source)
-    return source, [Photo(p.path, Path(p.path).parent.name) for p in found]
+    listing = list_unlabelled(source)
+    say_notices(str(source), listing.notices)
+    return source, [Photo(p.path, _label_of(p.path, labels)) for p in listing.photos]
+
+
+def _label_of(path: str, labels: tuple[str, ...]) -> str:
+    """The nearest folder around an image that is called like a class, else the nearest."""
+    folders = Path(path).parts[-2::-1]
+    return next((name for name in folders if name in labels), folders[0] if folders else "")
 
 
 def _distinct(root: Path, found: list[Photo], among: Collection[str] | None) -> list[Photo]:

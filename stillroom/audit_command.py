@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serve.contract.errors import GateError
 from stillroom.show import audit_table
+from train.problems import files_of
 
 __all__ = ["require_sound", "show_audit"]
 
@@ -16,6 +17,9 @@ NAMES = {
     "leak": "one picture in two splits",
     "unreadable": "files that do not decode",
     "constant": "pictures of nothing",
+    "not_read": "files or folders that were not read",
+    "misnamed": "images named as something else",
+    "too_few": "classes with too few images",
 }
 
 
@@ -37,10 +41,14 @@ def require_sound(data: Path) -> None:
         data: folder with audit.json.
 
     Raises:
-        GateError: one picture has two labels or is in two splits, or a file shows nothing.
+        GateError: one picture has two labels or is in two splits, a file shows nothing or does not
+            decode, or images were passed over.
     """
     problems = json.loads((data / "audit.json").read_bytes())["problems"]
-    kinds = Counter(one["kind"] for one in problems if one["severity"] == "error")
+    kinds: Counter[str] = Counter()
+    for one in problems:
+        if one["severity"] == "error":
+            kinds[one["kind"]] += files_of(one)
     if kinds:
         counted = ", ".join(f"{NAMES[kind]} ({count})" for kind, count in sorted(kinds.items()))
         raise GateError(

@@ -10,6 +10,7 @@ from stillroom.recipe import Recipe
 from stillroom.run import Request, run_stages
 from stillroom.run_folder import RunFolder
 from stillroom.run_recipe import RunRecipe
+from train.audit import refuse_unreadable
 from train.dataset import Dataset
 from train.source import open_source
 
@@ -32,10 +33,11 @@ def open_audited(request: Request) -> tuple[Recipe, Dataset]:
     recipe = RunRecipe(run, request.recipe, request.overrides).recipe
     check_models_of(recipe, "teacher")
     audit = PIPELINE["audit"]
-    source = open_source(photos)
+    source = open_source(photos, recipe.data)
     key = PIPELINE.key(audit, recipe, run, source.fingerprint())
     if run.problem(audit.folder, key) is not None:
         wanted = Request(request.run, photos, request.recipe, request.overrides, "audit")
         run_stages(PIPELINE, wanted)
-    index = run.stage(audit.folder) / "index.csv"
-    return recipe, Dataset.open(source.root, index, recipe.data.cache_mib)
+    data = run.stage(audit.folder)
+    refuse_unreadable(data, recipe.data)
+    return recipe, Dataset.open(source.root, data / "index.csv", recipe.data.cache_mib)

@@ -133,7 +133,8 @@ def audit(
     overrides: Overrides = None,
     run: RunOption = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail on leaks, conflicting labels and bad files.")
+        bool,
+        typer.Option("--strict", help="Fail on leaks, conflicting labels, bad and missed files."),
     ] = False,
 ) -> None:
     """What is in the folder, and what is wrong with it: figures here, pictures in data/audit.html.
@@ -144,6 +145,19 @@ def audit(
     from stillroom.audit_command import show_audit
 
     show_audit(folder, strict=strict)
+
+
+@app.command()
+def convert(
+    photos: Annotated[Path, typer.Argument(help="Folder of images, searched in depth.")],
+) -> None:
+    """Write PNG copies of BMP, TIFF and other images that are not read, beside their originals.
+
+    Example: stillroom convert photos/
+    """
+    from stillroom.convert_command import convert_images
+
+    convert_images(photos)
 
 
 @app.command()

@@ -20,24 +20,31 @@ __all__ = ["PIPELINE"]
 
 
 def _dataset(context: Context) -> Any:
+    from train.audit import refuse_unreadable
     from train.stage import Dataset
 
-    index = context.run.stage("data") / "index.csv"
-    return Dataset.open(context.photos, index, context.recipe.data.cache_mib)
+    data = context.run.stage("data")
+    refuse_unreadable(data, context.recipe.data)
+    return Dataset.open(context.photos, data / "index.csv", context.recipe.data.cache_mib)
 
 
 def _build_audit(context: Context) -> Built:
     from stillroom.report.audit_page import write_audit_page
     from train.audit import audit_photos
+    from train.notices import severity_of
     from train.photos import read_index
+    from train.progress import say
     from train.source import open_source
 
     recipe = context.recipe
-    source = context.source or open_source(context.photos)
-    if recipe.data.unreadable == "error":
-        source.refuse_empty_files()
+    source = context.source or open_source(context.photos, recipe.data)
+    for remark in source.remarks:
+        say(f"  {remark}")
+    if meant := sum(severity_of(notice.reason) == "error" for notice in source.notices):
+        page = context.run.stage("data") / "audit.html"
+        say(f"  {meant} paths in {source.root} need a look, such as images not read: {page}")
     audit = audit_photos(
-        source.root, recipe.data, seed=recipe.seed, out=context.out, photos=source.photos
+        source.root, recipe.data, seed=recipe.seed, out=context.out, photos=source.listing
     )
     photos = read_index(context.out / "index.csv")
     write_audit_page(source.root, photos, audit, context.out / "audit.html")
@@ -250,7 +257,9 @@ def _ablation_options(recipe: Recipe) -> dict[str, Any]:
 
 
 def _audit_options(recipe: Recipe) -> dict[str, Any]:
-    values = asdict(recipe.data)
+    from train.options import without_defaults
+
+    values = without_defaults(recipe.data, "splits", "class_level")
     del values["cache_mib"]
     return values
 

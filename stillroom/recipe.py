@@ -141,10 +141,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         if value not in choices:
             raise RecipeError(f"{name} = {value!r}: expected one of {', '.join(choices)}.")
         return value
-    if hint == tuple[str, ...]:
-        if not (isinstance(value, list) and all(isinstance(entry, str) for entry in value)):
-            raise RecipeError(f"{name} = {value!r}: expected a list of texts, such as ['a', 'b'].")
-        return tuple(value)
+    if hint in (tuple[str, ...], dict[str, str]):
+        return _checked_texts(name, value, hint)
     if isinstance(hint, types.UnionType):  # no recipe key has one; a new one must say how
         raise TypeError(f"{name}: union types are not read from recipes.")
     if hint is float and type(value) is int:
@@ -154,6 +152,15 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if hint in (int, float) and value < 0:
         raise RecipeError(f"{name} = {value!r}: expected 0 or more.")
     return value
+
+
+def _checked_texts(name: str, value: Any, hint: Any) -> Any:
+    is_list = hint == tuple[str, ...]
+    entries = value.values() if isinstance(value, dict) else value
+    if type(value) is not (list if is_list else dict) or any(type(e) is not str for e in entries):
+        example = "a list of texts, such as ['a', 'b']" if is_list else 'texts, such as {a = "b"}'
+        raise RecipeError(f"{name} = {value!r}: expected {example}.")
+    return tuple(value) if is_list else dict(value)
 
 
 def _unknown(name: str, value: Any) -> RecipeError:

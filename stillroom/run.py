@@ -60,7 +60,7 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     stages = graph.up_to(request.until, own.recipe)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
     check_models(own.recipe, stages, run)
-    source = open_source(photos)
+    source = open_source(photos, own.recipe.data)
     inputs = source.fingerprint()
     _refuse_other_dataset(run, record, photos, inputs)
     with run.locked():

@@ -11,6 +11,7 @@ from stillroom.command_text import command_text
 from stillroom.graph import Graph, Stage
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run_folder import RunFolder
+from train.options import DataOptions
 from train.shard_names import Origin, origin_of
 from train.source import open_source, root_of
 
@@ -62,9 +63,9 @@ def read_run_state(graph: Graph, run: RunFolder) -> RunState:
     photos = origin_of(record["photos"])
     inputs, changed = record["inputs"], ""
     is_here = photos.exists() if isinstance(photos, Path) else root_of(photos).is_dir()
-    if is_here:
-        inputs, changed = _look_at_photos(photos, inputs)
     recipe = load_recipe(run.recipe_path) if run.recipe_path.exists() else None
+    if is_here:
+        inputs, changed = _look_at_photos(photos, (recipe or Recipe()).data, inputs)
     states: dict[str, StageState] = {}
     for stage in graph:
         problem = _problem_of(graph, stage, run, recipe, inputs, states)
@@ -73,10 +74,10 @@ def read_run_state(graph: Graph, run: RunFolder) -> RunState:
     return RunState(tuple(states.values()), photos, record["inputs"], changed, is_here)
 
 
-def _look_at_photos(photos: Origin, recorded: str) -> tuple[str, str]:
+def _look_at_photos(photos: Origin, options: DataOptions, recorded: str) -> tuple[str, str]:
     """Fingerprint of today, and in words why it is not the recorded one."""
     try:
-        inputs = open_source(photos).fingerprint()
+        inputs = open_source(photos, options).fingerprint()
     except DatasetError as error:
         return "", error.message.rstrip(".")
     if inputs == recorded:

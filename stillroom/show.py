@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ def audit_table(folder: Path) -> None:
         console.print(f"  {finding}", markup=False, soft_wrap=True)
     if (more := len(findings) - MAX_FINDINGS) > 0:
         console.print(f"  {more} more findings are on the page.")
+    for remark in audit.get("remarks", ()):
+        console.print(f"  {remark}", markup=False, soft_wrap=True)
+    if any(one["reason"] == "format" for one in audit.get("passed_over", ())):
+        photos = json.loads((folder / "run.json").read_bytes())["photos"]
+        console.print(f"  stillroom convert {shlex.quote(photos)}", markup=False, soft_wrap=True)
     console.print(f"{folder / 'data' / 'audit.html'}", markup=False, soft_wrap=True)
 
 

@@ -31,7 +31,7 @@ from stillroom.command_text import command_text
 from stillroom.mobile_command import artifacts_of
 from stillroom.run_folder import RunFolder
 from train.shard_names import origin_of
-from train.source import open_source
+from train.source import open_source, root_of
 
 if TYPE_CHECKING:
     from export.verdict import Verdict
@@ -154,7 +154,8 @@ def _judge(target: Path, artifact: Artifact, runner: Runner) -> Verdict | None:
     index = read_index(run.stage("data") / "index.csv")
     photos = [photo for photo in index if photo.sha256 in stored]
     logits = np.stack([stored[photo.sha256] for photo in photos])
-    root = open_source(origin_of(record["photos"])).root
+    origin = origin_of(record["photos"])
+    root = root_of(origin) if isinstance(origin, Path) else open_source(origin).root
     reference = answers_of(Predictions(photos, artifact.labels, logits))
     return judge_runner(artifact, runner, reference, pixels_of(root, photos, artifact.preprocess))
 

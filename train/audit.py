@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,19 +23,28 @@ from train.duplicates import (
     spanning_pairs,
 )
 from train.file_facts import read_facts
+from train.notices import Notice, counted, sentences
 from train.options import DataOptions
-from train.photos import Photo, dataset_digest, find_photos, labels_of, write_index
+from train.photos import Listing, Photo, dataset_digest, labels_of, list_photos, write_index
 from train.problems import (
     IMBALANCE_LIMIT,
     Problem,
     file_problems,
     group_problems,
     imbalance_problem,
+    notice_problems,
     summary,
 )
 from train.split import SPLITS, split_photos, write_lists
 
-__all__ = ["IMBALANCE_LIMIT", "SCHEMA_VERSION", "Findings", "audit_photos", "read_photos"]
+__all__ = [
+    "IMBALANCE_LIMIT",
+    "SCHEMA_VERSION",
+    "Findings",
+    "audit_photos",
+    "read_photos",
+    "refuse_unreadable",
+]
 
 SCHEMA_VERSION = "1.0"
 SHOWN = 5  # file names in a message
@@ -51,51 +61,99 @@ class Findings:
         unreadable: path and reason of files that do not decode.
         flat: of each photograph that decodes, whether it shows nothing.
         near: near-duplicates by index of those photographs, enough to join every group.
+        too_few: of each class that cannot be in every split, why.
+        left_out: whether training does without those that do not decode.
     """
 
     unreadable: list[Unreadable]
     flat: list[bool]
     near: list[NearPair]
+    too_few: list[str]
+    left_out: bool
 
 
 def audit_photos(
-    root: Path, options: DataOptions, *, seed: int, out: Path, photos: list[Photo] | None = None
+    root: Path,
+    options: DataOptions,
+    *,
+    seed: int,
+    out: Path,
+    photos: Listing | list[Photo] | None = None,
 ) -> dict[str, Any]:
     """Audit and split photographs.
 
-    Writes audit.json, index.csv, train.csv, val.csv and test.csv into `out`.
+    Writes audit.json, index.csv, train.csv, val.csv and test.csv into `out`. Files that do not
+    decode are findings, and not in the index; `refuse_unreadable` is what training asks.
 
     Args:
         root: folder that the paths of the photographs are relative to.
-        options: what to do with images that do not decode; how to split.
+        options: how to split.
         seed: of the split.
         out: existing folder.
-        photos: as listed; None finds those of the folder `root`.
+        photos: as listed, perhaps with what was passed over; None finds those of `root`.
 
     Returns:
         The audit, as in audit.json.
 
     Raises:
-        DatasetError: the folder cannot be used; or images do not decode and the policy is "error".
+        DatasetError: the folder cannot be used.
     """
-    listed = find_photos(root) if photos is None else photos
-    facts = read_facts(root, listed)
-    readable, unreadable = _divide(listed, facts)
-    _check(root, listed, readable, unreadable, options)
+    listing = Listing(photos) if isinstance(photos, list) else photos or list_photos(root, options)
+    facts = read_facts(root, listing.photos)
+    readable, unreadable = _divide(listing.photos, facts)
+    unreadable = [(path, _with_place(why, listing.places.get(path))) for path, why in unreadable]
+    if not readable:
+        raise DatasetError(
+            f"None of the {len(listing.photos)} images in {root} decodes, first "
+            f"{_named(unreadable[:1])}.",
+            "Name a folder of JPEG, PNG or WebP images.",
+        )
     thumbnails = _thumbnails(facts)
     near = _near(readable, thumbnails)
-    divided = split_photos(
-        readable,
-        val_fraction=options.val_fraction,
-        test_fraction=options.test_fraction,
-        seed=seed,
-        groups=_groups(readable, near) if options.near_duplicates == "together" else None,
-    )
-    audit = describe(divided, Findings(unreadable, is_flat(thumbnails).tolist(), near))
+    groups = _groups(readable, near) if options.near_duplicates == "together" else None
+    too_few = [
+        f"No image of the class {label!r} decodes."
+        for label in sorted(set(labels_of(listing.photos)) - set(labels_of(readable)))
+    ]
+    try:
+        divided = _split(readable, options, seed, groups)
+    except DatasetError as error:
+        if not unreadable:
+            raise
+        too_few.append(error.message)
+        divided = [replace(photo, split=photo.split or "train") for photo in readable]
+    left_out = options.unreadable == "skip"
+    findings = Findings(unreadable, is_flat(thumbnails).tolist(), near, too_few, left_out)
+    audit = describe(divided, findings, listing)
     write_index(out / "index.csv", divided)
     write_lists(out, divided)
     (out / "audit.json").write_bytes(canonical_json(audit))
     return audit
+
+
+def refuse_unreadable(data: Path, options: DataOptions) -> None:
+    """Refuse to train where files do not decode and nobody said to leave them out.
+
+    Args:
+        data: folder with audit.json.
+        options: what becomes of such files.
+
+    Raises:
+        DatasetError: there are some, or too few others; it names the page that shows them.
+    """
+    audit = json.loads((data / "audit.json").read_bytes())
+    bad = [(one["path"], one["why"]) for one in audit["unreadable"]]
+    if bad and options.unreadable == "error":
+        raise DatasetError(
+            f"{len(bad)} of {audit['photos'] + len(bad)} images do not decode: {_named(bad)}.",
+            f"See {data / 'audit.html'}. Repair or remove them, or leave them out with "
+            "data.unreadable=skip.",
+        )
+    if few := [one["text"] for one in audit["problems"] if one["kind"] == "too_few"]:
+        raise DatasetError(
+            " ".join(few),
+            f"See {data / 'audit.html'}. Repair the files, add others, or remove the class.",
+        )
 
 
 def read_photos(root: Path, photos: list[Photo]) -> tuple[list[Photo], list[Unreadable]]:
@@ -107,15 +165,18 @@ def read_photos(root: Path, photos: list[Photo]) -> tuple[list[Photo], list[Unre
     return _divide(photos, read_facts(root, photos))
 
 
-def describe(photos: list[Photo], findings: Findings) -> dict[str, Any]:
+def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[str, Any]:
     """Counts, sizes, duplicates and problems of split photographs, as JSON."""
+    notices = listing.notices
     labels = labels_of(photos)
     counts = Counter((photo.label, photo.split) for photo in photos)
     totals = {label: sum(counts[label, split] for split in SPLITS) for label in labels}
     equal = _groups_of_equal_files(photos)
     problems = [
         *imbalance_problem(totals),
+        *(Problem("too_few", (), text) for text in findings.too_few),
         *file_problems(photos, findings.flat, findings.unreadable),
+        *notice_problems(notices),
         *group_problems(photos, findings.near),
     ]
     return {
@@ -142,7 +203,13 @@ def describe(photos: list[Photo], findings: Findings) -> dict[str, Any]:
         "constant": [path for paths in _paths(problems, "constant") for path in paths],
         "tiny": [path for paths in _paths(problems, "tiny") for path in paths],
         "problems": [problem.to_dict() for problem in problems],
-        "findings": summary(problems, stored_twice=len(equal), near=len(findings.near)),
+        "findings": [
+            *sentences(notices, "error", "warning"),
+            *summary(problems, stored_twice=len(equal), near=len(findings.near)),
+            *_refused(findings),
+        ],
+        "passed_over": [one for one in counted(notices) if one["reason"] != "misnamed"],
+        "remarks": [*listing.remarks, *_passed_over(notices)],
     }
 
 
@@ -158,25 +225,38 @@ def _divide(
     return good, [(photo.path, one.problem) for photo, one in both if one.problem]
 
 
-def _check(
-    root: Path,
-    listed: list[Photo],
-    readable: list[Photo],
-    unreadable: list[Unreadable],
-    options: DataOptions,
-) -> None:
-    if unreadable and options.unreadable == "error":
-        names = "; ".join(f"{path}: {why.rstrip('.')}" for path, why in unreadable[:SHOWN])
-        more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
-        raise DatasetError(
-            f"{len(unreadable)} of {len(listed)} images do not decode: {names}{more}.",
-            "Repair or remove them, or leave them out with data.unreadable=skip.",
-        )
-    if lost := sorted(set(labels_of(listed)) - set(labels_of(readable))):
-        raise DatasetError(
-            f"No image of {', '.join(lost)} in {root} decodes.",
-            "Repair the files, or remove the class folders.",
-        )
+def _split(
+    photos: list[Photo], options: DataOptions, seed: int, groups: dict[str, str] | None
+) -> list[Photo]:
+    return split_photos(
+        photos,
+        val_fraction=options.val_fraction,
+        test_fraction=options.test_fraction,
+        seed=seed,
+        groups=groups,
+    )
+
+
+def _named(unreadable: Sequence[Unreadable]) -> str:
+    names = "; ".join(f"{path}: {why.rstrip('.')}" for path, why in unreadable[:SHOWN])
+    return f"{names} and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else names
+
+
+def _refused(findings: Findings) -> list[str]:
+    if findings.left_out or not findings.unreadable:
+        return []
+    return [
+        "Training refuses files that do not decode until they are repaired, removed or left out "
+        f"with data.unreadable=skip: {_named(findings.unreadable)}."
+    ]
+
+
+def _with_place(why: str, place: str | None) -> str:
+    return f"{why.rstrip('.')} ({place})." if place else why
+
+
+def _passed_over(notices: Iterable[Notice]) -> list[str]:
+    return [f"Passed over: {text}" for text in sentences(notices, "note")]
 
 
 def _thumbnails(facts: Iterable[FileFacts]) -> np.ndarray[Any, np.dtype[np.uint8]]:

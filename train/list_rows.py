@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from serve.contract.errors import DatasetError
-from train.photos import SPLIT_FOLDERS
+from train.split_words import SPLIT_WORDS, split_of
 
 __all__ = ["ListRow", "read_rows"]
 
@@ -136,10 +136,10 @@ def _row(file: Path, line: int, values: dict[str, str]) -> ListRow:
         what = f"the label {values['label']!r} holds a control character"
         _refuse(file, line, what, "Write labels of printable characters.")
     word = values.get("split", "")
-    split = SPLIT_FOLDERS.get(word.lower(), "")
+    split = split_of(word)
     if word and not split:
         what = f"unknown split {word!r}"
-        _refuse(file, line, what, f"{_near(word, tuple(SPLIT_FOLDERS))}Splits: train, val, test.")
+        _refuse(file, line, what, f"{_near(word, tuple(SPLIT_WORDS))}Splits: train, val, test.")
     return ListRow(values["path"], values["label"], split, file, line)
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from serve.contract.errors import DatasetError
 from train.list_rows import ListRow, read_rows
-from train.photos import SPLIT_FOLDERS, SUFFIXES, Photo
+from train.photos import Photo
+from train.scan import SUFFIXES, why_no_image
+from train.split_words import split_of
 
-__all__ = ["LEAST", "Listing", "list_files", "read_list", "read_split_lists"]
+__all__ = ["LEAST", "ListedPhotos", "list_files", "read_list", "read_split_lists"]
 
 LIST_SUFFIXES = (".csv", ".txt")
 LEAST = 3  # images of a class: one each to train, validate and test
 
-Listing = list[tuple[Photo, str]]  # each photograph, and the file and line that name it
+ListedPhotos = list[tuple[Photo, str]]  # each photograph, and the file and line that name it
 
 
 def list_files(folder: Path) -> dict[str, Path]:
@@ -29,7 +31,7 @@ def list_files(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        split = SPLIT_FOLDERS.get(path.stem.lower(), "")
+        split = split_of(path.stem)
         if not split or path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
             continue
         if split in found:
@@ -41,7 +43,7 @@ def list_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_list(file: Path) -> Listing:
+def read_list(file: Path) -> ListedPhotos:
     """The photographs of one list; paths in it are relative to its folder, or absolute.
 
     Returns:
@@ -53,7 +55,7 @@ def read_list(file: Path) -> Listing:
     return _listing(file.resolve().parent, read_rows(file))
 
 
-def read_split_lists(files: dict[str, Path]) -> Listing:
+def read_split_lists(files: dict[str, Path]) -> ListedPhotos:
     """The photographs of several lists of one folder, a list a split.
 
     Args:
@@ -74,7 +76,7 @@ def read_split_lists(files: dict[str, Path]) -> Listing:
     return _listing(next(iter(files.values())).resolve().parent, rows)
 
 
-def _listing(root: Path, rows: list[ListRow]) -> Listing:
+def _listing(root: Path, rows: list[ListRow]) -> ListedPhotos:
     paths = [_relative(root, row.path) for row in rows]
     _check_files(root, rows, paths)
     _check_named_once(rows, paths)
@@ -125,9 +127,7 @@ def _problem_of(path: Path) -> str:
         return "this is a folder, not an image"
     if not stat.S_ISREG(mode):
         return "this is no regular file"
-    if path.suffix.lower() not in SUFFIXES:
-        return f"the name must end in one of {', '.join(sorted(SUFFIXES))}"
-    return ""
+    return "" if path.suffix.lower() in SUFFIXES else why_no_image(path)
 
 
 def _check_named_once(rows: list[ListRow], paths: list[str]) -> None:

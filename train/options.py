@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from serve.contract.digest import sha256_of_file
 
-__all__ = ["AugmentOptions", "DataOptions", "LossOptions", "TrainOptions", "deciding"]
+__all__ = [
+    "AugmentOptions",
+    "DataOptions",
+    "LossOptions",
+    "TrainOptions",
+    "deciding",
+    "without_defaults",
+]
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,18 @@ class DataOptions:
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
     cache_mib: int = 2048  # decoded training photographs kept on disk, at most; 0: none
+    # Which folder is which split, where the names do not say it: {train = "A", test = "B"}.
+    splits: dict[str, str] = field(default_factory=dict)
+    class_level: int = 0  # of the class folders: 1 lie in PHOTOS, 2 in a folder of it; 0: found
+
+    def __post_init__(self) -> None:
+        if self.splits and not {"train"} <= set(self.splits) <= {"train", "val", "test"}:
+            raise ValueError(
+                f"splits = {self.splits}: expected a folder for train, and perhaps val and test"
+            )
+        folders = [PurePosixPath(folder).parts for folder in self.splits.values()]
+        if not all(folders) or len(set(folders)) < len(folders):
+            raise ValueError(f"splits = {self.splits}: expected a folder of its own for each split")
 
 
 @dataclass(frozen=True)
@@ -169,6 +188,19 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
     if source not in ("none", "hub", "package") and Path(source).is_file():
         values["weights"] = f"sha256:{sha256_of_file(Path(source))}"
     return values
+
+
+def without_defaults(options: Any, *names: str) -> dict[str, Any]:
+    """Options as JSON, without those of `names` that are as they are by default.
+
+    A key that joined later is left out so that older runs, which know nothing of it, stay done.
+    """
+    values, defaults = asdict(options), asdict(type(options)())
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in names or value != defaults[name]
+    }
 
 
 def _check_within(options: Any, low: float, high: float, *names: str) -> None:

@@ -7,10 +7,12 @@ a file that does not decode; a picture of nothing. A `warning` is for a person t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from train.duplicates import NearPair, groups_of
+from train.notices import Notice, Reason, by_reason_and_class, sentence, severity_of
 from train.photos import Photo
 
 __all__ = [
@@ -18,8 +20,10 @@ __all__ = [
     "TINY_PX",
     "Problem",
     "file_problems",
+    "files_of",
     "group_problems",
     "imbalance_problem",
+    "notice_problems",
     "summary",
 ]
 
@@ -27,9 +31,22 @@ IMBALANCE_LIMIT = 5.0  # largest class over smallest
 TINY_PX = 16  # shorter side: less than a thumbnail
 
 Kind = Literal[
-    "imbalance", "unreadable", "conflict", "leak", "duplicate", "near_duplicate", "constant", "tiny"
+    "imbalance",
+    "unreadable",
+    "not_read",
+    "misnamed",
+    "outside",
+    "too_few",
+    "conflict",
+    "leak",
+    "duplicate",
+    "near_duplicate",
+    "constant",
+    "tiny",
 ]
-ERRORS = frozenset({"unreadable", "conflict", "leak", "constant"})
+ERRORS = frozenset(
+    {"unreadable", "not_read", "misnamed", "too_few", "conflict", "leak", "constant"}
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,24 @@ def file_problems(
     return bad + empty + tiny
 
 
+def notice_problems(notices: Iterable[Notice]) -> list[Problem]:
+    """What a walk passed over and a person may have meant: one problem a reason and class."""
+    return [
+        Problem(_kind_of(group[0].reason), tuple(one.path for one in group), sentence(group))
+        for group in by_reason_and_class(notices)
+        if severity_of(group[0].reason) != "note"
+    ]
+
+
+def files_of(problem: Mapping[str, Any]) -> int:
+    """Files that a problem of audit.json stands for, where each file is wrong by itself; else 1."""
+    return len(problem["paths"]) if problem["kind"] in ("not_read", "misnamed", "outside") else 1
+
+
+def _kind_of(reason: Reason) -> Kind:
+    return reason if reason == "misnamed" or reason == "outside" else "not_read"
+
+
 def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
     """Conflicts, leaks and duplicates: one problem a group of photographs that are the same.
 
@@ -141,12 +176,12 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
     """Sentences a person should read before training: what is many is counted.
 
     Args:
-        problems: all of them.
+        problems: all of them; what a walk passed over is said elsewhere, one sentence a reason.
         stored_twice: groups of equal files.
         near: near-duplicates beside their first.
     """
     counts = Counter(problem.kind for problem in problems)
-    sentences = [problem.text for problem in problems if problem.kind == "imbalance"]
+    sentences = [p.text for p in problems if p.kind in ("imbalance", "too_few")]
     sentences += [
         f"{count} {one if count == 1 else many}."
         for count, one, many in (

@@ -8,14 +8,14 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from serve.contract.errors import DatasetError
-from train.photos import SPLIT_FOLDERS
+from train.split_words import SPLIT_WORDS
 
 __all__ = ["Origin", "Shard", "ShardPattern", "list_shards", "origin_of"]
 
 URL = re.compile(r"https?://")
 TAR = re.compile(r"\.(tar(\.\w+)?|tgz)$")
 # The first word of a shard's file name, or of the folder it lies in.
-SPLIT = re.compile(rf"(?:^|/)({'|'.join(SPLIT_FOLDERS)})(?=[-_./\d])", re.IGNORECASE)
+SPLIT = re.compile(rf"(?:^|/)({'|'.join(SPLIT_WORDS)})(?=[-_./\d])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _names(sources: list[str]) -> list[str]:
 
 def _splits(names: list[str]) -> list[str]:
     found = [SPLIT.search(name) for name in names]
-    splits = [SPLIT_FOLDERS[match[1].lower()] if match else "" for match in found]
+    splits = [SPLIT_WORDS[match[1].lower()] if match else "" for match in found]
     if all(splits):
         if "train" not in splits:
             raise DatasetError(

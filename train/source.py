@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serve.contract.errors import DatasetError
-from train.lists import Listing, list_files, read_list, read_split_lists
-from train.photos import SUFFIXES, Photo, find_photos, fingerprint
+from train.lists import ListedPhotos, list_files, read_list, read_split_lists
+from train.notices import Notice
+from train.options import DataOptions
+from train.photos import DEFAULT, Listing, Photo, fingerprint, list_photos
+from train.scan import SUFFIXES
 from train.shard_names import Origin, ShardPattern
 from train.shards import find_photos_in_shards, index_folder
 
@@ -23,38 +26,34 @@ class Source:
         root: the folder that the paths are relative to.
         photos: sorted by path.
         places: path -> file and line that name it; empty where no list does.
+        notices: what of a folder was passed over, and why.
+        remarks: how splits and classes of a folder were told.
     """
 
     root: Path
     photos: list[Photo]
     places: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def listing(self) -> Listing:
+        """The photographs and what was passed over, as the audit takes them."""
+        return Listing(self.photos, self.notices, self.remarks, self.places)
 
     def fingerprint(self) -> str:
         """Hex sha256 over paths, labels, splits and bytes: changes when any of them does."""
-        return fingerprint(self.root, self.photos)
-
-    def refuse_empty_files(self) -> None:
-        """Name the line of a list whose image has 0 bytes.
-
-        Raises:
-            DatasetError: there is one.
-        """
-        for path, place in self.places.items():
-            if not (self.root / path).stat().st_size:
-                raise DatasetError(
-                    f"{place}: the image {path!r} has 0 bytes.",
-                    "Repair it, remove the line, or leave such images out with "
-                    "data.unreadable=skip.",
-                )
+        return fingerprint(self.root, self.photos, self.notices)
 
 
-def open_source(path: Origin) -> Source:
+def open_source(path: Origin, options: DataOptions = DEFAULT) -> Source:
     """List the photographs of a folder, of a list file or of shards.
 
     Args:
         path: a folder of class folders or split folders; a folder with train.csv or train.txt (and
             val, test); a list, CSV `path,label[,split]` or plain `path label` lines; or the
             pattern of WebDataset shards.
+        options: `splits` and `class_level` of a folder whose names do not say them.
 
     Raises:
         DatasetError: nothing there that could be used; of a list it names file and line, of shards
@@ -69,21 +68,21 @@ def open_source(path: Origin) -> Source:
             )
         return _source(path.resolve().parent, read_list(path))
     files = list_files(path) if path.is_dir() else {}
-    if not files:
-        return Source(path, find_photos(path))
     try:
-        photos = find_photos(path)
+        found = list_photos(path, options)
     except DatasetError as error:
         if "train" in files:
             return _source(path, read_split_lists(files))
+        if not files:
+            raise
         names = ", ".join(file.name for file in files.values())
         raise DatasetError(
             f"{error.message} Of its lists ({names}) none is of train.",
             f"{error.next_step} Or add train.csv.",
         ) from error
-    if "train" in files:
-        return _agreeing(path, files, photos)
-    return Source(path, photos)
+    if "train" in files and files["train"].stem.lower() == "train":  # else a log, more likely
+        return _agreeing(path, files, found)
+    return Source(path, found.photos, {}, found.notices, found.remarks)
 
 
 def root_of(path: Origin) -> Path:
@@ -101,22 +100,22 @@ def name_of(path: Origin) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def _source(root: Path, listing: Listing) -> Source:
+def _source(root: Path, listing: ListedPhotos) -> Source:
     places = {photo.path: place for photo, place in listing}
     return Source(root, [photo for photo, _ in listing], places)
 
 
-def _agreeing(root: Path, files: dict[str, Path], photos: list[Photo]) -> Source:
+def _agreeing(root: Path, files: dict[str, Path], found: Listing) -> Source:
     """Lists beside class folders may add the split; what they label otherwise is ambiguous."""
     source = _source(root, read_split_lists(files))
-    has_splits = any(photo.split for photo in photos)
-    listed, found = (
+    has_splits = any(photo.split for photo in found.photos)
+    listed, in_folders = (
         {(photo.path, photo.label, photo.split * has_splits) for photo in each}
-        for each in (source.photos, photos)
+        for each in (source.photos, found.photos)
     )
-    differing = sorted(listed ^ found)
+    differing = sorted(listed ^ in_folders)
     if not differing:
-        return source
+        return replace(source, notices=found.notices, remarks=found.remarks)
     path, label, _ = differing[0]
     by = "the lists" if differing[0] in listed else "the folders"
     raise DatasetError(

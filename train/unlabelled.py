@@ -16,7 +16,7 @@ from train.audit_cache import FileFacts
 from train.dataset import Dataset
 from train.duplicates import SIDE_PX, Thumbnails, near_matches
 from train.file_facts import read_facts
-from train.photos import Photo, find_unlabelled
+from train.photos import Photo, list_unlabelled, say_notices
 
 __all__ = ["Unlabelled", "open_unlabelled"]
 
@@ -90,7 +90,9 @@ def open_unlabelled(
     Raises:
         DatasetError: no such folder, nothing in it, or files that do not decode.
     """
-    found = find_unlabelled(root)
+    listing = list_unlabelled(root)
+    say_notices(str(root), listing.notices)
+    found = listing.photos
     facts = read_facts(root, found)
     bad = [(p.path, f.sha256, f.problem) for p, f in zip(found, facts, strict=True) if f.problem]
     if bad and unreadable == "error":

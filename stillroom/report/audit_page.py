@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from stillroom.report.thumbnails import QUALITY, Thumbnails, spread
 from stillroom.report.wording import count, number
 from train.photo_bytes import read_bytes
 from train.photos import Photo
+from train.problems import files_of
 from train.split import SPLITS
 
 __all__ = ["Group", "Kind", "write_audit_page"]
@@ -42,6 +43,22 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "Files that do not decode",
         "They were left out. Repair or remove them.",
     ),
+    "too_few": (
+        "Classes with too few images",
+        "Training refuses them: each class must be in train, val and test.",
+    ),
+    "not_read": (
+        "Images that were not read",
+        "They look as if they were meant. Convert, rename, move or mend them.",
+    ),
+    "misnamed": (
+        "Images named as something else",
+        "They were read, for the content decides. Other programs go by the name: rename them.",
+    ),
+    "outside": (
+        "Images outside of all class folders",
+        "Nobody says what they show. Put them into the folder of their class, or remove them.",
+    ),
     "constant": (
         "Pictures of nothing",
         "All of the picture is one colour: a failed shot or a failed export. Remove it.",
@@ -60,10 +77,29 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "They hold less detail than the smallest useful thumbnail.",
     ),
 }
+LISTED = frozenset({"too_few", "not_read", "misnamed", "outside"})  # in words, without pictures
+REASONS = {
+    "format": "a format that is not read",
+    "hidden_images": "a hidden folder of images",
+    "dangling": "a link that leads nowhere",
+    "denied": "cannot be opened",
+    "outside": "outside of all class folders",
+    "converted": "read as its converted copy",
+    "cycle": "a link to a folder that it lies in",
+    "again": "a linked folder that was read already",
+    "copy": "a backup or unfinished copy",
+    "companion": "a folder of another program",
+    "hidden": "a hidden or system file",
+    "special": "a pipe, socket or device",
+    "other": "no image",
+}
 BRIEFLY = {
     "conflict": "under two labels",
     "leak": "in two splits",
     "unreadable": "not decoding",
+    "too_few": "classes with too few images",
+    "not_read": "not read",
+    "misnamed": "named as something else",
     "constant": "showing nothing",
 }
 
@@ -139,6 +175,7 @@ def write_audit_page(root: Path, photos: list[Photo], audit: dict[str, Any], out
             folded=len(audit["labels"]) > FOLDED_CLASSES,
             tiles=_tiles(audit, totals),
             splits=SPLITS,
+            passed_over=_passed_over(audit),
         )
     )
     out.write_text(text, encoding="utf-8")
@@ -157,7 +194,11 @@ def _state(audit: dict[str, Any]) -> str:
 
 def _headline(audit: dict[str, Any], kinds: list[Kind]) -> str:
     images = f"{count(audit['photos'])} photographs in {count(len(audit['labels']))} classes"
-    errors = [f"{count(kind.total)} {BRIEFLY[kind.name]}" for kind in kinds if kind.is_error]
+    files = Counter({kind.name: 0 for kind in kinds if kind.is_error})
+    for problem in audit["problems"]:
+        if problem["severity"] == "error":
+            files[problem["kind"]] += files_of(problem)
+    errors = [f"{count(number)} {BRIEFLY[name]}" for name, number in files.items()]
     if errors:
         return f"{images}. To be put right before training: {', '.join(errors)}."
     if audit["problems"]:
@@ -201,6 +242,25 @@ def _rows(audit: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _passed_over(audit: dict[str, Any]) -> list[dict[str, Any]]:
+    """Counts of what was not read, a row for each reason and class."""
+    return [
+        {
+            "why": REASONS[one["reason"]],
+            "class": one["class"],
+            "severity": one["severity"],
+            "count": one["count"],
+            "what": ", ".join(_counted(what, n, one["count"]) for what, n in one["what"].items()),
+            "first": one["paths"][0],
+        }
+        for one in audit["passed_over"]
+    ]
+
+
+def _counted(what: str, part: int, whole: int) -> str:
+    return what if part == whole else f"{what} {part}"
+
+
 def _sheets(
     photos: list[Photo], labels: list[str], thumbnails: Thumbnails
 ) -> list[tuple[str, int, list[tuple[str, str | None]]]]:
@@ -226,8 +286,8 @@ def _kinds(root: Path, photos: list[Photo], audit: dict[str, Any]) -> list[Kind]
         problems = [problem for problem in audit["problems"] if problem["kind"] == name]
         if not problems:
             continue
-        seen = [problem for problem in problems if problem["paths"][0] in by_path]
-        lines = [problem["text"] for problem in problems if problem["paths"][0] not in by_path]
+        seen = [p for p in problems if name not in LISTED and p["paths"][0] in by_path]
+        lines = [problem["text"] for problem in problems if problem not in seen]
         groups = [_group(root, by_path, problem, audit) for problem in seen[:MAX_GROUPS]]
         severity = problems[0]["severity"]
         found.append(Kind(name, severity, title, advice, len(problems), groups, lines[:MAX_LINES]))

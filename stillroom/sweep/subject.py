@@ -13,6 +13,7 @@ from stillroom.pipeline import PIPELINE
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run import DEFAULT_RECIPE, Request, run_stages
 from stillroom.run_folder import RunFolder
+from train.audit import refuse_unreadable
 from train.dataset import Dataset
 from train.shard_names import Origin, origin_of
 from train.source import name_of, open_source, root_of
@@ -69,8 +70,9 @@ def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> 
         kept = tuple(entry for entry in overrides if entry.startswith(OF_THE_AUDIT))
         new = Request(run.path, photos, recipe, kept, "audit")
         run_stages(PIPELINE, Request(run.path, photos, until="audit") if own else new)
-    index = run.stage(PIPELINE["audit"].folder) / "index.csv"
-    dataset = Dataset.open(root_of(photos), index, asked.data.cache_mib)
+    data = run.stage(PIPELINE["audit"].folder)
+    refuse_unreadable(data, asked.data)
+    dataset = Dataset.open(root_of(photos), data / "index.csv", asked.data.cache_mib)
     kept_dataset = judged_without_test(dataset)
     return Subject(run, asked, kept_dataset, len(dataset.photos) - len(kept_dataset.photos))
 
@@ -92,7 +94,7 @@ def judged_without_test(dataset: Dataset) -> Dataset:
 
 def _is_audited(run: RunFolder, photos: Origin, recipe: Recipe) -> bool:
     audit = PIPELINE["audit"]
-    key = PIPELINE.key(audit, recipe, run, open_source(photos).fingerprint())
+    key = PIPELINE.key(audit, recipe, run, open_source(photos, recipe.data).fingerprint())
     return run.problem(audit.folder, key) is None
 
 

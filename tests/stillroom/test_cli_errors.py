@@ -62,7 +62,14 @@ def test_unreadable_images_are_named(stillroom, few_photos, tmp_path):
         (few_photos / "red" / "001.jpg").read_bytes()[:300]
     )
     outcome = stillroom("audit", few_photos, "--run", tmp_path / "r")
-    assert_refused(outcome, "red/bad.jpg", "red/cut.jpg", "data.unreadable=skip")
+    assert outcome.code == 0, outcome.err
+    assert "2 images do not decode" in outcome.out
+    assert (tmp_path / "r" / "data" / "audit.html").is_file()
+    assert stillroom("audit", few_photos, "--run", tmp_path / "r", "--strict").code == 1
+    for command in (("train",), ("run", "--until", "teacher"), ("train", "--sanity")):
+        refused = stillroom(*command, few_photos, "--run", tmp_path / "r")
+        page = str(tmp_path / "r" / "data" / "audit.html")
+        assert_refused(refused, "red/bad.jpg", "red/cut.jpg", "data.unreadable=skip", page)
     skipped = stillroom("audit", few_photos, "data.unreadable=skip", "--run", tmp_path / "r")
     assert skipped.code == 0
     assert "2 images do not decode and were left out" in skipped.out

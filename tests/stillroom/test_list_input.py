@@ -72,10 +72,14 @@ def test_a_line_that_breaks_later_is_named(stillroom, audited, summer):
     assert "summer.csv, line 8: the image 'blue/005.jpg' is not there" in outcome.err
 
 
-def test_an_image_of_0_bytes_is_refused_by_line_or_skipped(stillroom, summer, tmp_path):
+def test_an_image_of_0_bytes_is_named_by_line_or_skipped(stillroom, summer, tmp_path):
     (summer.parent / "blue" / "005.jpg").write_bytes(b"")
     run = ("audit", summer, "--run", tmp_path / "r")
-    assert_refused(stillroom(*run), "summer.csv, line 8: the image 'blue/005.jpg' has 0 bytes")
+    found = stillroom(*run)
+    assert found.code == 0, found.err
+    assert "blue/005.jpg: The body holds no bytes (" in found.out
+    assert "summer.csv, line 8)" in found.out
+    assert_refused(stillroom("train", *run[1:]), "blue/005.jpg", "summer.csv, line 8")
     skipped = stillroom(*run, "data.unreadable=skip")
     assert skipped.code == 0, skipped.err
     assert "1 image" in skipped.out

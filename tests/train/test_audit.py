@@ -11,7 +11,7 @@ from PIL import Image
 
 from serve.contract.errors import DatasetError
 from tests.train.toy import write_photos
-from train.audit import audit_photos
+from train.audit import audit_photos, refuse_unreadable
 from train.options import DataOptions
 from train.photos import find_photos, read_index
 
@@ -65,22 +65,27 @@ def test_a_leak_between_given_splits_is_found(tmp_path: Path) -> None:
     assert "test/bell/leak.jpg leaks: it is in test and " in findings
 
 
-def test_an_image_that_does_not_decode_stops_the_audit_and_is_named(root: Path) -> None:
+def test_an_image_that_does_not_decode_is_a_finding_and_stops_training(root: Path) -> None:
     (root / "bell" / "001.jpg").write_bytes((root / "bell" / "001.jpg").read_bytes()[:200])
     (root / "bell" / "002.jpg").write_bytes(b"")
+    audit = _audit(root)
+    assert [one["path"] for one in audit["unreadable"]] == ["bell/001.jpg", "bell/002.jpg"]
+    assert audit["photos"] == 22
     with pytest.raises(DatasetError, match="2 of 24 images do not decode") as caught:
-        _audit(root)
+        refuse_unreadable(root.parent / "out", DataOptions())
     assert "bell/001.jpg: The image file ends before the image does; " in caught.value.message
     assert "bell/002.jpg" in caught.value.message
     assert "data.unreadable=skip" in caught.value.next_step
-    assert not (root.parent / "out" / "audit.json").exists()
+    assert str(root.parent / "out" / "audit.html") in caught.value.next_step
+    refuse_unreadable(root.parent / "out", DataOptions(unreadable="skip"))
 
 
 def test_many_bad_images_are_counted_not_listed(root: Path) -> None:
     for i in range(7):
         (root / "bell" / f"00{i}.jpg").write_bytes(b"no image")
+    _audit(root)
     with pytest.raises(DatasetError, match=r"7 of 24 .* and 2 more\."):
-        _audit(root)
+        refuse_unreadable(root.parent / "out", DataOptions())
 
 
 def test_bad_images_are_skipped_on_request_and_counted(root: Path) -> None:
@@ -96,9 +101,28 @@ def test_bad_images_are_skipped_on_request_and_counted(root: Path) -> None:
 def test_skipping_never_loses_a_whole_class(root: Path) -> None:
     for path in (root / "bell").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"No image of bell in .* decodes") as caught:
-        _audit(root, unreadable="skip")
-    assert "remove the class folders" in caught.value.next_step
+    audit = _audit(root, unreadable="skip")
+    assert audit["labels"] == ["aster", "clover"]
+    assert "No image of the class 'bell' decodes." in audit["findings"]
+    with pytest.raises(DatasetError, match="No image of the class 'bell' decodes") as caught:
+        refuse_unreadable(root.parent / "out", DataOptions(unreadable="skip"))
+    assert "remove the class" in caught.value.next_step
+
+
+def test_too_few_images_that_decode_are_a_finding(root: Path) -> None:
+    for path in sorted((root / "bell").iterdir())[1:]:
+        path.write_bytes(b"no image")
+    audit = _audit(root)
+    assert any("The class 'bell' has 1 distinct images" in text for text in audit["findings"])
+    with pytest.raises(DatasetError, match="The class 'bell'"):
+        refuse_unreadable(root.parent / "out", DataOptions(unreadable="skip"))
+
+
+def test_a_folder_of_nothing_that_decodes_is_refused(root: Path) -> None:
+    for path in root.rglob("*.jpg"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"None of the 24 images in .* decodes"):
+        _audit(root)
 
 
 def test_imbalance_is_measured_and_found(root: Path) -> None:

@@ -114,10 +114,10 @@ def test_split_folders_without_train_are_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_beside_split_folders_is_no_class(tmp_path: Path) -> None:
-    for split in ("train", "test", "__MACOSX"):
+    for split in ("train", "test", "extra"):
         write_photos(tmp_path / split, count=1)
     text = _refusal(tmp_path)
-    assert "has split folders, and beside them __MACOSX" in text
+    assert "has split folders, and beside them extra" in text
     assert "Move the others out" in text
 
 
