@@ -16,6 +16,8 @@ NAMES = {
     "leak": "one picture in two splits",
     "unreadable": "files that do not decode",
     "constant": "pictures of nothing",
+    "look_alike": "labels that look alike",
+    "misnamed": "names that cannot be used",
 }
 
 

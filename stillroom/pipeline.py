@@ -37,7 +37,12 @@ def _build_audit(context: Context) -> Built:
     if recipe.data.unreadable == "error":
         source.refuse_empty_files()
     audit = audit_photos(
-        source.root, recipe.data, seed=recipe.seed, out=context.out, photos=source.photos
+        source.root,
+        recipe.data,
+        seed=recipe.seed,
+        out=context.out,
+        photos=source.photos,
+        misnamed=source.misnamed,
     )
     photos = read_index(context.out / "index.csv")
     write_audit_page(source.root, photos, audit, context.out / "audit.html")

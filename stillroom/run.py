@@ -57,7 +57,8 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     own = RunRecipe(run, request.recipe, request.overrides)
     stages = graph.up_to(request.until, own.recipe)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
-    source = open_source(photos)
+    audits = request.until == "audit"  # which lists what the others refuse
+    source = open_source(photos, "leave out" if audits else "refuse")
     inputs = source.fingerprint()
     _refuse_other_dataset(run, record, photos, inputs)
     with run.locked():

@@ -22,6 +22,7 @@ from train.duplicates import (
     spanning_pairs,
 )
 from train.file_facts import read_facts
+from train.file_names import Misnamed
 from train.options import DataOptions
 from train.photos import Photo, dataset_digest, find_photos, labels_of, write_index
 from train.problems import (
@@ -30,6 +31,7 @@ from train.problems import (
     file_problems,
     group_problems,
     imbalance_problem,
+    name_problems,
     summary,
 )
 from train.split import SPLITS, split_photos, write_lists
@@ -51,15 +53,23 @@ class Findings:
         unreadable: path and reason of files that do not decode.
         flat: of each photograph that decodes, whether it shows nothing.
         near: near-duplicates by index of those photographs, enough to join every group.
+        misnamed: files and folders that were left out for their names.
     """
 
     unreadable: list[Unreadable]
     flat: list[bool]
     near: list[NearPair]
+    misnamed: Sequence[Misnamed] = ()
 
 
 def audit_photos(
-    root: Path, options: DataOptions, *, seed: int, out: Path, photos: list[Photo] | None = None
+    root: Path,
+    options: DataOptions,
+    *,
+    seed: int,
+    out: Path,
+    photos: list[Photo] | None = None,
+    misnamed: Sequence[Misnamed] = (),
 ) -> dict[str, Any]:
     """Audit and split photographs.
 
@@ -71,6 +81,7 @@ def audit_photos(
         seed: of the split.
         out: existing folder.
         photos: as listed; None finds those of the folder `root`.
+        misnamed: files and folders that were left out for their names.
 
     Returns:
         The audit, as in audit.json.
@@ -91,7 +102,8 @@ def audit_photos(
         seed=seed,
         groups=_groups(readable, near) if options.near_duplicates == "together" else None,
     )
-    audit = describe(divided, Findings(unreadable, is_flat(thumbnails).tolist(), near))
+    flat = is_flat(thumbnails).tolist()
+    audit = describe(divided, Findings(unreadable, flat, near, misnamed))
     write_index(out / "index.csv", divided)
     write_lists(out, divided)
     (out / "audit.json").write_bytes(canonical_json(audit))
@@ -115,6 +127,7 @@ def describe(photos: list[Photo], findings: Findings) -> dict[str, Any]:
     equal = _groups_of_equal_files(photos)
     problems = [
         *imbalance_problem(totals),
+        *name_problems(labels, findings.misnamed),
         *file_problems(photos, findings.flat, findings.unreadable),
         *group_problems(photos, findings.near),
     ]

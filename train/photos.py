@@ -11,6 +11,8 @@ from pathlib import Path
 
 from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import DatasetError
+from serve.contract.labels import refuse_twins
+from train.file_names import misnamed_of, refuse_misnamed
 
 __all__ = [
     "SPLIT_FOLDERS",
@@ -121,6 +123,7 @@ def find_unlabelled(root: Path) -> list[Photo]:
             f"{root} holds no images ({', '.join(sorted(SUFFIXES))}).",
             "Name a folder of photographs; labels are not needed.",
         )
+    refuse_misnamed(root, misnamed_of(photo.path for photo in photos))
     return sorted(photos, key=lambda photo: photo.path)
 
 
@@ -211,6 +214,7 @@ def _check_classes(root: Path, photos: list[Photo]) -> None:
         )
     trained = {photo.label for photo in photos if photo.split in ("", "train")}
     if unknown := sorted(set(labels) - trained):
+        refuse_twins(root, unknown, trained)
         raise DatasetError(
             f"{root}: {', '.join(unknown)} occur in val or test but not in train.",
             "Add training images for them, or remove them.",

@@ -7,10 +7,13 @@ a file that does not decode; a picture of nothing. A `warning` is for a person t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from serve.contract.labels import look_alikes
 from train.duplicates import NearPair, groups_of
+from train.file_names import Misnamed, escaped, name_problem
 from train.photos import Photo
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "file_problems",
     "group_problems",
     "imbalance_problem",
+    "name_problems",
     "summary",
 ]
 
@@ -27,9 +31,21 @@ IMBALANCE_LIMIT = 5.0  # largest class over smallest
 TINY_PX = 16  # shorter side: less than a thumbnail
 
 Kind = Literal[
-    "imbalance", "unreadable", "conflict", "leak", "duplicate", "near_duplicate", "constant", "tiny"
+    "imbalance",
+    "look_alike",
+    "misnamed",
+    "unreadable",
+    "conflict",
+    "leak",
+    "duplicate",
+    "near_duplicate",
+    "constant",
+    "overwritten",
+    "few_levels",
+    "too_large_to_serve",
+    "tiny",
 ]
-ERRORS = frozenset({"unreadable", "conflict", "leak", "constant"})
+ERRORS = frozenset({"look_alike", "misnamed", "unreadable", "conflict", "leak", "constant"})
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,19 @@ def imbalance_problem(totals: dict[str, int]) -> list[Problem]:
         return []
     text = f"Imbalanced: {totals[largest]} images of {largest}, {totals[smallest]} of {smallest}."
     return [Problem("imbalance", (), text)]
+
+
+def name_problems(labels: Iterable[str], misnamed: Iterable[Misnamed]) -> list[Problem]:
+    """Labels that look alike, and files and folders whose names cannot be used."""
+    alike = [Problem("look_alike", (), text) for text in look_alikes(labels)]
+    return alike + [
+        Problem(
+            "misnamed",
+            (escaped(path),),
+            f"The name of {escaped(path)} {name_problem(path)}; images left out: {images}.",
+        )
+        for path, images in misnamed
+    ]
 
 
 def file_problems(
@@ -146,7 +175,7 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
         near: near-duplicates beside their first.
     """
     counts = Counter(problem.kind for problem in problems)
-    sentences = [problem.text for problem in problems if problem.kind == "imbalance"]
+    sentences = [p.text for p in problems if p.kind in ("imbalance", "look_alike", "misnamed")]
     sentences += [
         f"{count} {one if count == 1 else many}."
         for count, one, many in (

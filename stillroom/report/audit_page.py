@@ -38,6 +38,15 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "One picture in two splits",
         "What was learnt by heart would count as known. Remove the file from one of the splits.",
     ),
+    "look_alike": (
+        "Labels that look alike",
+        "One class, most likely, under two names: put their images into one folder.",
+    ),
+    "misnamed": (
+        "Names that cannot be used",
+        "Their images were left out: no list could name them. Every other command refuses, and "
+        "prints the line that renames them.",
+    ),
     "unreadable": (
         "Files that do not decode",
         "They were left out. Repair or remove them.",
@@ -55,6 +64,20 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "Resized, compressed again or edited; they count as different photographs. "
         "Keep the best one, unless they are meant to be there.",
     ),
+    "overwritten": (
+        "JPEG files that look overwritten",
+        "Part of the picture is garbage, though the file decodes: a bad disk, card or copy. "
+        "Fetch them again.",
+    ),
+    "few_levels": (
+        "16-bit images that use little of their range",
+        "Read as 8 bits they are nearly black or flat. Stretch them to the full range first.",
+    ),
+    "too_large_to_serve": (
+        "Images that the service refuses by default",
+        "They are trained on; whoever sends such an image is refused, unless the service is "
+        "started with higher limits (docs/serving.md).",
+    ),
     "tiny": (
         "Very small pictures",
         "They hold less detail than the smallest useful thumbnail.",
@@ -65,6 +88,8 @@ BRIEFLY = {
     "leak": "in two splits",
     "unreadable": "not decoding",
     "constant": "showing nothing",
+    "look_alike": "labels that look alike",
+    "misnamed": "names that cannot be used",
 }
 
 
@@ -226,8 +251,8 @@ def _kinds(root: Path, photos: list[Photo], audit: dict[str, Any]) -> list[Kind]
         problems = [problem for problem in audit["problems"] if problem["kind"] == name]
         if not problems:
             continue
-        seen = [problem for problem in problems if problem["paths"][0] in by_path]
-        lines = [problem["text"] for problem in problems if problem["paths"][0] not in by_path]
+        seen = [problem for problem in problems if by_path.keys() & problem["paths"][:1]]
+        lines = [p["text"] for p in problems if not by_path.keys() & p["paths"][:1]]
         groups = [_group(root, by_path, problem, audit) for problem in seen[:MAX_GROUPS]]
         severity = problems[0]["severity"]
         found.append(Kind(name, severity, title, advice, len(problems), groups, lines[:MAX_LINES]))
