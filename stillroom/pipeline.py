@@ -103,7 +103,7 @@ def _unlabelled(recipe: Recipe, dataset: Any) -> Any:
     if not recipe.distil.unlabelled:
         return None
     root = Path(recipe.distil.unlabelled)
-    return open_unlabelled(root, dataset, unreadable=recipe.data.unreadable)
+    return open_unlabelled(root, dataset, recipe.data)
 
 
 def _student_seed(recipe: Recipe) -> int:
@@ -255,7 +255,9 @@ def _ablation_options(recipe: Recipe) -> dict[str, Any]:
 
 
 def _audit_options(recipe: Recipe) -> dict[str, Any]:
-    values = asdict(recipe.data)
+    from train.options import without_defaults
+
+    values = without_defaults(recipe.data, "max_megapixels")
     del values["cache_mib"]
     return values
 

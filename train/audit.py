@@ -24,6 +24,7 @@ from train.duplicates import (
 from train.file_facts import read_facts
 from train.file_names import Misnamed
 from train.options import DataOptions
+from train.own_images import limits_of
 from train.photos import Photo, dataset_digest, find_photos, labels_of, write_index
 from train.problems import (
     IMBALANCE_LIMIT,
@@ -32,6 +33,7 @@ from train.problems import (
     group_problems,
     imbalance_problem,
     name_problems,
+    remark_problems,
     summary,
 )
 from train.split import SPLITS, split_photos, write_lists
@@ -54,12 +56,14 @@ class Findings:
         flat: of each photograph that decodes, whether it shows nothing.
         near: near-duplicates by index of those photographs, enough to join every group.
         misnamed: files and folders that were left out for their names.
+        remarks: of each photograph that decodes, what else a person should look at.
     """
 
     unreadable: list[Unreadable]
     flat: list[bool]
     near: list[NearPair]
-    misnamed: Sequence[Misnamed] = ()
+    misnamed: Sequence[Misnamed]
+    remarks: Sequence[Sequence[str]]
 
 
 def audit_photos(
@@ -90,7 +94,7 @@ def audit_photos(
         DatasetError: the folder cannot be used; or images do not decode and the policy is "error".
     """
     listed = find_photos(root) if photos is None else photos
-    facts = read_facts(root, listed)
+    facts = read_facts(root, listed, limits_of(options))
     readable, unreadable = _divide(listed, facts)
     _check(root, listed, readable, unreadable, options)
     thumbnails = _thumbnails(facts)
@@ -103,7 +107,8 @@ def audit_photos(
         groups=_groups(readable, near) if options.near_duplicates == "together" else None,
     )
     flat = is_flat(thumbnails).tolist()
-    audit = describe(divided, Findings(unreadable, flat, near, misnamed))
+    remarks = [one.remarks.split() for one in facts if not one.problem]
+    audit = describe(divided, Findings(unreadable, flat, near, misnamed, remarks))
     write_index(out / "index.csv", divided)
     write_lists(out, divided)
     (out / "audit.json").write_bytes(canonical_json(audit))
@@ -129,6 +134,7 @@ def describe(photos: list[Photo], findings: Findings) -> dict[str, Any]:
         *imbalance_problem(totals),
         *name_problems(labels, findings.misnamed),
         *file_problems(photos, findings.flat, findings.unreadable),
+        *remark_problems(photos, findings.remarks),
         *group_problems(photos, findings.near),
     ]
     return {

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from serve.contract.digest import sha256_of_file
 
-__all__ = ["AugmentOptions", "DataOptions", "LossOptions", "TrainOptions", "deciding"]
+__all__ = [
+    "AugmentOptions",
+    "DataOptions",
+    "LossOptions",
+    "TrainOptions",
+    "deciding",
+    "without_defaults",
+]
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,10 @@ class DataOptions:
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
     cache_mib: int = 2048  # decoded training photographs kept on disk, at most; 0: none
+    max_megapixels: int = 40  # of one image; the service has limits of its own
+
+    def __post_init__(self) -> None:
+        _check_within(self, 1, 10_000, "max_megapixels")
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,16 @@ class TrainOptions:
     def eval_size_px(self) -> int:
         """Side of the square that evaluation sees, in pixels."""
         return self.test_size_px or self.train_size_px
+
+
+def without_defaults(options: Any, *added: str) -> dict[str, Any]:
+    """Options as JSON, without those added later that have their default.
+
+    So that an option that is added makes nobody's run stale.
+    """
+    values = asdict(options)
+    defaults = {one.name: one.default for one in fields(options)}
+    return {k: v for k, v in values.items() if k not in added or v != defaults[k]}
 
 
 def deciding(options: TrainOptions) -> dict[str, Any]:

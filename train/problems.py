@@ -24,10 +24,12 @@ __all__ = [
     "group_problems",
     "imbalance_problem",
     "name_problems",
+    "remark_problems",
     "summary",
 ]
 
 IMBALANCE_LIMIT = 5.0  # largest class over smallest
+RAISED_BY = "STILLROOM_MAX_MEGAPIXELS, STILLROOM_MAX_BODY_MIB"
 TINY_PX = 16  # shorter side: less than a thumbnail
 
 Kind = Literal[
@@ -45,6 +47,11 @@ Kind = Literal[
     "too_large_to_serve",
     "tiny",
 ]
+REMARKS: dict[Kind, str] = {
+    "overwritten": "decodes, and looks overwritten in the middle: part of it is garbage",
+    "few_levels": "has 16 bits and uses less than a tenth of their range",
+    "too_large_to_serve": "is larger than the service takes by default",
+}
 ERRORS = frozenset({"look_alike", "misnamed", "unreadable", "conflict", "leak", "constant"})
 
 
@@ -123,6 +130,21 @@ def file_problems(
     return bad + empty + tiny
 
 
+def remark_problems(photos: list[Photo], remarks: Iterable[Iterable[str]]) -> list[Problem]:
+    """What `train.remarks` found in files that decode.
+
+    Args:
+        photos: that decode.
+        remarks: of each, kinds of REMARKS.
+    """
+    return [
+        Problem(kind, (photo.path,), f"{photo.path} {text}.")
+        for kind, text in REMARKS.items()
+        for photo, found in zip(photos, remarks, strict=True)
+        if kind in found
+    ]
+
+
 def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
     """Conflicts, leaks and duplicates: one problem a group of photographs that are the same.
 
@@ -189,6 +211,22 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
                 near,
                 "image looks like another one: resized, compressed again or edited",
                 "images look like other ones: resized, compressed again or edited",
+            ),
+            (
+                counts["overwritten"],
+                "JPEG file looks overwritten in the middle, though it decodes",
+                "JPEG files look overwritten in the middle, though they decode",
+            ),
+            (
+                counts["few_levels"],
+                "16-bit image uses less than a tenth of its range: as 8 bits it is flat",
+                "16-bit images use less than a tenth of their range: as 8 bits they are flat",
+            ),
+            (
+                counts["too_large_to_serve"],
+                f"image is larger than the service takes by default ({RAISED_BY} raise its limits)",
+                f"images are larger than the service takes by default ({RAISED_BY} raise its "
+                "limits)",
             ),
             (counts["constant"], "image is of one colour", "images are of one colour each"),
             (

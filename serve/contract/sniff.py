@@ -85,10 +85,10 @@ BRANDS = (  # of ISO media files: the major one, or one that it is compatible wi
 TEXTS = (  # what matches first, without blanks and a byte order mark before it
     (
         rb"version https://git-lfs\.github\.com/",
-        "a Git LFS pointer",
-        "Fetch the file itself: git lfs pull",
+        "a Git LFS pointer (git lfs pull fetches the file)",
+        AGAIN,
     ),
-    (rb"\S*/annex/objects/", "a git-annex pointer", "Fetch it: git annex get"),
+    (rb"\S*/annex/objects/", "a git-annex pointer (git annex get fetches the file)", AGAIN),
     (rb"/9j/|iVBORw0KGgo|UklGR|data:image/", "an image in base64", "Decode it from base64 first."),
     (rb"<(?s:.*)<svg[\s>:/]|<svg[\s>:/]", "an SVG drawing", CONVERT),
     (rb"(?is:<(.*<)?(!doctype html|html|head|body|script|title)[\s>/])", "an HTML page", AGAIN),

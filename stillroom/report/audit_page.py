@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.contract.errors import DatasetError, ImageError
-from serve.contract.preprocess import PreprocessSpec, decode
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, decode
 from stillroom.report.environment import page_environment
 from stillroom.report.thumbnails import QUALITY, Thumbnails, spread
 from stillroom.report.wording import count, number
@@ -296,7 +296,7 @@ def _reason(problem: dict[str, Any], audit: dict[str, Any]) -> str:
 def _picture(root: Path, photo: Photo) -> str | None:
     """The whole photograph, small, as a data: URI; None where it cannot be read any more."""
     try:
-        image = decode(read_bytes(root / photo.path))
+        image = decode(read_bytes(root / photo.path), limits=NO_LIMITS)
     except (OSError, DatasetError, ImageError):
         return None
     image.thumbnail((PICTURE_PX, PICTURE_PX))

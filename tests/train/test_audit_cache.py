@@ -111,7 +111,7 @@ def test_a_cache_that_fails_midway_is_given_up(
     key = FileKey.of(file)
     with open_cache() as open_one:
         other = sqlite3.connect(cache / "audit.sqlite")
-        other.execute("DROP TABLE facts")
+        other.execute("DROP TABLE file_facts")
         other.commit()
         other.close()
         assert open_one.read([key]) == {}
@@ -138,9 +138,9 @@ def test_a_second_audit_opens_only_what_changed(
     opened: list[str] = []
     read = train.file_facts._read
 
-    def watch(path: Path) -> FileFacts:
+    def watch(path: Path, limits: object) -> FileFacts:
         opened.append(path.name)
-        return read(path)
+        return read(path, limits)
 
     monkeypatch.setattr("train.file_facts._read", watch)
     photos = find_photos(root)
