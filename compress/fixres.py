@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from compress.proof import tensor_digests
 from serve.contract.errors import GateError
-from serve.contract.preprocess import PreprocessSpec, crop_and_resize, preprocess
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize, preprocess
 from train.batches import FixedViews, View, Views, pixels_of
 from train.dataset import Dataset
 from train.fitting import build_views
@@ -113,7 +113,7 @@ def check_views(views: Views, paths: list[Path], spec: PreprocessSpec) -> None:
     """
     for position in {round(p) for p in np.linspace(0, len(paths) - 1, CHECKED_VIEWS)}:
         view, *_ = views[Key(0, position, 0, spec.size_px)]
-        if not np.array_equal(view, preprocess(read_bytes(paths[position]), spec)):
+        if not np.array_equal(view, preprocess(read_bytes(paths[position]), spec, NO_LIMITS)):
             raise GateError(
                 f"FixRes would train on pixels of {paths[position].name} that no server computes.",
                 "This is a bug in stillroom; please report it with the recipe.",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serve.contract.digest import canonical_json, sha256_of_bytes
 from serve.contract.errors import GateError
 from train.evaluate import Predictions
+from train.own_images import is_refused_by_service
 from train.photo_bytes import read_bytes
 from train.seed import derive_seed
 
@@ -41,7 +42,7 @@ def write_golden(
     Raises:
         GateError: no image leads by so much.
     """
-    chosen = _spread(reference, count, min_margin)
+    chosen = _spread(reference, count, min_margin, root)
     if not chosen:
         raise GateError(
             f"No image is answered with a lead of {min_margin:.2g} logits: the model has "
@@ -78,8 +79,11 @@ def write_reference(path: Path, *references: Predictions) -> None:
         writer.writerows([sha256, *rows[sha256]] for sha256 in sorted(rows))
 
 
-def _spread(reference: Predictions, count: int, min_margin: float) -> list[int]:
-    """Positions: one of each class in turn, each class in the order of a hash."""
+def _spread(reference: Predictions, count: int, min_margin: float, root: Path) -> list[int]:
+    """Positions: one of each class in turn, each class in the order of a hash.
+
+    What the service refuses for its size comes last: it could not be sent to it.
+    """
     ordered = np.sort(reference.logits, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > min_margin
     seen: set[str] = set()
@@ -94,4 +98,11 @@ def _spread(reference: Predictions, count: int, min_margin: float) -> list[int]:
         seen.add(photo.sha256)
         ranks[photo.label] = ranks.get(photo.label, 0) + 1
         ranked.append((ranks[photo.label], photo.label, int(i)))
-    return [i for _, _, i in sorted(ranked)[:count]]
+    chosen: list[tuple[int, str, int]] = []
+    refused: list[tuple[int, str, int]] = []
+    for one in sorted(ranked):
+        if len(chosen) == count:
+            break
+        is_refused = is_refused_by_service(read_bytes(root / reference.photos[one[2]].path))
+        (refused if is_refused else chosen).append(one)
+    return [i for _, _, i in (chosen or refused[:count])]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NoReturn
 
 from serve.contract.errors import UsageError
+from serve.contract.labels import label_problem
 
 __all__ = ["read_labels"]
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NEXT_STEP = "Write one class name a line, in the order of the model's outputs."
 
 
@@ -35,8 +34,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     for number, name in enumerate(names, 1):
         if not name and len(names) > 1:
             _refuse(path, number, "is empty")
-        if CONTROL.search(name):
-            _refuse(path, number, f"holds a control character: {name!r}")
+        if name and (problem := label_problem(name)):
+            _refuse(path, number, f"{problem}: {name!a}")
         if name in seen:
             _refuse(path, number, f"repeats {name!r} of line {seen[name]}")
         seen[name] = number

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import shlex
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +105,32 @@ def _rows_from_folder(folder: Path) -> Iterator[tuple[str, Path, str]]:
         name = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
         if file.suffix.lower() in IMAGE_SUFFIXES and not hidden and file.is_file():
+            _refuse_unwritable(folder, name)
             yield name.as_posix(), file, ""
+
+
+def _refuse_unwritable(folder: Path, name: Path) -> None:
+    """samples.csv names every image, in UTF-8, one a line."""
+    wrong = next((part for part in name.parts if not _is_writable(part)), None)
+    if wrong is not None:
+        place = folder.joinpath(*name.parts[: name.parts.index(wrong) + 1])
+        new = os.fsencode(wrong).decode("cp1252", "replace").translate(dict.fromkeys(range(32)))
+        raise CorpusError(
+            f"--corpus {str(folder)!r} holds {os.fsencode(wrong)!r}: a name that is not UTF-8, or "
+            "with a control character",
+            f"rename it: mv -nT -- {_quoted(place)} {_quoted(place.with_name(new))}",
+        )
+
+
+def _is_writable(text: str) -> bool:
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+
+
+def _quoted(path: Path) -> str:
+    """For bash, whatever the name holds."""
+    if _is_writable(str(path)):
+        return shlex.quote(str(path))
+    return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"
 
 
 def _rows_from_csv(source: Path) -> Iterator[tuple[str, Path, str]]:

@@ -17,7 +17,7 @@ from serve.contract.artifact import Artifact
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ArtifactError
 from serve.contract.golden import GoldenImage, load_golden
-from serve.contract.preprocess import preprocess
+from serve.contract.preprocess import NO_LIMITS, preprocess
 from serve.runner import Runner
 
 __all__ = ["GoldenCheck", "replay_golden", "warm_up"]
@@ -58,7 +58,7 @@ def replay_golden(artifact: Artifact, runner: Runner) -> GoldenCheck:
         raise ArtifactError("The artifact has no golden images.", "Export the artifact again.")
     worst, equal, note = 0.0, 0, ""
     for image in golden:
-        pixels = preprocess(image.path.read_bytes(), artifact.preprocess)
+        pixels = preprocess(image.path.read_bytes(), artifact.preprocess, NO_LIMITS)
         if sha256_of_bytes(pixels.tobytes()) == image.pixels_sha256:
             equal += 1
         else:

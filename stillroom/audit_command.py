@@ -20,6 +20,8 @@ NAMES = {
     "not_read": "files or folders that were not read",
     "misnamed": "images named as something else",
     "too_few": "classes with too few images",
+    "look_alike": "labels that look alike",
+    "bad_name": "names that cannot be used",
 }
 
 

@@ -23,6 +23,7 @@ from stillroom.export_cli import export, parity
 from stillroom.loadtest_cli import loadtest_app
 from stillroom.sweep_cli import sweep_app
 from stillroom.terminal import settle_terminal
+from train.file_names import refuse_arguments
 from train.place import place_from_env
 
 if TYPE_CHECKING:
@@ -83,9 +84,12 @@ def stillroom(
     """From a folder of labelled photographs to a small, load-tested classifier behind HTTP."""
     if version:
         typer.echo(f"stillroom {metadata.version('stillroom')}")
-    elif context.invoked_subcommand is None:
+        return
+    if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-    elif context.invoked_subcommand != "train" and place_from_env(os.environ).world > 1:
+        return
+    refuse_arguments(sys.argv[1:])
+    if context.invoked_subcommand != "train" and place_from_env(os.environ).world > 1:
         raise UsageError(
             f"torchrun started stillroom {context.invoked_subcommand}, which is one process.",
             "Only stillroom train runs under torchrun; run the rest without it.",

@@ -16,6 +16,7 @@ from serve.launch import running_server
 from serve.settings import Settings
 from stillroom.graph import Context
 from train.evaluate import Predictions, read_predictions
+from train.own_images import is_refused_by_service
 from train.photo_bytes import read_bytes
 from train.progress import say
 
@@ -41,6 +42,8 @@ def check_http_parity(context: Context) -> dict[str, Any]:
     for photo, data in zip(reference.photos, blobs, strict=True):
         if sha256_of_bytes(data) != photo.sha256:
             raise GateError(f"{photo.path} changed while the run was under way.", "Run again.")
+    refused = {i for i, data in enumerate(blobs) if is_refused_by_service(data)}
+    reference, blobs = _without(reference, blobs, refused)
     artifact = context.run.stage("artifact")
     log_path = context.out / "server.log"
     with running_server(artifact, log_path=log_path, settings=settings_of(context)) as url:
@@ -49,7 +52,7 @@ def check_http_parity(context: Context) -> dict[str, Any]:
             url, blobs, context.recipe.serve.concurrency, top_k=len(reference.labels)
         )
     log_path.unlink()
-    result = compare_answers(reference, answers)
+    result = compare_answers(reference, answers) | ({"refused": len(refused)} if refused else {})
     (context.out / "http_parity.json").write_bytes(canonical_json({"backend": backend, **result}))
     if result["flips"]:
         worst = "; ".join(
@@ -66,6 +69,27 @@ def check_http_parity(context: Context) -> dict[str, Any]:
         f"difference of a probability {result['max_probability_diff']:.1e}"
     )
     return {key: result[key] for key in ("images", "agree", "max_probability_diff")}
+
+
+def _without(
+    reference: Predictions, blobs: list[bytes], refused: set[int]
+) -> tuple[Predictions, list[bytes]]:
+    """Without the images that the service refuses for their size, which is said."""
+    if not refused:
+        return reference, blobs
+    if len(refused) == len(blobs):
+        raise GateError(
+            "The service refuses every test image at its default limits: there is no parity over "
+            "HTTP.",
+            "Train on images of the size that will be sent; or stop before with --until export.",
+        )
+    say(
+        f"  {len(refused)} test images are larger than the service takes by default: not sent "
+        "(STILLROOM_MAX_MEGAPIXELS raises its limit)"
+    )
+    kept = [i for i in range(len(blobs)) if i not in refused]
+    photos = [reference.photos[i] for i in kept]
+    return Predictions(photos, reference.labels, reference.logits[kept]), [blobs[i] for i in kept]
 
 
 def compare_answers(reference: Predictions, answers: list[dict[str, Any]]) -> dict[str, Any]:

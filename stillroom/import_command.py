@@ -14,6 +14,7 @@ from export.options import ExportOptions, deciding_export
 from export.preprocess_choice import PreprocessChoice
 from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import ArtifactError, GateError, UsageError
+from serve.contract.labels import look_alikes
 from serve.contract.manifest import read_manifest
 from stillroom.command_text import command_text
 from stillroom.graph import runtime, versions
@@ -61,6 +62,8 @@ def import_checkpoint(request: ImportRequest) -> Path:
     out = request.out or Path("artifacts") / request.arch
     _refuse_foreign(out)
     labels = read_labels(request.labels)
+    for sentence in look_alikes(labels):
+        say(f"{request.labels}: {sentence}")
     model, card = load_imported(request.checkpoint, request.arch, labels, request.choice)
     spec = card.preprocess
     say(

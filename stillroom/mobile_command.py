@@ -15,7 +15,7 @@ from export.mobile import check_ort, download_size, write_ort
 from serve.contract.artifact import MODEL, Artifact, open_artifact
 from serve.contract.golden import load_golden
 from serve.contract.manifest import MANIFEST
-from serve.contract.preprocess import preprocess
+from serve.contract.preprocess import NO_LIMITS, preprocess
 
 __all__ = ["FOLDER", "artifacts_of", "golden_pixels", "write_mobile"]
 
@@ -65,4 +65,6 @@ def artifacts_of(target: Path) -> Iterator[Path]:
 def golden_pixels(artifact: Artifact) -> NDArray[np.uint8]:
     """(N, size_px, size_px, 3) of the golden images."""
     golden = load_golden(artifact)
-    return np.stack([preprocess(one.path.read_bytes(), artifact.preprocess) for one in golden])
+    return np.stack(
+        [preprocess(one.path.read_bytes(), artifact.preprocess, NO_LIMITS) for one in golden]
+    )

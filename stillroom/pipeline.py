@@ -44,7 +44,12 @@ def _build_audit(context: Context) -> Built:
         page = context.run.stage("data") / "audit.html"
         say(f"  {meant} paths in {source.root} need a look, such as images not read: {page}")
     audit = audit_photos(
-        source.root, recipe.data, seed=recipe.seed, out=context.out, photos=source.listing
+        source.root,
+        recipe.data,
+        seed=recipe.seed,
+        out=context.out,
+        photos=source.listing,
+        misnamed=source.misnamed,
     )
     photos = read_index(context.out / "index.csv")
     write_audit_page(source.root, photos, audit, context.out / "audit.html")
@@ -105,7 +110,7 @@ def _unlabelled(recipe: Recipe, dataset: Any) -> Any:
     if not recipe.distil.unlabelled:
         return None
     root = Path(recipe.distil.unlabelled)
-    return open_unlabelled(root, dataset, unreadable=recipe.data.unreadable)
+    return open_unlabelled(root, dataset, recipe.data)
 
 
 def _student_seed(recipe: Recipe) -> int:
@@ -259,7 +264,7 @@ def _ablation_options(recipe: Recipe) -> dict[str, Any]:
 def _audit_options(recipe: Recipe) -> dict[str, Any]:
     from train.options import without_defaults
 
-    values = without_defaults(recipe.data, "splits", "class_level")
+    values = without_defaults(recipe.data, "splits", "class_level", "max_megapixels")
     del values["cache_mib"]
     return values
 

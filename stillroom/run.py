@@ -60,7 +60,8 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     stages = graph.up_to(request.until, own.recipe)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
     check_models(own.recipe, stages, run)
-    source = open_source(photos, own.recipe.data)
+    audits = request.until == "audit"  # which lists what the others refuse
+    source = open_source(photos, own.recipe.data, "leave out" if audits else "refuse")
     inputs = source.fingerprint()
     _refuse_other_dataset(run, record, photos, inputs)
     with run.locked():

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stillroom.command_text import command_text
 from stillroom.run_folder import RunFolder
@@ -33,7 +34,7 @@ def audit_table(folder: Path) -> None:
     table = _table("class", "train", "val", "test")
     for label in audit["labels"]:
         counts = [str(audit["splits"][split][label]) for split in ("train", "val", "test")]
-        table.add_row(label, *counts)
+        table.add_row(Text(label), *counts)  # brackets in a label are no markup
     console.print(table)
     findings = audit["findings"] or ["No findings."]
     for finding in findings[:MAX_FINDINGS]:

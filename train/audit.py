@@ -23,8 +23,10 @@ from train.duplicates import (
     spanning_pairs,
 )
 from train.file_facts import read_facts
+from train.file_names import Misnamed
 from train.notices import Notice, counted, sentences
 from train.options import DataOptions
+from train.own_images import limits_of
 from train.photos import Listing, Photo, dataset_digest, labels_of, list_photos, write_index
 from train.problems import (
     IMBALANCE_LIMIT,
@@ -32,7 +34,9 @@ from train.problems import (
     file_problems,
     group_problems,
     imbalance_problem,
+    name_problems,
     notice_problems,
+    remark_problems,
     summary,
 )
 from train.split import SPLITS, split_photos, write_lists
@@ -63,6 +67,8 @@ class Findings:
         near: near-duplicates by index of those photographs, enough to join every group.
         too_few: of each class that cannot be in every split, why.
         left_out: whether training does without those that do not decode.
+        misnamed: files and folders that were left out for their names.
+        remarks: of each photograph that decodes, what else a person should look at.
     """
 
     unreadable: list[Unreadable]
@@ -70,6 +76,8 @@ class Findings:
     near: list[NearPair]
     too_few: list[str]
     left_out: bool
+    misnamed: Sequence[Misnamed]
+    remarks: Sequence[Sequence[str]]
 
 
 def audit_photos(
@@ -79,6 +87,7 @@ def audit_photos(
     seed: int,
     out: Path,
     photos: Listing | list[Photo] | None = None,
+    misnamed: Sequence[Misnamed] = (),
 ) -> dict[str, Any]:
     """Audit and split photographs.
 
@@ -91,6 +100,7 @@ def audit_photos(
         seed: of the split.
         out: existing folder.
         photos: as listed, perhaps with what was passed over; None finds those of `root`.
+        misnamed: files and folders that were left out for their names.
 
     Returns:
         The audit, as in audit.json.
@@ -99,7 +109,7 @@ def audit_photos(
         DatasetError: the folder cannot be used.
     """
     listing = Listing(photos) if isinstance(photos, list) else photos or list_photos(root, options)
-    facts = read_facts(root, listing.photos)
+    facts = read_facts(root, listing.photos, limits_of(options))
     readable, unreadable = _divide(listing.photos, facts)
     unreadable = [(path, _with_place(why, listing.places.get(path))) for path, why in unreadable]
     if not readable:
@@ -123,7 +133,9 @@ def audit_photos(
         too_few.append(error.message)
         divided = [replace(photo, split=photo.split or "train") for photo in readable]
     left_out = options.unreadable == "skip"
-    findings = Findings(unreadable, is_flat(thumbnails).tolist(), near, too_few, left_out)
+    flat = is_flat(thumbnails).tolist()
+    remarks = [one.remarks.split() for one in facts if not one.problem]
+    findings = Findings(unreadable, flat, near, too_few, left_out, misnamed, remarks)
     audit = describe(divided, findings, listing)
     write_index(out / "index.csv", divided)
     write_lists(out, divided)
@@ -175,8 +187,10 @@ def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[
     problems = [
         *imbalance_problem(totals),
         *(Problem("too_few", (), text) for text in findings.too_few),
+        *name_problems(labels, findings.misnamed),
         *file_problems(photos, findings.flat, findings.unreadable),
         *notice_problems(notices),
+        *remark_problems(photos, findings.remarks),
         *group_problems(photos, findings.near),
     ]
     return {

@@ -21,13 +21,13 @@ from train.progress import say
 
 __all__ = ["AuditCache", "FileFacts", "FileKey", "cache_folder", "open_cache"]
 
-READER = f"1 Pillow {PIL.__version__}"  # of the facts; another one reads all files again
+READER = f"2 Pillow {PIL.__version__}"  # of the facts; another one reads all files again
 CHANGING_S = 0.1  # a file that changed so recently may change again within its times' resolution
 QUERIED = 500  # rows a query
-COLUMNS = "sha256, width, height, thumbnail, problem"
-SCHEMA = """CREATE TABLE IF NOT EXISTS facts (
+COLUMNS = "sha256, width, height, thumbnail, problem, remarks"
+SCHEMA = """CREATE TABLE IF NOT EXISTS file_facts (
     path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL, width INTEGER NOT NULL,
-    height INTEGER NOT NULL, thumbnail BLOB NOT NULL, problem TEXT NOT NULL
+    height INTEGER NOT NULL, thumbnail BLOB NOT NULL, problem TEXT NOT NULL, remarks TEXT NOT NULL
 ) WITHOUT ROWID"""
 
 
@@ -41,6 +41,7 @@ class FileFacts:
         height: upright height in pixels; 0 where it does not decode.
         thumbnail: bytes of `train.duplicates.thumbnail_of`; empty where it does not decode.
         problem: why it does not decode; empty where it does.
+        remarks: kinds of `train.problems` that a person should look at, with blanks between them.
     """
 
     sha256: str = ""
@@ -48,6 +49,7 @@ class FileFacts:
     height: int = 0
     thumbnail: bytes = b""
     problem: str = ""
+    remarks: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class AuditCache:
         for start in range(0, len(keys), QUERIED):
             stamps = {key.path: key.stamp for key in keys[start : start + QUERIED]}
             marks = ", ".join("?" * len(stamps))
-            query = f"SELECT path, stamp, {COLUMNS} FROM facts WHERE path IN ({marks})"
+            query = f"SELECT path, stamp, {COLUMNS} FROM file_facts WHERE path IN ({marks})"
             for path, stamp, *facts in self._execute(query, tuple(stamps)):
                 if stamps[path] == stamp:
                     found[path] = FileFacts(*facts)
@@ -110,7 +112,7 @@ class AuditCache:
             try:
                 with self._database:
                     self._database.executemany(
-                        "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                        "INSERT OR REPLACE INTO file_facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
                     )
             except sqlite3.Error as error:
                 self._give_up(error)
@@ -169,7 +171,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=5.0)
     try:
         database.execute(SCHEMA)
-        database.execute("SELECT path, stamp, sha256, thumbnail, problem FROM facts LIMIT 1")
+        database.execute(f"SELECT path, stamp, {COLUMNS} FROM file_facts LIMIT 1")
     except sqlite3.Error:
         database.close()
         raise

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize, decode
 from serve.contract.signals import ENDING
 from train.colours import recolour_batch
 from train.order import Key
@@ -198,7 +198,7 @@ def pixels_of(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[
     """
 
     def load(photo: Photo) -> NDArray[np.uint8]:
-        image = decode(read_bytes(root / photo.path), spec.background)
+        image = decode(read_bytes(root / photo.path), spec.background, NO_LIMITS)
         return np.asarray(crop_and_resize(image, spec))
 
     if not photos:

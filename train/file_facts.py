@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import ImageError
-from serve.contract.preprocess import decode
+from serve.contract.errors import ImageError, TooManyPixels
+from serve.contract.preprocess import DecodeLimits, decode
 from train.audit_cache import READER, AuditCache, FileFacts, FileKey, open_cache
 from train.duplicates import thumbnail_of
+from train.options import DataOptions
+from train.own_images import limits_of
 from train.photo_bytes import place_of, read_bytes
 from train.photos import Photo
 from train.progress import track
+from train.remarks import remarks_of
 
 __all__ = ["read_facts"]
 
+OWN_LIMITS = limits_of(DataOptions())
+RAISE = "for your own images raise data.max_megapixels"
 KEPT_EVERY = 500  # files read between two writes to the cache: an audit that is stopped goes on
 
 
-def read_facts(root: Path, photos: list[Photo]) -> list[FileFacts]:
+def read_facts(
+    root: Path, photos: list[Photo], limits: DecodeLimits = OWN_LIMITS
+) -> list[FileFacts]:
     """What every file is, in order; those that the cache knows are not opened."""
     with open_cache() as cache:
-        keys = [_key_of(root / photo.path) for photo in photos]
+        keys = [_key_of(root / photo.path, limits) for photo in photos]
         known = cache.read([key for key in keys if key is not None])
         todo = [i for i, key in enumerate(keys) if key is None or key.path not in known]
         facts = [known.get(key.path, FileFacts()) if key else FileFacts() for key in keys]
         paths = [root / photos[i].path for i in todo]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            read = track(pool.map(_read, paths), "audit", len(paths), "images")
+            read = track(pool.map(_read, paths, repeat(limits)), "audit", len(paths), "images")
             fresh = []
             for i, one in zip(todo, read, strict=True):
                 facts[i] = one
@@ -41,11 +50,14 @@ def read_facts(root: Path, photos: list[Photo]) -> list[FileFacts]:
     return facts
 
 
-def _key_of(path: Path) -> FileKey | None:
+def _key_of(path: Path, limits: DecodeLimits) -> FileKey | None:
     try:
-        return FileKey.of(path)
+        key: FileKey | None = FileKey.of(path)
     except OSError:
-        return _key_in_shard(path)
+        key = _key_in_shard(path)
+    if key is None or limits == OWN_LIMITS:
+        return key
+    return replace(key, stamp=f"{key.stamp}/{limits.max_pixels}")
 
 
 def _key_in_shard(path: Path) -> FileKey | None:
@@ -60,14 +72,16 @@ def _keep(cache: AuditCache, facts: list[tuple[FileKey | None, FileFacts]]) -> N
     cache.write((key, one) for key, one in facts if key is not None and one.sha256)
 
 
-def _read(path: Path) -> FileFacts:
+def _read(path: Path, limits: DecodeLimits) -> FileFacts:
     try:
         data = read_bytes(path)
     except OSError as error:
         return FileFacts(problem=error.strerror or type(error).__name__)
     sha256 = sha256_of_bytes(data)
     try:
-        image = decode(data)
+        image = decode(data, limits=limits)
+    except TooManyPixels as error:
+        return FileFacts(sha256, problem=f"{error.message.rstrip('.')} ({RAISE})")
     except ImageError as error:
         return FileFacts(sha256, problem=error.message)
-    return FileFacts(sha256, *image.size, thumbnail_of(image).tobytes())
+    return FileFacts(sha256, *image.size, thumbnail_of(image).tobytes(), remarks=remarks_of(data))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from serve.contract.errors import DatasetError
+from serve.contract.labels import label_problem
 from train.split_words import SPLIT_WORDS, split_of
 
 __all__ = ["ListRow", "read_rows"]
@@ -19,7 +20,6 @@ __all__ = ["ListRow", "read_rows"]
 COLUMNS = ("path", "label", "split")
 HEADER = "The first line must be path,label or path,label,split."
 PLAIN = re.compile(r"(.+?)[ \t]+([^ \t]+)")  # the path may hold blanks, the label may not
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def _row(file: Path, line: int, values: dict[str, str]) -> ListRow:
     for name in COLUMNS[:2]:
         if not values[name]:
             _refuse(file, line, f"the {name} is empty", f"Write the {name}, or remove the line.")
-    if CONTROL.search(values["label"]):
-        what = f"the label {values['label']!r} holds a control character"
+    if problem := label_problem(values["label"]):
+        what = f"the label {values['label']!a} {problem}"
         _refuse(file, line, what, "Write labels of printable characters.")
     word = values.get("split", "")
     split = split_of(word)

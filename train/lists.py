@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from serve.contract.errors import DatasetError
+from serve.contract.labels import refuse_twins
 from train.list_rows import ListRow, read_rows
 from train.photos import Photo
 from train.scan import SUFFIXES, why_no_image
@@ -162,6 +163,7 @@ def _check_splits(rows: list[ListRow]) -> None:
         )
     for row in rows:
         if row.label not in trained:
+            refuse_twins(row.place, [row.label], trained)
             near = difflib.get_close_matches(row.label, trained, 1, 0.6)
             hint = f"Did you mean {near[0]!r}? Else add" if near else "Add"
             raise DatasetError(

@@ -27,11 +27,13 @@ class DataOptions:
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
     cache_mib: int = 2048  # decoded training photographs kept on disk, at most; 0: none
+    max_megapixels: int = 40  # of one image; the service has limits of its own
     # Which folder is which split, where the names do not say it: {train = "A", test = "B"}.
     splits: dict[str, str] = field(default_factory=dict)
     class_level: int = 0  # of the class folders: 1 lie in PHOTOS, 2 in a folder of it; 0: found
 
     def __post_init__(self) -> None:
+        _check_within(self, 1, 10_000, "max_megapixels")
         if self.splits and not {"train"} <= set(self.splits) <= {"train", "val", "test"}:
             raise ValueError(
                 f"splits = {self.splits}: expected a folder for train, and perhaps val and test"

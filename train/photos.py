@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import DatasetError
+from serve.contract.labels import refuse_twins
+from train.file_names import misnamed_of, refuse_misnamed
 from train.layout import find_layout
 from train.notices import Notice, sentences, severity_of
 from train.options import DataOptions
@@ -128,6 +130,7 @@ def list_unlabelled(root: Path) -> Listing:
             f"{root} holds no images ({', '.join(sorted(SUFFIXES))}).{_passed_over(scan.notices)}",
             "Name a folder of photographs; labels are not needed.",
         )
+    refuse_misnamed(root, misnamed_of(scan.images))
     return Listing([Photo(path, "", "train") for path in scan.images], tuple(scan.notices))
 
 
@@ -226,6 +229,7 @@ def _check_classes(
         )
     trained = {photo.label for photo in photos if photo.split in ("", "train")}
     if unknown := sorted(set(labels) - trained):
+        refuse_twins(root, unknown, trained)
         raise DatasetError(
             f"{root}: {', '.join(unknown)} occur in val or test but not in train.",
             "Add training images for them, or remove them.",

@@ -22,7 +22,7 @@ from PIL import Image
 from serve.contract.digest import digest_of_json, sha256_of_bytes
 from serve.contract.errors import DatasetError
 from serve.contract.manifest import fsync_path
-from serve.contract.preprocess import decode
+from serve.contract.preprocess import NO_LIMITS, decode
 from train.audit_cache import cache_folder
 from train.photo_bytes import read_bytes
 from train.photos import Photo
@@ -128,12 +128,12 @@ def read_photo(path: Path, photo: Photo, keep_px: int, *, check: bool = False) -
     full = (photo.width, photo.height)
     size = working_size(full, keep_px)
     if size == full:
-        image = decode(data)
+        image = decode(data, limits=NO_LIMITS)
         if image.size != full:
             raise _changed(photo)
         return image
     # Twice the working size leaves the filter enough to average over.
-    image = decode(data, at_least_px=2 * min(size))
+    image = decode(data, limits=NO_LIMITS, at_least_px=2 * min(size))
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 

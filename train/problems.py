@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from serve.contract.labels import look_alikes
 from train.duplicates import NearPair, groups_of
+from train.file_names import Misnamed, escaped, name_problem
 from train.notices import Notice, Reason, by_reason_and_class, sentence, severity_of
 from train.photos import Photo
 
@@ -23,15 +25,20 @@ __all__ = [
     "files_of",
     "group_problems",
     "imbalance_problem",
+    "name_problems",
     "notice_problems",
+    "remark_problems",
     "summary",
 ]
 
 IMBALANCE_LIMIT = 5.0  # largest class over smallest
+RAISED_BY = "STILLROOM_MAX_MEGAPIXELS, STILLROOM_MAX_BODY_MIB"
 TINY_PX = 16  # shorter side: less than a thumbnail
 
 Kind = Literal[
     "imbalance",
+    "look_alike",
+    "bad_name",
     "unreadable",
     "not_read",
     "misnamed",
@@ -42,10 +49,28 @@ Kind = Literal[
     "duplicate",
     "near_duplicate",
     "constant",
+    "overwritten",
+    "few_levels",
+    "too_large_to_serve",
     "tiny",
 ]
+REMARKS: dict[Kind, str] = {
+    "overwritten": "decodes, and looks overwritten in the middle: part of it is garbage",
+    "few_levels": "has 16 bits and uses less than a tenth of their range",
+    "too_large_to_serve": "is larger than the service takes by default",
+}
 ERRORS = frozenset(
-    {"unreadable", "not_read", "misnamed", "too_few", "conflict", "leak", "constant"}
+    {
+        "look_alike",
+        "bad_name",
+        "unreadable",
+        "not_read",
+        "misnamed",
+        "too_few",
+        "conflict",
+        "leak",
+        "constant",
+    }
 )
 
 
@@ -82,6 +107,19 @@ def imbalance_problem(totals: dict[str, int]) -> list[Problem]:
         return []
     text = f"Imbalanced: {totals[largest]} images of {largest}, {totals[smallest]} of {smallest}."
     return [Problem("imbalance", (), text)]
+
+
+def name_problems(labels: Iterable[str], misnamed: Iterable[Misnamed]) -> list[Problem]:
+    """Labels that look alike, and files and folders whose names cannot be used."""
+    alike = [Problem("look_alike", (), text) for text in look_alikes(labels)]
+    return alike + [
+        Problem(
+            "bad_name",
+            (escaped(path),),
+            f"The name of {escaped(path)} {name_problem(path)}; images left out: {images}.",
+        )
+        for path, images in misnamed
+    ]
 
 
 def file_problems(
@@ -127,6 +165,21 @@ def files_of(problem: Mapping[str, Any]) -> int:
 
 def _kind_of(reason: Reason) -> Kind:
     return reason if reason == "misnamed" or reason == "outside" else "not_read"
+
+
+def remark_problems(photos: list[Photo], remarks: Iterable[Iterable[str]]) -> list[Problem]:
+    """What `train.remarks` found in files that decode.
+
+    Args:
+        photos: that decode.
+        remarks: of each, kinds of REMARKS.
+    """
+    return [
+        Problem(kind, (photo.path,), f"{photo.path} {text}.")
+        for kind, text in REMARKS.items()
+        for photo, found in zip(photos, remarks, strict=True)
+        if kind in found
+    ]
 
 
 def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
@@ -181,7 +234,8 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
         near: near-duplicates beside their first.
     """
     counts = Counter(problem.kind for problem in problems)
-    sentences = [p.text for p in problems if p.kind in ("imbalance", "too_few")]
+    named = ("imbalance", "too_few", "look_alike", "bad_name")
+    sentences = [p.text for p in problems if p.kind in named]
     sentences += [
         f"{count} {one if count == 1 else many}."
         for count, one, many in (
@@ -195,6 +249,22 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
                 near,
                 "image looks like another one: resized, compressed again or edited",
                 "images look like other ones: resized, compressed again or edited",
+            ),
+            (
+                counts["overwritten"],
+                "JPEG file looks overwritten in the middle, though it decodes",
+                "JPEG files look overwritten in the middle, though they decode",
+            ),
+            (
+                counts["few_levels"],
+                "16-bit image uses less than a tenth of its range: as 8 bits it is flat",
+                "16-bit images use less than a tenth of their range: as 8 bits they are flat",
+            ),
+            (
+                counts["too_large_to_serve"],
+                f"image is larger than the service takes by default ({RAISED_BY} raise its limits)",
+                f"images are larger than the service takes by default ({RAISED_BY} raise its "
+                "limits)",
             ),
             (counts["constant"], "image is of one colour", "images are of one colour each"),
             (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
+from serve.contract.labels import refuse_twins
 from train.audit_cache import FileKey, cache_folder
 from train.photos import Photo, labels_of
 from train.progress import say, track
@@ -167,6 +168,7 @@ def _check_classes(pattern: ShardPattern, photos: list[Photo]) -> None:
         )
     trained = {photo.label for photo in photos if photo.split in ("", "train")}
     if unknown := sorted(set(labels) - trained):
+        refuse_twins(pattern, unknown, trained)
         raise DatasetError(
             f"{pattern}: {', '.join(unknown)} occur in val or test but not in train.",
             "Add training photographs of them, or leave them out.",

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from serve.contract.errors import DatasetError
+from serve.contract.labels import label_problem, without_unseen
+from train.file_names import (
+    Misnamed,
+    misnamed_of,
+    name_problem,
+    refuse_arguments,
+    refuse_misnamed,
+    rename,
+)
 from train.lists import ListedPhotos, list_files, read_list, read_split_lists
 from train.notices import Notice
 from train.options import DataOptions
@@ -28,6 +38,7 @@ class Source:
         places: path -> file and line that name it; empty where no list does.
         notices: what of a folder was passed over, and why.
         remarks: how splits and classes of a folder were told.
+        misnamed: files and folders whose names cannot be used; their images are not in `photos`.
     """
 
     root: Path
@@ -35,6 +46,7 @@ class Source:
     places: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     remarks: tuple[str, ...] = ()
+    misnamed: tuple[Misnamed, ...] = ()
 
     @property
     def listing(self) -> Listing:
@@ -46,7 +58,11 @@ class Source:
         return fingerprint(self.root, self.photos, self.notices)
 
 
-def open_source(path: Origin, options: DataOptions = DEFAULT) -> Source:
+def open_source(
+    path: Origin,
+    options: DataOptions = DEFAULT,
+    misnamed: Literal["refuse", "leave out"] = "refuse",
+) -> Source:
     """List the photographs of a folder, of a list file or of shards.
 
     Args:
@@ -54,11 +70,23 @@ def open_source(path: Origin, options: DataOptions = DEFAULT) -> Source:
             val, test); a list, CSV `path,label[,split]` or plain `path label` lines; or the
             pattern of WebDataset shards.
         options: `splits` and `class_level` of a folder whose names do not say them.
+        misnamed: what becomes of images whose names are not UTF-8 or hold control characters.
 
     Raises:
         DatasetError: nothing there that could be used; of a list it names file and line, of shards
             the shard and the sample.
     """
+    if isinstance(path, Path):
+        refuse_arguments([str(path.resolve())])
+    source = _opened(path, options)
+    _check_labels(path, source)
+    source = _without_misnamed(source)
+    if misnamed == "refuse":
+        refuse_misnamed(source.root, source.misnamed)
+    return source
+
+
+def _opened(path: Origin, options: DataOptions) -> Source:
     if isinstance(path, ShardPattern):
         return Source(index_folder(path), find_photos_in_shards(path))
     if path.is_file():
@@ -98,6 +126,31 @@ def name_of(path: Origin) -> str:
         return path.name
     path = path.resolve()
     return path.stem if path.is_file() else path.name
+
+
+def _check_labels(path: Origin, source: Source) -> None:
+    """Refuse labels that would not come back from a list as they are; see `serve.contract`."""
+    for label in sorted({photo.label for photo in source.photos}):
+        problem = label_problem(label)
+        if not problem or "UTF-8" in problem:  # such a folder has a name that cannot be used
+            continue
+        photo = next(photo for photo in source.photos if photo.label == label)
+        folder = next((p for p in (source.root / photo.path).parents if p.name == label), None)
+        place = source.places.get(photo.path, "" if folder is None else str(folder.parent))
+        step = "Write another label."
+        if folder is not None and isinstance(path, Path) and not source.places:
+            step = f"Rename it: {rename(str(folder), without_unseen(label))}"
+        raise DatasetError(f"{place or path}: the label {label!a} {problem}.", step)
+
+
+def _without_misnamed(source: Source) -> Source:
+    misnamed = misnamed_of(photo.path for photo in source.photos)
+    if not misnamed:
+        return source
+    photos = [photo for photo in source.photos if not name_problem(photo.path)]
+    if len({photo.label for photo in photos}) < 2:
+        refuse_misnamed(source.root, misnamed)
+    return replace(source, photos=photos, misnamed=tuple(misnamed))
 
 
 def _source(root: Path, listing: ListedPhotos) -> Source:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from train.audit_cache import FileFacts
 from train.dataset import Dataset
 from train.duplicates import SIDE_PX, Thumbnails, near_matches
 from train.file_facts import read_facts
+from train.options import DataOptions
+from train.own_images import limits_of
 from train.photos import Photo, list_unlabelled, say_notices
 
 __all__ = ["Unlabelled", "open_unlabelled"]
@@ -74,9 +76,7 @@ class Unlabelled:
             writer.writerows(sorted([*rows, *self.left_out]))
 
 
-def open_unlabelled(
-    root: Path, dataset: Dataset, *, unreadable: Literal["error", "skip"] = "error"
-) -> Unlabelled:
+def open_unlabelled(root: Path, dataset: Dataset, options: DataOptions | None = None) -> Unlabelled:
     """Read a folder of photographs whose labels nobody knows.
 
     What equals or nearly equals a test or val photograph is left out: a student that saw it in
@@ -85,7 +85,7 @@ def open_unlabelled(
     Args:
         root: searched with all its folders; their names mean nothing.
         dataset: of the labelled photographs.
-        unreadable: what becomes of files that do not decode, as in `train.audit`.
+        options: what becomes of files that do not decode, and their limits, as in `train.audit`.
 
     Raises:
         DatasetError: no such folder, nothing in it, or files that do not decode.
@@ -93,9 +93,11 @@ def open_unlabelled(
     listing = list_unlabelled(root)
     say_notices(str(root), listing.notices)
     found = listing.photos
-    facts = read_facts(root, found)
+    options = options or DataOptions()
+    limits = limits_of(options)
+    facts = read_facts(root, found, limits)
     bad = [(p.path, f.sha256, f.problem) for p, f in zip(found, facts, strict=True) if f.problem]
-    if bad and unreadable == "error":
+    if bad and options.unreadable == "error":
         names = "; ".join(f"{path}: {why.rstrip('.')}" for path, _, why in bad[:SHOWN])
         more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise DatasetError(
@@ -104,7 +106,8 @@ def open_unlabelled(
         )
     readable = [(p, f) for p, f in zip(found, facts, strict=True) if not f.problem]
     judged = dataset.of_split("test") + dataset.of_split("val")
-    leaks = _leaks([f for _, f in readable], dataset.root, judged)
+    seen = read_facts(dataset.root, judged, limits)
+    leaks = _leaks([f for _, f in readable], judged, seen)
     kept, left_out = [], bad
     for (photo, one), leak in zip(readable, leaks, strict=True):
         if leak is None:
@@ -120,10 +123,11 @@ def open_unlabelled(
     return Unlabelled(root, tuple(kept), tuple(left_out))
 
 
-def _leaks(facts: Sequence[FileFacts], root: Path, judged: list[Photo]) -> list[Photo | None]:
+def _leaks(
+    facts: Sequence[FileFacts], judged: list[Photo], judged_facts: Sequence[FileFacts]
+) -> list[Photo | None]:
     """Of each file the test or val photograph that it is or looks like."""
     same = {photo.sha256: photo for photo in reversed(judged)}
-    judged_facts = read_facts(root, judged)
     decoded = [i for i, one in enumerate(judged_facts) if not one.problem]
     matches = near_matches(_thumbnails(facts), _thumbnails([judged_facts[i] for i in decoded]))
     near = [judged[decoded[m]] if m >= 0 else None for m in matches]

@@ -6,11 +6,13 @@ same bytes give the same pixels everywhere. Normalisation is not here: it is ins
 What the rules are, so that no pixel is silently wrong:
 
 * The format is sniffed from the content; only JPEG, PNG and WebP are opened.
+* Text and colour profiles of a PNG are skipped unread, whatever they hold.
 * Dimensions are read and limited before anything is decoded.
 * EXIF orientation is applied. ICC profiles are ignored.
 * Grey is repeated to RGB; palette and 1-bit images are expanded; CMYK is converted by Pillow.
 * Alpha is composited on the background colour of the spec.
-* 16-bit grey is rescaled by 257 (65535 -> 255), never clipped.
+* 16-bit grey is rescaled by 257 (65535 -> 255), never clipped; of 16-bit colour Pillow keeps the
+  upper byte. JPEG has 8 bits; 12-bit and lossless ones are refused by name.
 * A JPEG of more than 40 megapixels is decoded at half its sides (`serve.contract.decode_cost`).
 * Animations are refused: which frame was meant is not ours to guess.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -39,11 +42,14 @@ from serve.contract.errors import (
     UnsupportedImage,
 )
 from serve.contract.jpeg_scans import MOST_SCANS, scans_of
+from serve.contract.png_chunks import without_text
 from serve.contract.rgb import rgb_from
+from serve.contract.sniff import kind_of
 from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "NO_LIMITS",
     "DecodeLimits",
     "PreprocessSpec",
     "charge_of_file",
@@ -55,6 +61,7 @@ __all__ = [
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 FILTERS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
+QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings` keeps its filters
 Size = tuple[int, int]  # width and height in pixels
 MAX_PIXELS_A_BYTE = 10_000  # deflate reaches 8 256, in a PNG of one colour and one bit
 SCANS_OF_LARGEST = 12  # of the largest image; 10 is what encoders write, more where it is smaller
@@ -90,6 +97,7 @@ class DecodeLimits:
 
 
 DEFAULT_LIMITS = DecodeLimits()
+NO_LIMITS = DecodeLimits(2**63, 2**63, 2**63)  # of one's own images, once an audit let them pass
 
 
 def preprocess(
@@ -191,19 +199,29 @@ def crop_and_resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     return image.resize((spec.size_px, spec.size_px), FILTERS[spec.interpolation], box=box)
 
 
+def _hush() -> None:
+    """Pillow warns of odd EXIF and palettes, by its own paths; the pixels are checked.
+
+    One filter for good: those that come and go are the process's, and threads restore each other's.
+    """
+    if QUIET not in warnings.filters[:1]:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
     if not data:
         raise EmptyImage("The body holds no bytes.", "Send the bytes of an image file.")
     if len(data) > limits.max_bytes:
         raise TooLargeImage(f"{len(data)} bytes are more than the limit of {limits.max_bytes}.")
+    _hush()
+    if limits.max_pixels > (Image.MAX_IMAGE_PIXELS or limits.max_pixels):
+        Image.MAX_IMAGE_PIXELS = limits.max_pixels  # else Pillow refuses what is allowed here
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is tighter
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(without_text(data)), formats=FORMATS)
     except UnidentifiedImageError as error:
         if _ending_is_missing(data) is not None:  # the beginning is right, so it was such an image
             raise _as_image_error(error, data) from error
-        raise UnsupportedImage("This is no JPEG, PNG or WebP image.") from error
+        raise _unsupported(data) from error
     except Exception as error:  # as in `_decoded`
         raise _as_image_error(error, data) from error
     _check_cost(image, data, limits)
@@ -255,15 +273,13 @@ def _decoded(
     image: Image.Image, data: bytes, background: tuple[int, int, int], at_least_px: int = 0
 ) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; the pixels are checked
-            shrink = shrink_of(image)
-            if at_least_px or shrink > 1:  # a draft has an effect on JPEG alone
-                width, height = image.width // shrink, image.height // shrink
-                least_px = at_least_px or max(width, height)
-                image.draft(None, (min(width, least_px), min(height, least_px)))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # else it copies, upright or not
+        shrink = shrink_of(image)
+        if at_least_px or shrink > 1:  # a draft has an effect on JPEG alone
+            width, height = image.width // shrink, image.height // shrink
+            least_px = at_least_px or max(width, height)
+            image.draft(None, (min(width, least_px), min(height, least_px)))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)  # else it copies, upright or not
         return rgb_from(image, background)
     except Exception as error:  # decoders raise a dozen unrelated types
         raise _as_image_error(error, data) from error
@@ -272,9 +288,17 @@ def _decoded(
 def _as_image_error(error: Exception, data: bytes) -> ImageError:
     if isinstance(error, Image.DecompressionBombError):
         return TooManyPixels("The image has too many pixels.")
+    if kind_of(data).name:
+        return _unsupported(data)
     if _says_truncated(error) or _ending_is_missing(data):
         return TruncatedImage("The image file ends before the image does.", "Send the whole file.")
     return UndecodableImage("The image data is damaged.", "Check that the file opens elsewhere.")
+
+
+def _unsupported(data: bytes) -> UnsupportedImage:
+    name, next_step = kind_of(data)
+    what = f"{name}, no JPEG, PNG or WebP image" if name else "no JPEG, PNG or WebP image"
+    return UnsupportedImage(f"This is {what}.", next_step)
 
 
 def _says_truncated(error: Exception) -> bool:

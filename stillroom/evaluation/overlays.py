@@ -14,7 +14,7 @@ from PIL import Image
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError, StillroomError
-from serve.contract.preprocess import PreprocessSpec, preprocess
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, preprocess
 from train.cam import class_maps, find_cam_layer
 from train.checkpoint import load_checkpoint
 from train.photo_bytes import read_bytes
@@ -114,7 +114,7 @@ def _pixels(root: Path, photo: Photo, spec: PreprocessSpec) -> NDArray[np.uint8]
         data = read_bytes(root / photo.path)
         if sha256_of_bytes(data) != photo.sha256:
             return None
-        return preprocess(data, spec)
+        return preprocess(data, spec, NO_LIMITS)
     except (OSError, DatasetError, ImageError):
         return None
 

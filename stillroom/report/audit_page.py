@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.contract.errors import DatasetError, ImageError
-from serve.contract.preprocess import PreprocessSpec, decode
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, decode
 from stillroom.report.environment import page_environment
 from stillroom.report.thumbnails import QUALITY, Thumbnails, spread
 from stillroom.report.wording import count, number
@@ -38,6 +38,15 @@ KINDS = {  # in the order of the page: title, what it means and what to do
     "leak": (
         "One picture in two splits",
         "What was learnt by heart would count as known. Remove the file from one of the splits.",
+    ),
+    "look_alike": (
+        "Labels that look alike",
+        "One class, most likely, under two names: put their images into one folder.",
+    ),
+    "bad_name": (
+        "Names that cannot be used",
+        "Their images were left out: no list could name them. Every other command refuses, and "
+        "prints the line that renames them.",
     ),
     "unreadable": (
         "Files that do not decode",
@@ -72,6 +81,20 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "Resized, compressed again or edited; they count as different photographs. "
         "Keep the best one, unless they are meant to be there.",
     ),
+    "overwritten": (
+        "JPEG files that look overwritten",
+        "Part of the picture is garbage, though the file decodes: a bad disk, card or copy. "
+        "Fetch them again.",
+    ),
+    "few_levels": (
+        "16-bit images that use little of their range",
+        "Read as 8 bits they are nearly black or flat. Stretch them to the full range first.",
+    ),
+    "too_large_to_serve": (
+        "Images that the service refuses by default",
+        "They are trained on; whoever sends such an image is refused, unless the service is "
+        "started with higher limits (docs/serving.md).",
+    ),
     "tiny": (
         "Very small pictures",
         "They hold less detail than the smallest useful thumbnail.",
@@ -101,6 +124,8 @@ BRIEFLY = {
     "not_read": "not read",
     "misnamed": "named as something else",
     "constant": "showing nothing",
+    "look_alike": "labels that look alike",
+    "bad_name": "names that cannot be used",
 }
 
 
@@ -286,7 +311,8 @@ def _kinds(root: Path, photos: list[Photo], audit: dict[str, Any]) -> list[Kind]
         problems = [problem for problem in audit["problems"] if problem["kind"] == name]
         if not problems:
             continue
-        seen = [p for p in problems if name not in LISTED and p["paths"][0] in by_path]
+        first = {id(p): p["paths"][:1] for p in problems}
+        seen = [p for p in problems if name not in LISTED and by_path.keys() & first[id(p)]]
         lines = [problem["text"] for problem in problems if problem not in seen]
         groups = [_group(root, by_path, problem, audit) for problem in seen[:MAX_GROUPS]]
         severity = problems[0]["severity"]
@@ -331,7 +357,7 @@ def _reason(problem: dict[str, Any], audit: dict[str, Any]) -> str:
 def _picture(root: Path, photo: Photo) -> str | None:
     """The whole photograph, small, as a data: URI; None where it cannot be read any more."""
     try:
-        image = decode(read_bytes(root / photo.path))
+        image = decode(read_bytes(root / photo.path), limits=NO_LIMITS)
     except (OSError, DatasetError, ImageError):
         return None
     image.thumbnail((PICTURE_PX, PICTURE_PX))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError
-from serve.contract.preprocess import PreprocessSpec, crop_and_resize, decode
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize, decode
 from train.photo_bytes import read_bytes
 from train.photos import Photo
 
@@ -52,7 +52,7 @@ class Thumbnails:
             data = read_bytes(self._root / photo.path)
             if sha256_of_bytes(data) != photo.sha256:
                 return None
-            image = crop_and_resize(decode(data, self._spec.background), self._spec)
+            image = crop_and_resize(decode(data, self._spec.background, NO_LIMITS), self._spec)
         except (OSError, DatasetError, ImageError):
             return None
         buffer = io.BytesIO()

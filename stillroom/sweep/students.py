@@ -130,9 +130,7 @@ def _open_course(request: StudentsRequest) -> Course:
         teacher.model.to(pick_device())
     unlabelled: Unlabelled | None = None
     if distil.unlabelled:
-        unlabelled = open_unlabelled(
-            Path(distil.unlabelled), everything, unreadable=subject.recipe.data.unreadable
-        )
+        unlabelled = open_unlabelled(Path(distil.unlabelled), everything, subject.recipe.data)
     return Course(subject, teachers, unlabelled)
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,17 @@ def test_what_is_wrong_with_it(tmp_path: Path, content: bytes | None, message: s
 def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="names no images"):
         load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"\xe9t\xe9.png", b"a\rb.png", b"caf\xe9/a.png"])
+def test_a_name_that_no_table_could_hold_is_refused_with_the_line_that_mends_it(
+    tmp_path: Path, name: bytes
+) -> None:
+    image = tmp_path / os.fsdecode(name)
+    image.parent.mkdir(exist_ok=True)
+    image.write_bytes(png(1))
+    with pytest.raises(CorpusError, match="not UTF-8, or with a control character") as caught:
+        load_corpus(tmp_path)
+    subprocess.run(["bash", "-c", str(caught.value).partition("rename it: ")[2]], check=True)
+    (photo,) = load_corpus(tmp_path)
+    assert photo.path in ("été.png", "ab.png", "café/a.png")

@@ -3,7 +3,10 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -271,3 +274,24 @@ def test_more_alphas_than_a_palette_has_colours_are_damage() -> None:
     chunk = struct.pack(">I", 300) + alphas + struct.pack(">I", zlib.crc32(alphas))
     with pytest.raises(UndecodableImage):
         preprocess(plain[:at] + chunk + plain[at:], SPEC)
+
+
+def test_no_warning_of_pillow_reaches_the_user(tmp_path: Path) -> None:
+    odd = Image.new("RGB", (64, 48))
+    buffer = io.BytesIO()
+    odd.save(buffer, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\0\x03\0\0")
+    (tmp_path / "odd.jpg").write_bytes(buffer.getvalue())
+    palette = Image.new("P", (64, 48))
+    palette.putpalette([level for level in range(256) for _ in "RGB"])
+    palette.save(tmp_path / "palette.png", transparency=bytes(range(200)))
+    code = (
+        "import sys; from pathlib import Path; from concurrent.futures import ThreadPoolExecutor\n"
+        "from serve.contract.preprocess import decode\n"
+        "data = [Path(name).read_bytes() for name in sys.argv[1:]] * 150\n"
+        "with ThreadPoolExecutor(8) as pool: print(len(list(pool.map(decode, data))))"
+    )
+    files = sorted(str(path) for path in tmp_path.iterdir())
+    for options in ([], ["-W", "error"]):
+        command = [sys.executable, *options, "-c", code, *files]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("300\n", "")

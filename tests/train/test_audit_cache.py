@@ -111,7 +111,7 @@ def test_a_cache_that_fails_midway_is_given_up(
     key = FileKey.of(file)
     with open_cache() as open_one:
         other = sqlite3.connect(cache / "audit.sqlite")
-        other.execute("DROP TABLE facts")
+        other.execute("DROP TABLE file_facts")
         other.commit()
         other.close()
         assert open_one.read([key]) == {}
@@ -138,15 +138,15 @@ def test_a_second_audit_opens_only_what_changed(
     opened: list[str] = []
     read = train.file_facts._read
 
-    def watch(path: Path) -> FileFacts:
+    def watch(path: Path, limits: object) -> FileFacts:
         opened.append(path.name)
-        return read(path)
+        return read(path, limits)
 
     monkeypatch.setattr("train.file_facts._read", watch)
     photos = find_photos(root)
     first = read_photos(root, photos)
     assert len(opened) == 12
-    assert first[1] == [("bell/000.jpg", "This is no JPEG, PNG or WebP image.")]
+    assert first[1] == [("bell/000.jpg", "This is a text file, no JPEG, PNG or WebP image.")]
     assert read_photos(root, photos) == first
     assert len(opened) == 12
     (root / "bell" / "001.jpg").write_bytes((root / "bell" / "002.jpg").read_bytes())
