@@ -7,8 +7,6 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from serve.contract.errors import CheckpointError
@@ -16,6 +14,8 @@ from train.bilinear import BilinearClassifier
 from train.freeze import classifier_of
 from train.models import PhotoClassifier
 from train.progress import say
+from train.weights_choice import choose_weights
+from train.weights_file import read_weights
 
 __all__ = ["load_pretrained", "package_file", "package_tensors"]
 
@@ -55,14 +55,19 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
                 f"weights = {source!r}: only .safetensors files are read, never pickles.",
                 "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), ...)",
             )
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"weights = {source!r}: no readable safetensors file ({error}).",
-                "Download or convert it again.",
-            ) from error
-        _copy_matching(network, tensors, source)
+        _copy_matching(network, _tensors_of(path, network), source)
+
+
+def _tensors_of(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file under the network's names, whatever prefix they have there."""
+    named = f"weights = {str(path)!r}"
+    classifier = f"{_classifier_name(network)}."
+    names = [name for name in network.state_dict() if not name.startswith(classifier)]
+    how = "Save the one that is meant alone."
+    found = choose_weights(read_weights(path, named), names, named=named, how=how)
+    if found.key:
+        say(f"  {path.name}: {found}")
+    return found.tensors
 
 
 def _hub_tensors(arch: str) -> dict[str, Tensor]:
