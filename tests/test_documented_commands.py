@@ -77,7 +77,7 @@ ELSEWHERE = {
     "tests/stillroom/test_build_command.py builds, imports and serves one",
     r"stillroom train 'https://": "a server of shards; tests/train/test_shard_cache.py has one",
     r"stillroom train 'shards/": "ten shards; tests/stillroom/test_shard_input.py packs some",
-    r"stillroom loadtest runs/mine --slo p99=50ms$": "searches for minutes; "
+    r"stillroom loadtest (runs/mine --slo p99=50ms|RUN)$": "searches for minutes; "
     "tests/loadtest/test_promise.py",
     r"stillroom loadtest http://host:8000": "another's server; "
     "tests/loadtest/test_other_classifiers.py has some",
@@ -257,7 +257,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.ci
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)  # the first one builds the run
 @pytest.mark.parametrize("command", PLAIN)
 def test_a_documented_command_runs(
     place: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -315,6 +315,7 @@ def served(command: str, place: Path) -> Iterator[int]:
 
 
 @pytest.mark.ci
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", SERVED)
 def test_a_documented_server_answers(place: Path, command: str) -> None:
     with served(command, place) as port:
@@ -331,6 +332,7 @@ def port(place: Path) -> Iterator[int]:
 
 
 @pytest.mark.ci
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", ASKED)
 def test_a_documented_request_is_answered(place: Path, port: int, command: str) -> None:
     if command.startswith("curl"):

@@ -178,7 +178,7 @@ def _more_than_tensors(path: Path, named: str) -> CheckpointError:
     names = pickled_names(path)
     roots = {name.partition(".")[0] for name in names}
     load = f"Where you trust it: model = torch.load('{path.name}', weights_only=False)"
-    if roots & {"ultralytics", "models"}:
+    if "ultralytics" in roots or any(name.startswith("models.yolo.") for name in names):
         what = "is a checkpoint of Ultralytics (YOLO): a whole model, which timm has not"
         return CheckpointError(f"{named} {what}; it is not run.", "Export it with: yolo export")
     if roots & {"fastai", "fastcore"}:

@@ -269,6 +269,8 @@ def _pickled(path: Path, name: str, *, legacy: bool) -> str:
     ("name", "message", "step"),
     [
         ("ultralytics.nn.tasks.ClassificationModel", "Ultralytics (YOLO)", "yolo export"),
+        ("models.yolo.ClassificationModel", "Ultralytics (YOLO)", "yolo export"),
+        ("models.resnet.ResNet", "a whole model (models.resnet.ResNet)", "model.state_dict()"),
         ("fastai.learner.Learner", "a Learner of fastai", "load_learner"),
         ("timm.models.resnet.ResNet", "a whole model (timm.models.resnet.ResNet)", "weights_only"),
         ("omegaconf.dictconfig.DictConfig", "more than tensors (omegaconf", "model.state_dict()"),
