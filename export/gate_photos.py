@@ -1,4 +1,4 @@
-"""Which photographs a gate looks at, and which an int8 model is calibrated on."""
+"""Which photographs a gate looks at, and which an int8 model is calibrated on: never the same."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from train.dataset import Dataset
 from train.photos import Photo
 from train.seed import derive_seed
 
-__all__ = ["calibration_photos", "gate_photos"]
+__all__ = ["MIN_CALIBRATION", "calibration_photos", "gate_photos"]
+
+MIN_CALIBRATION = 16  # fewer photographs say little of an activation's range
 
 
-def gate_photos(dataset: Dataset, at_least: int) -> list[Photo]:
+def gate_photos(dataset: Dataset, at_least: int, *, calibration: int = 0) -> list[Photo]:
     """The val split; where it is small, training photographs besides.
 
     The test split is never asked: a gate that chooses a file is a choice. Parity compares a model
-    with itself, so photographs that it was trained on serve as well as others.
+    with itself, so photographs that it was trained on serve as well as others. Of the training
+    photographs the gate takes what it lacks, but leaves MIN_CALIBRATION for calibration; of fewer
+    than twice as many, half.
 
     Args:
         dataset: with a train and a val split.
         at_least: wanted; fewer only where both splits together have fewer.
+        calibration: number wanted for that; 0 where nothing is calibrated.
 
     Returns:
         Val in its order, then training photographs, class by class in turn.
     """
-    val = dataset.of_split("val")
-    return val + _in_turn(dataset.of_split("train"), "gate")[: max(0, at_least - len(val))]
+    val, train = dataset.of_split("val"), dataset.of_split("train")
+    left = min(calibration, MIN_CALIBRATION, (len(train) + 1) // 2)
+    wanted = min(at_least - len(val), len(train) - left)
+    return val + _in_turn(train, "gate")[: max(0, wanted)]
 
 
 def calibration_photos(dataset: Dataset, count: int, gate: list[Photo]) -> list[Photo]:

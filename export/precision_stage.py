@@ -19,10 +19,11 @@ from export.publish import publish
 from export.stage import gate_of
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json
-from serve.contract.errors import GateError
+from serve.contract.errors import GateError, UsageError
 from train.batches import pixels_of
 from train.checkpoint import load_checkpoint
 from train.dataset import Dataset
+from train.photos import Photo
 from train.progress import say
 
 __all__ = ["BENEFIT", "export_precision", "write_precision"]
@@ -97,13 +98,14 @@ def write_precision(
 
     Raises:
         GateError: no int8 file passes the gate. An fp16 file is not judged here.
+        UsageError: no training photograph is left for int8's calibration.
     """
     made: dict[str, Any] = {}
     tried: dict[str, Any] | None = None
     if subject.precision == "fp16":
         write_fp16(fp32, path)
     else:
-        photos = calibration_photos(dataset, options.calibration_images, list(gate.photos))
+        photos = _calibration(dataset, gate, options.calibration_images)
         target: Target = "tensorrt" if subject.target else "onnxruntime"
         search = search_int8(
             fp32,
@@ -117,8 +119,33 @@ def write_precision(
         tried = search.to_dict()
         kept = list(search.chosen.keep_float) if search.chosen else []
         made = {"kept_float": kept, "calibration_images": len(photos)}
+        if len(photos) < options.calibration_images:
+            made["calibration_images_asked"] = options.calibration_images
     check_structure(path, subject.card, opset=options.opset)
     return made, tried
+
+
+def _calibration(dataset: Dataset, gate: Asked, asked: int) -> list[Photo]:
+    """Photographs for the ranges of activations; says where they are fewer than asked for.
+
+    Raises:
+        UsageError: none is left beside those of the gate.
+    """
+    photos = calibration_photos(dataset, asked, list(gate.photos))
+    train = len(dataset.of_split("train"))
+    of_train = sum(photo.split == "train" for photo in gate.photos)
+    why = f"of {train} training images the gate takes {of_train}"
+    if not photos:
+        raise UsageError(
+            f"No image is left to calibrate int8 on: {why}.",
+            "Give more photographs of each class, or serve fp32.",
+        )
+    if len(photos) < asked:
+        say(
+            f"  warning: int8 is calibrated on {len(photos)} images, not on {asked} "
+            f"(export.calibration_images): {why}, and none is used for both"
+        )
+    return photos
 
 
 def sentence_of(benefit: Benefit, precision: str) -> str:

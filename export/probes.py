@@ -6,7 +6,7 @@ No torch here: parity runs at the serving machine, too.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from train.list_rows import read_rows
 from train.photos import Photo, list_unlabelled, say_notices
+from train.progress import say
 from train.seed import derive_seed
 
 __all__ = ["Probes", "read_probes"]
 
 MAX_IMAGES = 1000
+SHOWN = 3
 READ_PER_TAKEN = 4  # of a folder of millions not every file is read to take a thousand
 
 
@@ -150,4 +152,20 @@ def _labelled(
     if photos and all(photo.label in numbers for photo in photos):
         targets = np.array([numbers[photo.label] for photo in photos], np.int64)
         return tuple(photos), targets
+    _say_unknown(photos, labels)
     return tuple(Photo(photo.path, "", sha256=photo.sha256) for photo in photos), None
+
+
+def _say_unknown(photos: list[Photo], labels: tuple[str, ...]) -> None:
+    """That accuracy is not compared, where images seem to have labels, and why."""
+    unknown = sorted({photo.label for photo in photos} - {*labels, ""})
+    if labels and unknown:
+        say(
+            f"  warning: accuracy is not compared: {len(unknown)} of the folders' or list's labels "
+            f"are none of the model's: {_some(unknown)}. The model's: {_some(labels)}"
+        )
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = ", ..." if len(labels) > SHOWN else ""
+    return f"{', '.join(map(repr, labels[:SHOWN]))}{more}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -112,12 +113,24 @@ def _refuse_inconclusive(
     why = "a verdict was asked for (strict)"
     if subject.precision != "fp32":
         why = f"an unproven {subject.precision} file is not published"
+        advice += f" Or be content with less proof: {_less_proof(subject, verdict, options)}"
     raise GateError(
         f"PARITY INCONCLUSIVE {subject.title}: {'; '.join(verdict.reasons)}, and {why}. "
         f"{len(verdict.flips)} of {verdict.images} answers flipped; of all there are, "
         f"{1 - verdict.agreement_low:.1%} could.",
         f"Nothing was published. {advice}",
     )
+
+
+def _less_proof(subject: Subject, verdict: Verdict, options: ExportOptions) -> str:
+    """Overrides with which this verdict would have been enough."""
+    parity, shown = options.parity, math.floor(100 * verdict.agreement_low) / 100
+    told = []
+    if verdict.images < parity.min_images:
+        told.append(f"export.parity.min_images={verdict.images}")
+    if verdict.agreement_low < parity.of(subject.precision).min_agreement:
+        told.append(f"export.parity.{subject.precision}.min_agreement={shown:g}")
+    return " ".join(told)
 
 
 def _golden_atol(subject: Subject, verdict: Verdict) -> float:

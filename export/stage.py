@@ -50,7 +50,9 @@ def export_artifact(
 
 def gate_of(dataset: Dataset, subject: Subject, options: ExportOptions) -> Asked:
     """The photographs that decide."""
-    return Asked.of(dataset, gate_photos(dataset, options.parity.min_images), subject)
+    calibration = options.calibration_images if subject.precision == "int8" else 0
+    photos = gate_photos(dataset, options.parity.min_images, calibration=calibration)
+    return Asked.of(dataset, photos, subject)
 
 
 def _check_training_answers(reference: Predictions, source: Path, limits: ParityLimits) -> None:

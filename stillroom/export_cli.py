@@ -39,6 +39,9 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
         typer.Option(help="In the place of a run: a timm checkpoint, .safetensors, .pth or .pt."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="timm name of the checkpoint's model.")] = None,
+    weights_key: Annotated[
+        str | None, typer.Option(help="Which weights of the checkpoint, such as state_dict_ema.")
+    ] = None,
     labels: Labels = None,
     photos: Annotated[
         Path | None, typer.Option(help="Images such as it was trained for; no labels needed.")
@@ -82,6 +85,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
 
     imported = {
         "--model": model,
+        "--weights-key": weights_key,
         "--labels": labels,
         "--photos": photos,
         "--out": out,
@@ -124,7 +128,9 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
         from stillroom.import_command import ImportRequest, import_checkpoint
 
         choice = _choice(size, crop_pct, interpolation, mean, std)
-        import_checkpoint(ImportRequest(checkpoint, model, labels, photos, out, choice, strict))
+        key = weights_key or ""
+        request = ImportRequest(checkpoint, model, labels, photos, out, choice, strict, key)
+        import_checkpoint(request)
 
 
 def parity(  # noqa: PLR0913  # as export

@@ -23,7 +23,8 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
     Args:
         run: the run folder.
         overrides: key=value of the recipe.
-        precisions: further ones, of `export.options.REDUCED`; fp32 is always built.
+        precisions: further ones, of `export.options.REDUCED`, also with commas between them; fp32
+            is always built.
 
     Returns:
         Exit code: 0, or NOT_WORTH_IT where one of them is no faster than fp32 on this machine.
@@ -36,6 +37,7 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
     from stillroom.run import Request, run_stages
     from stillroom.show import summary_table
 
+    precisions = [name.strip() for given in precisions for name in given.split(",")]
     for name in precisions:
         if name not in (*REDUCED, "fp32"):
             raise UsageError(

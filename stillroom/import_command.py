@@ -38,6 +38,7 @@ class ImportRequest:
         out: the artifact's folder; None is artifacts/<arch>.
         choice: preprocessing that timm's data config does not say rightly.
         strict: publish nothing where too few images were given to say.
+        weights_key: of the weights in the file, where several fit.
     """
 
     checkpoint: str
@@ -47,6 +48,7 @@ class ImportRequest:
     out: Path | None = None
     choice: PreprocessChoice = field(default_factory=PreprocessChoice)
     strict: bool = False
+    weights_key: str = ""
 
 
 def import_checkpoint(request: ImportRequest) -> Path:
@@ -64,7 +66,9 @@ def import_checkpoint(request: ImportRequest) -> Path:
     labels = read_labels(request.labels)
     for sentence in look_alikes(labels):
         say(f"{request.labels}: {sentence}")
-    model, card = load_imported(request.checkpoint, request.arch, labels, request.choice)
+    model, card = load_imported(
+        request.checkpoint, request.arch, labels, request.choice, weights_key=request.weights_key
+    )
     spec = card.preprocess
     say(
         f"{request.arch}: {spec.size_px} px, crop {spec.crop_pct:g}, {spec.interpolation}, mean "
@@ -80,6 +84,7 @@ def import_checkpoint(request: ImportRequest) -> Path:
         "mean": list(card.mean),
         "std": list(card.std),
         **deciding_export(options),
+        **({"weights_key": request.weights_key} if request.weights_key else {}),
     }
     key = digest_of_json({"stage": STAGE, "options": recorded, "labels": list(labels)})
     folder = RunFolder(out.parent)

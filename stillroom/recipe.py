@@ -41,12 +41,17 @@ class Recipe:
     ablation: AblationOptions = field(default_factory=AblationOptions)
 
 
+class _Words(str):
+    """Text of an override that is no TOML: a text, or a list with commas between its texts."""
+
+
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
     Args:
         source: a .toml file, or the name of a shipped recipe.
-        overrides: "section.key=value" each; the value is TOML, or plain text where it is none.
+        overrides: "section.key=value" each; the value is TOML, or plain text where it is none, of a
+            list with commas: a,b
 
     Raises:
         RecipeError: no such recipe, not TOML, an unknown key (names the nearest valid one), or a
@@ -104,7 +109,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = _Words(text)
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -136,6 +141,8 @@ def _changed(default: Any, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
+    if isinstance(value, _Words):
+        value = _listed(value) if hint == tuple[str, ...] else str(value)
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices:
@@ -152,6 +159,11 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if hint in (int, float) and value < 0:
         raise RecipeError(f"{name} = {value!r}: expected 0 or more.")
     return value
+
+
+def _listed(words: str) -> list[str]:
+    """Texts with commas between them, as a command line has them; brackets do not count."""
+    return [word.strip() for word in words.strip("[] ").split(",") if word.strip()]
 
 
 def _checked_texts(name: str, value: Any, hint: Any) -> Any:

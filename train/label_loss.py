@@ -15,7 +15,7 @@ from train.options import LossOptions
 
 __all__ = ["LabelLoss", "build_label_loss", "class_weights", "cross_entropy", "focal_loss"]
 
-EFFECTIVE_BETA = 0.999  # arXiv:1905.05555 tries 0.9 to 0.9999: about 1 000 photographs saturate
+EFFECTIVE_BETA = 0.999  # arXiv:1901.05555 tries 0.9 to 0.9999: about 1 000 photographs saturate
 NEAR_ONE = -1e-7  # log of the largest probability that float32 tells from 1
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from serve.contract.errors import CheckpointError
@@ -14,6 +14,8 @@ from train.freeze import classifier_of
 from train.models import PhotoClassifier
 from train.progress import say
 from train.weight_source import check_source, package_file, without_network
+from train.weights_choice import choose_weights
+from train.weights_file import read_weights
 
 __all__ = ["load_pretrained", "package_tensors"]
 
@@ -41,14 +43,19 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
     elif source == "package":
         _copy_in_order(network, package_tensors(model.arch), model.arch)
     else:
-        try:
-            tensors = load_file(source)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"weights = {source!r}: no readable safetensors file ({error}).",
-                "Download or convert it again.",
-            ) from error
-        _copy_matching(network, tensors, source)
+        _copy_matching(network, _tensors_of(Path(source), network), source)
+
+
+def _tensors_of(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file under the network's names, whatever prefix they have there."""
+    named = f"weights = {str(path)!r}"
+    classifier = f"{_classifier_name(network)}."
+    names = [name for name in network.state_dict() if not name.startswith(classifier)]
+    how = "Save the one that is meant alone."
+    found = choose_weights(read_weights(path, named), names, named=named, how=how)
+    if found.key:
+        say(f"  {path.name}: {found}")
+    return found.tensors
 
 
 def _hub_tensors(arch: str) -> dict[str, Tensor]:

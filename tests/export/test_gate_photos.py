@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export.gate_photos import calibration_photos, gate_photos
+import pytest
+
+from export.gate_photos import MIN_CALIBRATION, calibration_photos, gate_photos
 from train.dataset import Dataset
 from train.photos import Photo
 
@@ -52,3 +54,36 @@ def test_of_a_photograph_that_is_there_twice_both_are_kept_apart() -> None:
     both = Dataset(dataset.root, [*dataset.photos, twin])
     gate = [dataset.photos[0]]
     assert twin not in calibration_photos(both, 100, gate)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "gate", "calibration"),
+    [
+        (600, 100, 300, 128),  # enough for both, as ever
+        (260, 60, 300, 20),  # the gate first, where it leaves the least
+        (256, 60, 300, 16),
+        (250, 60, 294, 16),  # then the least for calibration
+        (84, 16, 84, 16),
+        (72, 12, 68, 16),
+        (20, 4, 14, 10),  # of very few training photographs, half
+        (3, 1, 2, 2),
+        (1, 0, 0, 1),
+        (200, 350, 350, 128),  # val decides alone
+    ],
+)
+def test_gate_and_calibration_share_what_there_is(
+    train: int, val: int, gate: int, calibration: int
+) -> None:
+    dataset = _dataset(train, val)
+    judged = gate_photos(dataset, 300, calibration=128)
+    calibrated = calibration_photos(dataset, 128, judged)
+    assert (len(judged), len(calibrated)) == (gate, calibration)
+    assert {photo.split for photo in calibrated} == {"train"}
+    assert not {photo.sha256 for photo in judged} & {photo.sha256 for photo in calibrated}
+    assert judged == gate_photos(dataset, 300)[:gate]  # the same as of fp32, or fewer
+    assert MIN_CALIBRATION == 16
+
+
+def test_fewer_are_left_where_fewer_are_asked_for() -> None:
+    assert len(gate_photos(_dataset(84, 16), 300, calibration=4)) == 96
+    assert len(gate_photos(_dataset(84, 16), 300)) == 100

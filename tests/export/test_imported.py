@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import sys
+import types
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.imported import load_imported, read_tensors, timm_preprocess
+from export.imported import load_imported, timm_preprocess
 from export.preprocess_choice import PreprocessChoice, build_spec, parse_triple
 from serve.contract.errors import CheckpointError, UsageError
 from tests.train.toy import FAST, SIZE_PX, lively, toy_model
@@ -57,28 +62,120 @@ def test_a_checkpoint_answers_as_the_model_it_was_saved_from(
     assert not model.training
 
 
-@pytest.mark.parametrize("holder", ["state_dict", "state_dict_ema", "model", "model_ema"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+WRAPPERS = {
+    "alone": "{w}",
+    "state_dict": "state_dict",
+    "state_dict_ema": "state_dict_ema",
+    "model": "model",
+    "model_ema": "model_ema",
+    "model_state_dict": "model_state_dict",
+    "net": "net",
+    "weights": "weights",
+    "params": "params",
+    "in turn": "checkpoint.model.state_dict",
+    "a name of one's own": "my best",
+}
+
+
+def _equal(model: Any, state: State) -> bool:
+    own = model.backbone.state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[n], state[n]) for n in own)
+
+
+@pytest.mark.parametrize("wrapper", ["", *list(WRAPPERS)[1:]])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "net.backbone.", "module._orig_mod."])
 def test_what_training_scripts_wrap_around_the_weights_is_taken_off(
-    state: State, tmp_path: Path, holder: str, prefix: str
+    state: State,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    wrapper: str,
+    prefix: str,
 ) -> None:
-    wrapped = {f"{prefix}{name}": tensor for name, tensor in state.items()}
-    content = {
-        "epoch": 3,
-        "arch": FAST.arch,
-        "args": argparse.Namespace(lr=0.1, model="x"),  # as timm's script saves its options
-        holder: wrapped,
-    }
-    found = read_tensors(Path(_saved(content, tmp_path / "last.pth")))
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], state[name]) for name in state)
+    content: Any = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    path = WRAPPERS.get(wrapper, "")
+    for name in reversed(path.split(".") if path else []):
+        content = {
+            "epoch": 3,
+            "best": np.float64(0.9),  # figures and options that scripts save beside the weights
+            "args": argparse.Namespace(lr=0.1, model="x"),
+            "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1}]},
+            name: content,
+        }
+    model, _ = _load(_saved(content, tmp_path / "last.pth"))
+    assert _equal(model, state)
+    key = ".".join(part for part in (path, prefix.replace("_orig_mod.", "").strip(".")) if part)
+    said = capsys.readouterr().err
+    assert said == (f"  last.pth: the tensors under {key!r}\n" if key else "")
 
 
-def test_averaged_weights_come_before_the_last_ones(state: State, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["w.ckpt", "w.bin", "w.pth.tar", "w"])
+def test_the_suffix_does_not_matter(state: State, tmp_path: Path, name: str) -> None:
+    torch.save(state, tmp_path / name)
+    assert _equal(_load(str(tmp_path / name))[0], state)
+
+
+def test_a_safetensors_file_is_read_under_another_suffix(state: State, tmp_path: Path) -> None:
+    save_file(state, tmp_path / "w.pt")
+    assert _equal(_load(str(tmp_path / "w.pt"))[0], state)
+
+
+def test_a_pickle_is_not_read_under_the_suffix_of_safetensors(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "w.safetensors")
+    error = _refusal(str(tmp_path / "w.safetensors"))
+    assert "no readable safetensors file, but one of PyTorch" in error.message
+    assert ".pth" in error.next_step
+
+
+def test_tensors_of_a_loss_beside_the_model_are_left_out_and_said(
+    state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lightning = {f"model.{name}": tensor for name, tensor in state.items()}
+    lightning |= {"criterion.weight": torch.ones(3)}
+    model, _ = _load(_saved({"state_dict": lightning}, tmp_path / "last.ckpt"))
+    assert _equal(model, state)
+    assert "'state_dict.model'; 1 left out (criterion.weight)" in capsys.readouterr().err
+
+
+def _raw_and_averaged(state: State, layout: str) -> tuple[Any, str, str]:
+    """A checkpoint with both, and the keys of raw and averaged."""
     averaged = {name: tensor + 1 for name, tensor in state.items()}
-    path = _saved({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "last.pth")
+    if layout == "one dict":
+        both = {f"model.{n}": t for n, t in state.items()}
+        both |= {f"ema_model.module.{n}": t for n, t in averaged.items()}
+        return {"state_dict": both}, "state_dict.model", "state_dict.ema_model.module"
+    if layout == "root":
+        return {**state, **{f"ema.{n}": t for n, t in averaged.items()}}, ".", "ema"
+    raw, ema = layout.split()
+    return {raw: state, ema: averaged}, raw, ema
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "state_dict state_dict_ema",
+        "model model_ema",
+        "net ema",
+        "student teacher",
+        "one dict",
+        "root",
+    ],
+)
+def test_of_raw_and_averaged_weights_one_must_be_named(
+    state: State, tmp_path: Path, layout: str
+) -> None:
+    content, raw, averaged = _raw_and_averaged(state, layout)
+    path = _saved(content, tmp_path / "last.pth")
+    with pytest.raises(UsageError) as caught:
+        _load(path)
+    assert f"2 sets of weights that fit: {raw}, {averaged}" in caught.value.message
+    assert "--weights-key" in caught.value.next_step
     name = next(iter(state))
-    assert torch.equal(read_tensors(Path(path))[name], averaged[name])
+    for key, plus in ((raw, 0), (averaged, 1)):
+        model, _ = load_imported(path, FAST.arch, LABELS, SMALL, weights_key=key)
+        assert torch.equal(model.backbone.state_dict()[name], state[name] + plus)
+    with pytest.raises(CheckpointError, match="no weights under 'emma'") as wrong:
+        load_imported(path, FAST.arch, LABELS, SMALL, weights_key="emma")
+    assert averaged in wrong.value.next_step
 
 
 def test_counters_of_batch_norm_may_be_missing(state: State, tmp_path: Path) -> None:
@@ -96,18 +193,103 @@ def test_half_precision_weights_are_read_as_fp32(state: State, tmp_path: Path) -
 # ---- what is refused
 
 
-def test_no_such_file_and_no_such_kind(tmp_path: Path) -> None:
+def test_no_such_file(tmp_path: Path) -> None:
     assert "no such file" in _refusal(str(tmp_path / "none.pth")).message
-    (tmp_path / "w.onnx").write_bytes(b"")
-    refusal = _refusal_of_kind(tmp_path / "w.onnx")
-    assert "expected .safetensors, .pth, .pt" in refusal
-    assert "stillroom parity --reference a.onnx" in refusal
 
 
-def _refusal_of_kind(path: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        read_tensors(path)
-    return str(caught.value)
+def _zip(path: Path, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "onnx"])
+@pytest.mark.parametrize(
+    ("content", "message", "step"),
+    [
+        (b"", "is empty", "Download"),
+        (POINTER, "is a Git LFS pointer", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "is a web page", "Download"),
+        (b'{"error": "gated"}', "is JSON text", "Download"),
+        (b"\x89HDF\r\n\x1a\n0000", "is an HDF5 file, as Keras", "timm"),
+        (b"\x1c\x00\x00\x00TFL3", "is a TensorFlow Lite model", "timm"),
+        (b"\x08\x08\x12\x07pytorch", "is an ONNX file", "stillroom parity --reference a.onnx"),
+        (b"\x1f\x8b\x08", "is compressed with gzip", "Unpack"),
+        (["model.json", "model.weights.h5"], "is a Keras archive", "timm"),
+        (["a.npy"], "is a NumPy archive", "timm"),
+        (["best/weights.pth", "readme.txt"], "is a zip archive of 2 files", "Unpack"),
+        (["MAR-INF/MANIFEST.json", "w.pth"], "is a TorchServe archive", "Unpack"),
+    ],
+)
+def test_files_of_other_kinds_are_named(
+    tmp_path: Path, content: bytes | list[str], message: str, step: str, suffix: str
+) -> None:
+    path = tmp_path / f"w.{suffix}"
+    path.write_bytes(content) if isinstance(content, bytes) else _zip(path, *content)
+    error = _refusal(str(path))
+    assert message in error.message
+    assert step in error.next_step
+
+
+def test_a_folder_is_no_file_of_weights(state: State, tmp_path: Path) -> None:
+    save_file(state, tmp_path / "model.safetensors")
+    error = _refusal(str(tmp_path))
+    assert "is a folder" in error.message
+    assert "model.safetensors" in error.next_step
+    (tmp_path / "saved_model.pb").touch()
+    assert "TensorFlow SavedModel" in _refusal(str(tmp_path)).next_step
+
+
+def test_a_torchscript_archive_is_named(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "w.pt")
+    error = _refusal(str(tmp_path / "w.pt"))
+    assert "is a TorchScript archive" in error.message
+    assert "torch.jit.load" in error.next_step
+
+
+def _pickled(path: Path, name: str, *, legacy: bool) -> str:
+    """A checkpoint of a class of another library, which is not installed here."""
+    module = types.ModuleType(name.rpartition(".")[0])
+    kind = type(name.rpartition(".")[2], (dict,), {"__module__": module.__name__})
+    setattr(module, kind.__name__, kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__.partition(".")[0], module)
+        patch.setitem(sys.modules, module.__name__, module)
+        torch.save({"model": kind()}, path, _use_new_zipfile_serialization=not legacy)
+    return str(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message", "step"),
+    [
+        ("ultralytics.nn.tasks.ClassificationModel", "Ultralytics (YOLO)", "yolo export"),
+        ("models.yolo.ClassificationModel", "Ultralytics (YOLO)", "yolo export"),
+        ("models.resnet.ResNet", "a whole model (models.resnet.ResNet)", "model.state_dict()"),
+        ("fastai.learner.Learner", "a Learner of fastai", "load_learner"),
+        ("timm.models.resnet.ResNet", "a whole model (timm.models.resnet.ResNet)", "weights_only"),
+        ("omegaconf.dictconfig.DictConfig", "more than tensors (omegaconf", "model.state_dict()"),
+    ],
+)
+def test_pickles_of_other_libraries_are_named_and_not_run(
+    tmp_path: Path, name: str, message: str, step: str, legacy: bool
+) -> None:
+    error = _refusal(_pickled(tmp_path / "w.pt", name, legacy=legacy))
+    assert message in error.message
+    assert "it is not run" in error.message
+    assert step in error.next_step
+
+
+def test_a_whole_pickled_model_is_named(tmp_path: Path) -> None:
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "w.pth")
+    error = _refusal(str(tmp_path / "w.pth"))
+    assert "a whole model (torch.nn.modules.container.Sequential)" in error.message
+    assert "torch.load('w.pth', weights_only=False)" in error.next_step
 
 
 class _Evil:

@@ -164,6 +164,49 @@ def test_top1_is_said_where_folders_are_named_as_classes(
     assert "top-1" not in outcome.err
 
 
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("0 aster\n1 bell\n2 clover\n", ("labels.txt is read without numbers", "top-1 ")),
+        ('{"aster": 0, "clover": 2, "bell": 1}', ("is read as a JSON or Python list", "top-1 ")),
+        ("aster\nbell\nclovers\n", ("warning: accuracy is not compared: 1 of", "'clover'")),
+        ("a\nb\nc\n", ("warning: accuracy is not compared: 3 of", "'aster', 'bell', 'clover'")),
+    ],
+)
+def test_labels_of_others_and_folders_that_are_none_of_them(
+    stillroom, imported: Imported, tmp_path: Path, labels: str, said: tuple[str, ...]
+) -> None:
+    (tmp_path / "labels.txt").write_text(labels)
+    arguments = imported.arguments(labels=tmp_path / "labels.txt", out=tmp_path / "out")
+    outcome = stillroom(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert all(part in outcome.err for part in said), outcome.err
+    assert ("top-1 " in outcome.err) == ("top-1 " in said)
+
+
+@pytest.mark.usefixtures("ready")
+def test_the_weights_that_are_meant_are_named(
+    stillroom, imported: Imported, tmp_path: Path
+) -> None:
+    raw = lively(toy_model(4)).backbone.state_dict()
+    both = {"state_dict": {f"model.{n}": t for n, t in raw.items()}, "state_dict_ema": raw}
+    torch.save(both, tmp_path / "last.ckpt")
+    arguments = imported.arguments(checkpoint=tmp_path / "last.ckpt", out=tmp_path / "out")
+    outcome = stillroom(*arguments)
+    assert outcome.code == 2
+    assert "state_dict.model, state_dict_ema" in outcome.err
+    assert "--weights-key" in outcome.err
+    assert not (tmp_path / "out").exists()
+    for key in ("state_dict.model", "state_dict_ema"):
+        outcome = stillroom(*arguments, "--weights-key", key)
+        assert outcome.code == 0, outcome.err
+        assert f"last.ckpt: the tensors under {key!r}" in outcome.err
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_bytes())
+        assert manifest["options"]["weights_key"] == key
+    assert "--weights-key" in stillroom("export", "--weights-key", "a").err
+
+
 @pytest.mark.parametrize(
     ("right", "images", "classes", "warned"),
     [

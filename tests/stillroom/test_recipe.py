@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import operator
 import tomllib
+import typing
+from collections.abc import Iterator
 
 import pytest
 
@@ -83,7 +87,50 @@ def test_a_list_of_texts_is_read_and_written():
     assert "more_teachers = [" in recipe_text(recipe)
 
 
-@pytest.mark.parametrize("value", ["a/teacher", "[1]", "{}"])
+@pytest.mark.parametrize("value", ["[1]", "{}", "3", "true"])
 def test_what_is_no_list_of_texts_is_refused(value):
     with pytest.raises(RecipeError, match=r"distil\.more_teachers = .*: expected a list of texts"):
         load_recipe("default", [f"distil.more_teachers={value}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("int8,fp16", ("int8", "fp16")),
+        ("int8, fp16", ("int8", "fp16")),
+        ("fp16", ("fp16",)),
+        ("int8-tensorrt,", ("int8-tensorrt",)),
+        ("[int8,fp16]", ("int8", "fp16")),
+        ('["int8","fp16"]', ("int8", "fp16")),
+        ("['fp16']", ("fp16",)),
+        ("", ()),
+        ("[]", ()),
+    ],
+)
+def test_a_list_is_typed_with_commas(text: str, expected: tuple[str, ...]) -> None:
+    recipe = load_recipe("default", [f"export.precisions={text}"])
+    assert recipe.export.precisions == expected
+    assert type(recipe.export.source) is str
+    paths = load_recipe("default", ["distil.more_teachers=runs/a/teacher,runs/b/teacher"])
+    assert paths.distil.more_teachers == ("runs/a/teacher", "runs/b/teacher")
+
+
+def test_every_list_key_is_typed_with_commas() -> None:
+    def lists(cls: type, prefix: str = "") -> Iterator[str]:
+        hints = typing.get_type_hints(cls)
+        for entry in dataclasses.fields(cls):
+            if dataclasses.is_dataclass(hints[entry.name]):
+                yield from lists(hints[entry.name], f"{prefix}{entry.name}.")
+            elif typing.get_origin(hints[entry.name]) is tuple:
+                yield f"{prefix}{entry.name}"
+
+    keys = list(lists(Recipe))
+    assert {"export.precisions", "distil.more_teachers"} <= {*keys}
+    for key in keys:
+        recipe = load_recipe("default", [f"{key}=int8,fp16"])
+        assert operator.attrgetter(key)(recipe) == ("int8", "fp16")
+
+
+def test_no_calibration_images_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"export\.calibration_images = 0: expected 1 or more"):
+        load_recipe("default", ["export.calibration_images=0"])
