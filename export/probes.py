@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError
-from serve.contract.preprocess import PreprocessSpec, preprocess
+from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, preprocess
 from train.list_rows import read_rows
 from train.photos import Photo, list_unlabelled, say_notices
 from train.progress import say
@@ -140,7 +140,7 @@ def _distinct(root: Path, found: list[Photo], among: Collection[str] | None) -> 
 
 def _pixels(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
     try:
-        return preprocess(path.read_bytes(), spec)
+        return preprocess(path.read_bytes(), spec, NO_LIMITS)
     except ImageError:
         return None
 

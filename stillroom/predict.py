@@ -13,7 +13,7 @@ from pathlib import Path
 from serve.client import classify, describe_model
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ImageError, ServiceError, UsageError
-from serve.contract.preprocess import preprocess
+from serve.contract.preprocess import NO_LIMITS, preprocess
 from serve.prediction import Prediction, top_predictions
 from stillroom.local_runner import open_local_runner
 
@@ -97,7 +97,7 @@ def _local(target: str, top_k: int, stack: ExitStack) -> Classify:
     runner = stack.enter_context(open_local_runner(artifact))
 
     def answer(data: bytes) -> list[Prediction]:
-        logits = runner.infer(preprocess(data, artifact.preprocess)[None])[0]
+        logits = runner.infer(preprocess(data, artifact.preprocess, NO_LIMITS)[None])[0]
         return top_predictions(logits, artifact.labels, min(top_k, len(artifact.labels)))
 
     return answer

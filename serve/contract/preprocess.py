@@ -69,35 +69,30 @@ SCANS_OF_LARGEST = 12  # of the largest image; 10 is what encoders write, more w
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What an image may cost. Checked before the first pixel is decoded.
+    """What an image may cost, by default a stranger's. Checked before the first pixel is decoded.
 
     Args:
         max_bytes: of the file.
         max_pixels: width times height.
         max_side_px: width, and height.
-        max_charge: bytes by `charge_of`: what a stranger's image may cost. One's own may cost
-            whatever the pixels ask for.
+        max_charge: bytes by `charge_of`, whatever the format; what a JPEG of `max_pixels` takes.
     """
 
     max_bytes: int = 10 * 2**20
-    max_pixels: int = 40_000_000
+    max_pixels: int = 50_000_000
     max_side_px: int = 16_384
-    max_charge: float = math.inf
+    max_charge: float = 50_000_000 * JPEG_BYTES
 
     @classmethod
     def for_strangers(cls, megapixels: float, max_bytes: int) -> DecodeLimits:
-        """Limits by cost: what a JPEG of so many megapixels takes, whatever the image is.
-
-        Args:
-            megapixels: of the largest JPEG.
-            max_bytes: of the file.
-        """
+        """Limits by cost: what a JPEG of so many megapixels takes."""
         pixels = round(megapixels * 1e6)
         return cls(max_bytes, pixels, max_charge=pixels * JPEG_BYTES)
 
 
 DEFAULT_LIMITS = DecodeLimits()
-NO_LIMITS = DecodeLimits(2**63, 2**63, 2**63)  # of one's own images, once an audit let them pass
+# Of one's own images, once an audit let them pass.
+NO_LIMITS = DecodeLimits(2**63, 2**63, 2**63, math.inf)
 
 
 def preprocess(
