@@ -17,6 +17,7 @@ from train.duplicates import near_matches, near_pairs
 from train.fitting import lesson_views, views_of
 from train.lesson import Lesson
 from train.objective import CrossEntropy
+from train.options import DataOptions
 from train.order import Key, Order
 from train.photos import find_unlabelled, fingerprint
 from train.stage import Dataset
@@ -109,10 +110,10 @@ def test_files_that_do_not_decode_are_handled_as_the_audit_does(
     with pytest.raises(DatasetError, match=r"1 of 10 images .* broken\.jpg") as caught:
         open_unlabelled(pool, dataset)
     assert "data.unreadable=skip" in caught.value.next_step
-    found = open_unlabelled(pool, dataset, unreadable="skip")
+    found = open_unlabelled(pool, dataset, DataOptions(unreadable="skip"))
     assert len(found.photos) == 9
     assert [path for path, _, _ in found.left_out] == ["broken.jpg"]
-    assert open_unlabelled(pool, dataset, unreadable="skip").digest == found.digest
+    assert open_unlabelled(pool, dataset, DataOptions(unreadable="skip")).digest == found.digest
 
 
 def test_near_matches_are_the_near_pairs_that_cross() -> None:
