@@ -34,7 +34,7 @@ Kind = Literal[
     "imbalance",
     "unreadable",
     "not_read",
-    "misnamed",
+    "other_suffix",
     "outside",
     "too_few",
     "conflict",
@@ -45,7 +45,7 @@ Kind = Literal[
     "tiny",
 ]
 ERRORS = frozenset(
-    {"unreadable", "not_read", "misnamed", "too_few", "conflict", "leak", "constant"}
+    {"unreadable", "not_read", "other_suffix", "too_few", "conflict", "leak", "constant"}
 )
 
 
@@ -122,11 +122,13 @@ def notice_problems(notices: Iterable[Notice]) -> list[Problem]:
 
 def files_of(problem: Mapping[str, Any]) -> int:
     """Files that a problem of audit.json stands for, where each file is wrong by itself; else 1."""
-    return len(problem["paths"]) if problem["kind"] in ("not_read", "misnamed", "outside") else 1
+    return (
+        len(problem["paths"]) if problem["kind"] in ("not_read", "other_suffix", "outside") else 1
+    )
 
 
 def _kind_of(reason: Reason) -> Kind:
-    return reason if reason == "misnamed" or reason == "outside" else "not_read"
+    return reason if reason == "other_suffix" or reason == "outside" else "not_read"
 
 
 def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:

@@ -82,9 +82,19 @@ BRANDS = (  # of ISO media files: the major one, or one that it is compatible wi
     ((b"crx ",), "a raw file of a camera (CR3)"),
     ((b"jxl ",), "a JPEG XL image"),
 )
-IMAGE_TEXT = (b"/9j/", b"iVBORw0KGgo", b"UklGR", b"data:image/")  # JPEG, PNG and WebP in base64
-SVG = re.compile(rb"<svg[\s>:/]", re.IGNORECASE)
-HTML = re.compile(rb"<(!doctype html|html|head|body|script|title)[\s>/]", re.IGNORECASE)
+TEXTS = (  # what matches first, without blanks and a byte order mark before it
+    (
+        rb"version https://git-lfs\.github\.com/",
+        "a Git LFS pointer (git lfs pull fetches the file)",
+        AGAIN,
+    ),
+    (rb"\S*/annex/objects/", "a git-annex pointer (git annex get fetches the file)", AGAIN),
+    (rb"/9j/|iVBORw0KGgo|UklGR|data:image/", "an image in base64", "Decode it from base64 first."),
+    (rb"<(?s:.*)<svg[\s>:/]|<svg[\s>:/]", "an SVG drawing", CONVERT),
+    (rb"(?is:<(.*<)?(!doctype html|html|head|body|script|title)[\s>/])", "an HTML page", AGAIN),
+    (rb"<\?xml", "an XML document", AGAIN),
+    (rb'[\[{]\s*["\[{]', "a JSON document", AGAIN),
+)
 PORTABLE = re.compile(rb"P[1-7][\s#]")
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)....(.)", re.DOTALL)
@@ -121,23 +131,11 @@ def kind_of(data: bytes) -> FileKind:
 
 def _kind_of_text(head: bytes) -> FileKind:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"version https://git-lfs.github.com/"):
-        return FileKind("a Git LFS pointer", "Fetch the file itself: git lfs pull")
-    if b"/annex/objects/" in text:
-        return FileKind("a git-annex pointer", "Fetch the file itself: git annex get")
-    if text.startswith(IMAGE_TEXT):
-        return FileKind("an image in base64", "Decode it from base64 first.")
-    if text.startswith(b"<"):
-        if SVG.search(text):
-            return FileKind("an SVG drawing")
-        if HTML.match(text) or HTML.search(text):
-            return FileKind("an HTML page", AGAIN)
-    if text.startswith(b"<?xml"):
-        return FileKind("an XML document", AGAIN)
+    for pattern, name, next_step in TEXTS:
+        if re.match(pattern, text):
+            return FileKind(name, next_step)
     if not text or BINARY.search(text):
         return UNKNOWN
-    if text[:1] in b"{[" and b'"' in text:
-        return FileKind("a JSON document", AGAIN)
     try:
         text.decode()
     except UnicodeDecodeError as error:
