@@ -20,7 +20,7 @@ from loadtest.errors import CorpusError
 
 __all__ = ["Photo", "content_type_from_bytes", "corpus_sha256", "load_corpus"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
 MAX_CORPUS_BYTES = 2**31
 """All images are held in memory, so that no disk is measured; 2 GiB is plenty for a load test."""
 

@@ -18,10 +18,10 @@ NAMES = {
     "unreadable": "files that do not decode",
     "constant": "pictures of nothing",
     "not_read": "files or folders that were not read",
-    "misnamed": "images named as something else",
+    "other_suffix": "images named as something else",
     "too_few": "classes with too few images",
     "look_alike": "labels that look alike",
-    "bad_name": "names that cannot be used",
+    "misnamed": "names that cannot be used",
 }
 
 

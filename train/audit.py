@@ -222,7 +222,7 @@ def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[
             *summary(problems, stored_twice=len(equal), near=len(findings.near)),
             *_refused(findings),
         ],
-        "passed_over": [one for one in counted(notices) if one["reason"] != "misnamed"],
+        "passed_over": [one for one in counted(notices) if one["reason"] != "other_suffix"],
         "remarks": [*listing.remarks, *_passed_over(notices)],
     }
 

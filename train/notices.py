@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ __all__ = [
     "Severity",
     "by_reason_and_class",
     "counted",
+    "printable",
     "sentence",
     "sentences",
     "severity_of",
@@ -20,7 +22,7 @@ __all__ = [
 
 Reason = Literal[
     "format",
-    "misnamed",
+    "other_suffix",
     "hidden_images",
     "dangling",
     "denied",
@@ -53,7 +55,7 @@ WORDS: dict[Reason, _Words] = {
         "images are of formats that are not read",
         "Convert them: stillroom convert, or any program.",
     ),
-    "misnamed": _Words(
+    "other_suffix": _Words(
         "error",
         "image is named as something else; it was read",
         "images are named as something else; they were read",
@@ -155,6 +157,14 @@ def sentence(notices: Sequence[Notice]) -> str:
     detail = f" ({kinds})" if kinds else ""
     text = f"{count} {words.one if count == 1 else words.many}{detail}{where}: {first}."
     return f"{text} {words.advice}".strip()
+
+
+def printable(text: str) -> str:
+    """A name as it can be written everywhere: what is no UTF-8 or not printable is escaped."""
+    if text.isprintable():
+        return text
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _listed(counts: Counter[str]) -> str:

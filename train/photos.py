@@ -14,7 +14,7 @@ from serve.contract.errors import DatasetError
 from serve.contract.labels import refuse_twins
 from train.file_names import misnamed_of, refuse_misnamed
 from train.layout import find_layout
-from train.notices import Notice, sentences, severity_of
+from train.notices import Notice, printable, sentences, severity_of
 from train.options import DataOptions
 from train.progress import say
 from train.scan import SUFFIXES, scan_folder
@@ -103,7 +103,7 @@ def list_photos(root: Path, options: DataOptions = DEFAULT) -> Listing:
     notices += [Notice(path, "outside") for path, label, _ in read if not label]
     classes = {folder for folder in scan.folders if layout.is_class(folder)}
     _check_classes(root, photos, classes, notices)
-    return Listing(photos, tuple(notices), tuple(layout.remarks))
+    return Listing(photos, tuple(notices), tuple(map(printable, layout.remarks)))
 
 
 def find_photos(root: Path) -> list[Photo]:

@@ -38,10 +38,10 @@ TINY_PX = 16  # shorter side: less than a thumbnail
 Kind = Literal[
     "imbalance",
     "look_alike",
-    "bad_name",
+    "misnamed",
     "unreadable",
     "not_read",
-    "misnamed",
+    "other_suffix",
     "outside",
     "too_few",
     "conflict",
@@ -62,10 +62,10 @@ REMARKS: dict[Kind, str] = {
 ERRORS = frozenset(
     {
         "look_alike",
-        "bad_name",
+        "misnamed",
         "unreadable",
         "not_read",
-        "misnamed",
+        "other_suffix",
         "too_few",
         "conflict",
         "leak",
@@ -114,7 +114,7 @@ def name_problems(labels: Iterable[str], misnamed: Iterable[Misnamed]) -> list[P
     alike = [Problem("look_alike", (), text) for text in look_alikes(labels)]
     return alike + [
         Problem(
-            "bad_name",
+            "misnamed",
             (escaped(path),),
             f"The name of {escaped(path)} {name_problem(path)}; images left out: {images}.",
         )
@@ -160,11 +160,13 @@ def notice_problems(notices: Iterable[Notice]) -> list[Problem]:
 
 def files_of(problem: Mapping[str, Any]) -> int:
     """Files that a problem of audit.json stands for, where each file is wrong by itself; else 1."""
-    return len(problem["paths"]) if problem["kind"] in ("not_read", "misnamed", "outside") else 1
+    return (
+        len(problem["paths"]) if problem["kind"] in ("not_read", "other_suffix", "outside") else 1
+    )
 
 
 def _kind_of(reason: Reason) -> Kind:
-    return reason if reason == "misnamed" or reason == "outside" else "not_read"
+    return reason if reason == "other_suffix" or reason == "outside" else "not_read"
 
 
 def remark_problems(photos: list[Photo], remarks: Iterable[Iterable[str]]) -> list[Problem]:
@@ -234,7 +236,7 @@ def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[st
         near: near-duplicates beside their first.
     """
     counts = Counter(problem.kind for problem in problems)
-    named = ("imbalance", "too_few", "look_alike", "bad_name")
+    named = ("imbalance", "too_few", "look_alike", "misnamed")
     sentences = [p.text for p in problems if p.kind in named]
     sentences += [
         f"{count} {one if count == 1 else many}."

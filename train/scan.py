@@ -10,11 +10,11 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serve.contract.sniff import kind_of
-from train.notices import Notice, Reason
+from train.notices import Notice, Reason, printable
 
 __all__ = ["SUFFIXES", "Scan", "scan_folder", "why_no_image"]
 
@@ -96,6 +96,9 @@ def scan_folder(root: Path) -> Scan:
     scan.images.sort()
     scan.folders.sort()
     _mark_converted(scan)
+    scan.notices = [
+        replace(one, path=printable(one.path), what=printable(one.what)) for one in scan.notices
+    ]
     return scan
 
 
@@ -181,7 +184,7 @@ def _take(file: Path, path: str, scan: Scan) -> None:
     if found := _format_of(head):
         scan.images.append(path)
         if WORD.fullmatch(suffix):
-            scan.notices.append(Notice(path, "misnamed", f"{found} named {suffix}"))
+            scan.notices.append(Notice(path, "other_suffix", f"{found} named {suffix}"))
         return
     kind = re.sub(r"^an? ", "", kind_of(head).name)
     reason: Reason = "format" if IMAGE.search(kind) else "other"

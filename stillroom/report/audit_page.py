@@ -43,7 +43,7 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "Labels that look alike",
         "One class, most likely, under two names: put their images into one folder.",
     ),
-    "bad_name": (
+    "misnamed": (
         "Names that cannot be used",
         "Their images were left out: no list could name them. Every other command refuses, and "
         "prints the line that renames them.",
@@ -60,7 +60,7 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "Images that were not read",
         "They look as if they were meant. Convert, rename, move or mend them.",
     ),
-    "misnamed": (
+    "other_suffix": (
         "Images named as something else",
         "They were read, for the content decides. Other programs go by the name: rename them.",
     ),
@@ -100,7 +100,7 @@ KINDS = {  # in the order of the page: title, what it means and what to do
         "They hold less detail than the smallest useful thumbnail.",
     ),
 }
-LISTED = frozenset({"too_few", "not_read", "misnamed", "outside"})  # in words, without pictures
+LISTED = frozenset({"too_few", "not_read", "other_suffix", "outside"})  # in words, without pictures
 REASONS = {
     "format": "a format that is not read",
     "hidden_images": "a hidden folder of images",
@@ -122,10 +122,10 @@ BRIEFLY = {
     "unreadable": "not decoding",
     "too_few": "classes with too few images",
     "not_read": "not read",
-    "misnamed": "named as something else",
+    "other_suffix": "named as something else",
     "constant": "showing nothing",
     "look_alike": "labels that look alike",
-    "bad_name": "names that cannot be used",
+    "misnamed": "names that cannot be used",
 }
 
 

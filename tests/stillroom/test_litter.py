@@ -76,7 +76,7 @@ def test_an_image_under_the_name_of_something_else_is_read_and_said(audit, few_p
     assert code == 1
     assert found["photos"] == 27
     assert f"3 images are named as something else; they were read (JPEG named .{suffix} 3)" in out
-    assert 'id="misnamed"' in page
+    assert 'id="other_suffix"' in page
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,17 @@ def test_what_may_not_be_read_is_named(audit, few_photos):
     assert _passed_over(found) == {("denied", "red", 1)}
     assert found["unreadable"] == [{"path": "red/001.jpg", "why": "Permission denied"}]
     assert "red/locked" in out
+
+
+def test_names_of_litter_are_escaped(audit, few_photos):
+    folder = os.fsencode(few_photos / "red")
+    Path(os.fsdecode(folder + b"/\xe9t\xe9.txt")).write_text("x")
+    (few_photos / "red" / "two\nlines.txt").write_text("x")
+    code, out, found, _ = audit()
+    assert code == 0
+    (one,) = found["passed_over"]
+    assert one["paths"] == ["red/two\\nlines.txt", "red/\\xe9t\\xe9.txt"]
+    assert "first red/two\\nlines.txt" in out
 
 
 def test_litter_that_is_removed_is_not_found_again(audit, few_photos):
