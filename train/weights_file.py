@@ -184,7 +184,7 @@ def _more_than_tensors(path: Path, named: str) -> CheckpointError:
     if roots & {"fastai", "fastcore"}:
         load = f"Where you trust it: model = fastai.learner.load_learner('{path.name}').model"
         return CheckpointError(f"{named} is a Learner of fastai; it is not run.", f"{load}; {SAVE}")
-    if any(".modules." in name or ".models." in name for name in names):
+    if any(part in f".{name}" for name in names for part in (".modules.", ".models.")):
         return CheckpointError(
             f"{named} is a whole model ({names[0]}), as of torch.save(model); it is not run.",
             f"{load}; {SAVE}",
