@@ -7,7 +7,6 @@ give today. So nothing is rebuilt without a reason, and nothing stale is taken f
 from __future__ import annotations
 
 import platform
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.recipe import Recipe
 from stillroom.run_folder import RunFolder
+from train.memory import peak_rss_mib
 from train.source import Source
 
 __all__ = ["Built", "Context", "Graph", "Stage"]
@@ -248,10 +248,9 @@ def versions() -> dict[str, str]:
 
 def runtime(wall_s: float) -> dict[str, Any]:
     """What may differ between equal builds."""
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "wall_s": round(wall_s, 3),
-        "peak_rss_mib": round(peak_kib / 1024),
+        "peak_rss_mib": round(peak_rss_mib()),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
     }
