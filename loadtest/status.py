@@ -84,7 +84,7 @@ def status_of_slo(summary: dict[str, Any]) -> Status:
         return Status.FAILED
     if met is None:
         return Status.INCONCLUSIVE
-    if not summary["validity"]["valid"]:
+    if not _is_valid(summary):
         return Status.INVALID
     return Status.PASSED if met else Status.FAILED
 
@@ -113,17 +113,16 @@ def _judge(summary: dict[str, Any]) -> tuple[Status, list[str]]:
     certain = [*_wrong(summary), *_silence(summary), *_errors(summary)]
     if certain:
         return Status.FAILED, certain
-    broken = [rule["text"] for rule in summary["validity"]["rules"] if not rule["held"]]
-    if broken or not summary["validity"]["valid"]:
-        return Status.INVALID, broken
+    if not _is_valid(summary):
+        return Status.INVALID, [rule["text"] for rule in _rules(summary) if not rule["held"]]
     if slo and slo["met"] is False:
         seen = "no answer" if slo["observed_ms"] is None else f"{slo['observed_ms']:.1f} ms"
         return Status.FAILED, [f"{_name(slo)} is missed: {seen}."]
     if summary["stopped_by"]:
         return Status.INCONCLUSIVE, [f"Stopped by {summary['stopped_by']} before the end."]
     if slo and slo["met"] is None:
-        needed = f"{summary['planned']} requests are too few: {slo['needed']} are needed"
-        return Status.INCONCLUSIVE, [f"{_name(slo)} is not judged: {needed}."]
+        few = f"{summary['planned']} requests, {samples_needed(slo['percentile'])} are needed"
+        return Status.INCONCLUSIVE, [f"{_name(slo)} is not judged: {few}."]
     return Status.PASSED, []
 
 
@@ -168,12 +167,20 @@ def _errors(summary: dict[str, Any]) -> list[str]:
 
 
 def _is_very_late(summary: dict[str, Any]) -> bool:
-    rules = {rule["name"]: rule for rule in summary["validity"]["rules"]}
+    rules = {rule["name"]: rule for rule in _rules(summary)}
     if not rules.get("generator_cpu_share", {"held": True})["held"]:
         return True
     late = ("dispatch_lateness_p99_ms", "event_loop_lag_p99_ms")
-    limit_ms = LATE_SHARE_OF_TIMEOUT * 1000 * summary["timeout_s"]
+    limit_ms = LATE_SHARE_OF_TIMEOUT * 1000 * summary.get("timeout_s", 10.0)
     return any(rules[name]["value"] > limit_ms for name in late if name in rules)
+
+
+def _is_valid(summary: dict[str, Any]) -> bool:
+    return bool(summary.get("validity", {"valid": True})["valid"])
+
+
+def _rules(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(summary.get("validity", {"rules": []})["rules"])
 
 
 def _name(slo: dict[str, Any]) -> str:
