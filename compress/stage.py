@@ -67,7 +67,7 @@ def distil_student(
         CheckpointError: a teacher has other classes or was trained on another dataset.
         UsageError: options that do not go together.
     """
-    _check(options, distil)
+    check_options(options, distil)
     folders = [teacher_folder, *map(Path, distil.more_teachers)]
     teachers = open_teachers(folders, dataset)
     _say_what_is_off(options, distil, unlabelled)
@@ -91,7 +91,12 @@ def distil_student(
     return metrics | found
 
 
-def _check(options: TrainOptions, distil: DistilOptions) -> None:
+def check_options(options: TrainOptions, distil: DistilOptions) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: names them.
+    """
     augment = options.augment
     if distil.teacher_logits == "cached" and (augment.mixup or augment.cutmix):
         raise UsageError(
@@ -132,7 +137,7 @@ def build_lesson(
     Raises:
         UsageError: options that do not go together.
     """
-    _check(options, distil)
+    check_options(options, distil)
     counts = draws_per_class(dataset.targets("train"), options.balance_limit)
     label_loss = build_label_loss(options.loss, label_smoothing=0.0, counts=counts)
     label_loss.to(pick_device())

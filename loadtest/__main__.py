@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,82 +17,122 @@ from loadtest.arguments import (
 )
 from loadtest.corpus import Photo, load_corpus
 from loadtest.errors import LoadTestError, UsageError
+from loadtest.histogram import has_histograms
 from loadtest.junit import cases_from_summary, check_junit_file, write_junit
-from loadtest.output import check_out_folder, write_outputs
+from loadtest.outcome import Sample
+from loadtest.output import bytes_of_results, check_out_folder, write_outputs
 from loadtest.plan import LoadPlan
-from loadtest.result_folder import REPORT
+from loadtest.preparation import check_descriptors, import_report, prepare_process
+from loadtest.result_folder import SAMPLES, SUMMARY
 from loadtest.service_watch import ServiceWatch
+from loadtest.status import status_of
 from loadtest.summary import exit_code_from_summary
 from loadtest.text import text_from_summary
 from loadtest.workplace import Fleet
 
-__all__ = ["build_parser", "main", "run"]
+__all__ = ["build_parser", "main", "measure", "run"]
 
 EXIT_STOPPED = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one load test; return the exit code of the process."""
+    prepare_process()
     options = build_parser().parse_args(arguments)
     try:
         # errors come before a large corpus is read and, all the more, before a load
-        check_doubling(options, plan_from_options(options, photos=1))
+        asked = plan_from_options(options, photos=1)
+        check_doubling(options, asked)
         fleet_from_options(options)
-        check_out_folder(options.out)
-        check_junit_file(options.junit)
+        check_out_folder(options.out, bytes_needed=bytes_of_results(asked))
+        check_junit_file(options.junit, options.out)
+        check_descriptors(asked.most_in_flight)
         photos = load_corpus(options.corpus)
         plan = plan_from_options(options, photos=len(photos))
-        summary = run(
+        summary, samples = measure(
             plan,
             photos,
-            options.out,
             fleet=fleet_from_options(options),
             calibrated=options.calibrate,
             doubled=options.doubling,
             watch=None if options.service_pid is None else ServiceWatch(options.service_pid),
         )
-        if options.junit:
-            write_junit(options.junit, cases_from_summary(summary), summary["duration_s"])
     except LoadTestError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("error: stopped before the load began\n")
         return EXIT_STOPPED
-    sys.stdout.write(f"{text_from_summary(summary)}\n")
-    sys.stdout.write(f"{'written':<13}{options.out / 'summary.json'}\n")
-    sys.stdout.write(f"{'':<13}{options.out / 'samples.csv'}\n")
-    sys.stdout.write(f"{'':<13}{options.out / REPORT}\n")
+    sys.stdout.write(f"{text_from_summary(summary)}\n")  # first: it is all that a full disk leaves
+    try:
+        written = write_results(options.out, summary, samples)
+        sys.stdout.write(f"{'written':<13}{(chr(10) + ' ' * 13).join(map(str, written))}\n")
+        if options.junit:
+            cases = cases_from_summary(summary)
+            write_junit(options.junit, cases, summary["duration_s"], verdict=status_of(summary))
+    except LoadTestError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
     return exit_code_from_summary(summary)
 
 
-def run(
+def run(plan: LoadPlan, photos: Sequence[Photo], out: Path, **further: Any) -> dict[str, Any]:
+    """Measure, and write the results into a folder; see `measure` for the arguments."""
+    summary, samples = measure(plan, photos, **further)
+    write_results(out, summary, samples)
+    return summary
+
+
+def write_results(
+    out: Path, summary: dict[str, Any], samples: Sequence[Sample]
+) -> tuple[Path, Path, Path]:
+    """Write the files and the page.
+
+    Where the folder cannot be written any more, they go into a new one for temporary files.
+
+    Raises:
+        LoadTestError: the results are elsewhere, and where; or they cannot be written at all.
+    """
+    write_report = import_report()
+    try:
+        write_outputs(out, summary, samples)
+        return out / SUMMARY, out / SAMPLES, write_report(out)
+    except LoadTestError as error:
+        spare = Path(tempfile.mkdtemp(prefix="stillroom-loadtest-"))
+        write_outputs(spare, summary, samples)
+        write_report(spare)
+        raise LoadTestError(error.message, f"they are in {spare}") from error
+
+
+def measure(
     plan: LoadPlan,
     photos: Sequence[Photo],
-    out: Path,
     *,
     fleet: Fleet | None = None,
     calibrated: bool = False,
     doubled: bool = False,
     watch: ServiceWatch | None = None,
-) -> dict[str, Any]:
-    """Probe the service, put the load on it and write the results.
+) -> tuple[dict[str, Any], Sequence[Sample]]:
+    """Probe the service and put the load on it.
 
     Args:
         plan: what to do.
         photos: the corpus.
-        out: folder for the results.
         fleet: where workers are; None where this process always sends.
         calibrated: whether the generator is measured alone before.
         doubled: whether the load is repeated with twice the workers.
         watch: of the service's processes, where they are on this machine.
 
+    Returns:
+        The summary, and the samples that it is of.
+
     Raises:
-        UsageError: Locust is missing, or nothing at the address classifies; nothing was sent
-            but the probe.
-        InvalidMeasurement: not one request was sent; nothing was written.
+        UsageError: something that is needed is missing, or nothing at the address classifies;
+            nothing was sent but the probe.
+        InvalidMeasurement: not one request was sent.
     """
     import_locust()
+    import_report()
     from loadtest.calibration import calibrate
     from loadtest.probe import probe_service
     from loadtest.session import Session
@@ -106,11 +147,7 @@ def run(
         result, summary = session.measure(plan)
     if doubled and result.stopped_by is None:
         summary = session.double(plan, result, summary)
-    write_outputs(out, summary, result.samples)
-    from loadtest.report.page import write_report  # its template engine comes with Locust
-
-    write_report(out)
-    return summary
+    return summary, result.samples
 
 
 def import_locust() -> None:
@@ -124,6 +161,8 @@ def import_locust() -> None:
     os.environ.setdefault("GEVENT_BACKEND", "select")
     try:
         import locust  # noqa: F401
+
+        has_histograms()  # loaded now, not when the descriptors are spent
     except ModuleNotFoundError as error:
         message = "Locust is not installed"
         raise UsageError(message, "from a checkout: pip install '.[loadtest]'") from error

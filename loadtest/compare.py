@@ -20,6 +20,7 @@ from loadtest.arguments import OneLineParser
 from loadtest.difference import Difference, compare_runs, is_over_repeats
 from loadtest.errors import InvalidMeasurement, LoadTestError, UsageError
 from loadtest.result_folder import PROMISE, Run, read_json, read_runs
+from loadtest.status import Status, status_of, status_of_promise, worst
 
 __all__ = ["differing_fields", "main"]
 
@@ -65,14 +66,17 @@ def _compare_folders(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool]
     first, second = read_runs(a), read_runs(b)
     lines = _fingerprint_notes([*first, *second], force=force)
     for run in (*first, *second):
-        if not run.summary["validity"]["valid"]:
+        if status_of(run.summary) is Status.INVALID or not run.summary["validity"]["valid"]:
             _refuse_or_note(lines, f"{run.folder} is invalid: it shows its generator", force=force)
     found = compare_runs(first, second)
     for letter, folder, side in (("A", a, first), ("B", b, second)):
         requests = sum(run.summary["planned"] for run in side)
         models = sorted({one[:12] for run in side for one in run.summary["model_digests"]})
         said = f", model {', '.join(models)}" if models else ""
-        lines.append(f"{letter}  {folder}: {_plural(len(side), 'run')}, {requests} requests{said}")
+        verdict = worst(status_of(run.summary) for run in side)
+        lines.append(
+            f"{letter}  {folder}: {_plural(len(side), 'run')}, {verdict}, {requests} requests{said}"
+        )
     lines.append(f"{'':10}{'A':>10}{'B':>10}  B - A (95 %)")
     lines += [_line(one) for one in found]
     lines.append(
@@ -97,10 +101,15 @@ def _compare_promises(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool
     for letter, folder, found in (("A", a, first), ("B", b, second)):
         rate, refused = found["rate_rps"], found["refused_rps"]
         if not rate and found["note"]:
-            raise InvalidMeasurement(f"{folder} promises nothing: {found['note']}", "search again")
+            raise InvalidMeasurement(
+                f"{folder} is {status_of_promise(found)} and promises nothing: {found['note']}",
+                "search again",
+            )
         spans.append((rate, math.inf if refused is None or found["limit"] else refused))
         upper = "at least" if math.isinf(spans[-1][1]) else f"below {refused:.1f}"
-        lines.append(f"{letter}  {folder}: {rate:.1f} requests/s, {upper}")
+        lines.append(
+            f"{letter}  {folder}: {status_of_promise(found)}, {rate:.1f} requests/s, {upper}"
+        )
     if spans[1][1] <= spans[0][0]:
         return [*lines, "B holds less: the intervals have no rate in common"], True
     if spans[0][1] <= spans[1][0]:

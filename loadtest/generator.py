@@ -112,6 +112,7 @@ class Generator:
             time_s=[round(time_s - self.origin_s, 3) for time_s, _, _ in series],
             cpu_shares=[round(share, 3) for _, share, _ in series],
             rss_mib=[round(memory, 1) for _, _, memory in series],
+            faults=dict(self.log.faults),
             histograms=_histograms(samples),
         )
 

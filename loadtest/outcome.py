@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,7 +25,8 @@ class Outcome(StrEnum):
     CONNECTION_ERROR = "connection_error"
     """No reply, or half of one: refused, reset, closed, not HTTP."""
     MISSED = "missed"
-    """Not sent: too many requests were still waiting for their replies."""
+    """Not sent: too many requests still waited for their replies, or the generator's machine had
+    no descriptor, port or memory left."""
 
     @property
     def answered(self) -> bool:
@@ -138,19 +140,27 @@ class SampleLog:
     """The samples of a run in the order in which they ended, warm-up included.
 
     `sent` counts requests that have begun; those of them that are neither recorded nor missed are
-    in flight, and once the run is over they were given up at a signal.
+    in flight, and once the run is over they were given up at a signal. `faults` counts those that
+    ended for want of something where the generator runs; they are missed.
     """
 
     samples: list[Sample] = field(default_factory=list)
     sent: int = 0
     ok: int = 0
     missed: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, sample: Sample) -> None:
         """Record an ended (or missed) request."""
         self.samples.append(sample)
         self.ok += sample.outcome is Outcome.OK
         self.missed += sample.outcome is Outcome.MISSED
+
+    def add_fault(self, name: str, sample: Sample) -> None:
+        """Record a request that had begun and could not be sent from here."""
+        self.sent -= 1
+        self.faults[name] += sample.planned_s >= 0
+        self.add(sample)
 
     @property
     def failed(self) -> int:

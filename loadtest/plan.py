@@ -11,10 +11,11 @@ from loadtest.scenario import CLOSED_SCENARIOS, RATE_SCENARIOS, SPIKE_FACTOR
 from loadtest.slo import Slo
 from loadtest.target import STILLROOM, STILLROOM_ROUTE, Target
 
-__all__ = ["MAX_IN_FLIGHT", "LoadPlan", "base_url_from_text"]
+__all__ = ["MAX_IN_FLIGHT", "SATURATION_MAX_USERS", "LoadPlan", "base_url_from_text"]
 
 MAX_IN_FLIGHT = 900
 """geventhttpclient tests idle sockets with select(), which knows no descriptor above 1023."""
+SATURATION_MAX_USERS = 256
 MAX_PLANNED = 2_000_000
 """Samples are kept in memory, some 600 bytes each."""
 MAX_WORKERS = 256
@@ -106,14 +107,28 @@ class LoadPlan:
 
     def _check_rate(self, rate: float) -> None:
         self._check_positive("--rate", rate, "10")
-        highest = rate * (SPIKE_FACTOR if self.scenario == "spike" else 1)
-        expected = highest * (self.warmup_s + self.duration_s)
+        expected = self.highest_rate * (self.warmup_s + self.duration_s)
         if expected > MAX_PLANNED:
             raise UsageError(
                 f"--rate {rate:g} for {self.duration_s:g} s would be {expected:.0f} requests, "
                 f"more than {MAX_PLANNED}",
                 "lower --rate or --duration-s",
             )
+
+    @property
+    def highest_rate(self) -> float:
+        """Requests a second at the busiest moment; 0 without a rate."""
+        return (self.rate or 0.0) * (SPIKE_FACTOR if self.scenario == "spike" else 1)
+
+    @property
+    def most_in_flight(self) -> int:
+        """Requests of one process that may wait at once, were the service to answer none."""
+        if self.scenario == "saturation":
+            return SATURATION_MAX_USERS
+        if self.users is not None:
+            return math.ceil(self.users / self.workers)
+        waiting = len(self.arrivals_s) or self.highest_rate * self.timeout_s
+        return min(MAX_IN_FLIGHT, math.ceil(waiting / self.workers))
 
     @staticmethod
     def _check_positive(flag: str, value: float, example: str) -> None:

@@ -9,11 +9,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from loadtest.result_folder import latency_of_row
 from loadtest.search import Probe
 from loadtest.slo import Slo
+from loadtest.status import Status
 
 __all__ = ["probe_from_folder"]
 
+CERTAIN = ("wrong_answer", "http_error", "connection_error")
 GROWTH = 1.5  # of the median from the first to the last third, beyond which a queue grows
 
 
@@ -27,19 +30,20 @@ def probe_from_folder(folder: Path, slo: Slo) -> Probe:
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
     with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    slow = [
-        row["outcome"] != "ok"
-        or not row["intended_ms"]
-        or float(row["intended_ms"]) > slo.target_ms
-        for row in rows
-    ]
+    latencies = [latency_of_row(row) for row in rows]
     return Probe(
         rate=float(summary["target_rps"]),
         requests=len(rows),
-        slow=sum(slow),
+        slow=sum(latency_ms > slo.target_ms for latency_ms in latencies),
         steady=_steady(rows, slo.target_ms),
-        problem=_problem(summary),
+        problem="" if _fails_anyway(rows, slo) else _problem(summary),
     )
+
+
+def _fails_anyway(rows: list[dict[str, str]], slo: Slo) -> bool:
+    """Whether errors and wrong predictions, which no late generator makes, are too many alone."""
+    certain = sum(row["outcome"] in CERTAIN for row in rows)
+    return certain > 0 and Probe(0.0, len(rows), certain).verdict(slo.allowed) is Status.FAILED
 
 
 def _steady(rows: list[dict[str, str]], target_ms: float) -> bool:

@@ -27,10 +27,14 @@ from loadtest.arguments import (
 from loadtest.child import run_child, stopped_alike
 from loadtest.errors import LoadTestError, UsageError
 from loadtest.junit import cases_from_promise, check_junit_file, write_junit
-from loadtest.output import check_out_folder
+from loadtest.output import check_out_folder, write_files
+from loadtest.plan import MAX_IN_FLIGHT
+from loadtest.preparation import check_descriptors, import_report, prepare_process
 from loadtest.probe_folder import probe_from_folder
+from loadtest.result_folder import PROMISE
 from loadtest.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
 from loadtest.slo import Slo, slo_from_text
+from loadtest.status import Status
 from loadtest.validity import MAX_CAPACITY_SHARE
 
 __all__ = ["main"]
@@ -38,6 +42,14 @@ __all__ = ["main"]
 MIN_S, MAX_S = 10.0, 300.0  # of one probe
 HIGHEST = 1e5  # requests a second; nothing here generates more
 CLOSED_S, CLOSED_USERS = 8.0, 8
+SEARCH_BYTES = 32 * 2**20  # some forty loads of a thousand requests or more, each with its page
+STOPPED = "stopped before the end"
+SAID = {
+    Status.PASSED: "a rate is promised",
+    Status.FAILED: "no rate is promised, and the service is why",
+    Status.INCONCLUSIVE: "no rate is promised: too little was measured",
+    Status.INVALID: "no rate is promised: the figures may be of the generator",
+}
 
 
 class LoadFailedError(Exception):
@@ -74,18 +86,15 @@ class Target:
     workers: int = 1
     interface: Sequence[str] = ()
 
-    @property
-    def allowed(self) -> float:
-        """Share of requests that may be slow."""
-        return 1 - self.slo.percentile / 100
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Search and write.
 
     Returns:
-        Exit code: 0 promised, 1 no rate holds, 2 wrong use, 3 the figures mean nothing, 75 stopped.
+        Exit code: 0 promised, 1 no rate holds or the service went away, 2 wrong use, 3 the figures
+        mean nothing or too little, 75 stopped.
     """
+    prepare_process()
     options = _parser().parse_args(arguments)
     try:
         target = Target(
@@ -98,65 +107,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
             words_of_interface(options),
         )
         target_from_options(options)
-        check_out_folder(target.out)
-        check_junit_file(options.junit)
-        if (target.out / "promise.json").exists():
-            raise UsageError(f"{target.out} holds a promise already", "name another --out")
+        check_out_folder(target.out, bytes_needed=SEARCH_BYTES)
+        check_junit_file(options.junit, target.out)
+        check_descriptors(MAX_IN_FLIGHT)
         if options.first is not None and not 0 < options.first < math.inf:
             raise UsageError(f"--first {options.first:g} is not above 0", "try --first 10")
+        write_report = import_report()
     except LoadTestError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     try:
-        found, code = _search(target, options.first)
+        found = _search(target, options.first)
     except LoadFailedError as error:
         return error.code
+    sys.stdout.write(f"{text_of(target.slo, found)}\n")
     try:
         value = _write(target, found)
-        if options.junit:
-            write_junit(options.junit, cases_from_promise(value))
-        from loadtest.report.page import write_report  # its template engine comes with Locust
-
         report = write_report(target.out)
+        sys.stdout.write(f"{'written':<13}{target.out / PROMISE}\n{'':<13}{report}\n")
+        if options.junit:
+            write_junit(options.junit, cases_from_promise(value), verdict=found.verdict)
     except LoadTestError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    sys.stdout.write(f"{text_of(target.slo, found)}\nwritten      {target.out / 'promise.json'}\n")
-    sys.stdout.write(f"{'':<13}{report}\n")
-    if code:
-        return code
-    return 0 if found.rate and not found.note else 3 if found.note else 1
+    return EXIT_STOPPED if found.note == STOPPED else found.verdict.exit_code
 
 
-def _search(target: Target, first: float | None) -> tuple[Promise, int]:
-    """What was found, and the exit code where something ended the search early, else 0.
+def _search(target: Target, first: float | None) -> Promise:
+    """What was found, in part where something ended the search early.
 
     Raises:
         LoadFailedError: not one load could be made.
     """
-    found = Promise(target.allowed)
+    found = Promise(target.slo.allowed)
     try:
         with stopped_alike():
             highest = HIGHEST
             if first is None:
                 reached, highest = _closed_loop(target)
                 first = reached / 2
-            measure = _Prober(target)
-            find_rate(measure, allowed=target.allowed, first=first, highest=highest, promise=found)
+            measure, allowed = _Prober(target), target.slo.allowed
+            find_rate(measure, allowed=allowed, first=first, highest=highest, promise=found)
             if found.rate and found.refused is None and highest < HIGHEST:
                 found.limit = (
                     f"{highest:.0f} requests/s is {MAX_CAPACITY_SHARE:.0%} of what the generator "
                     "manages against an empty server; add --workers"
                 )
     except KeyboardInterrupt:
-        found.note, found.rate = "stopped before the end", 0.0
-        return found, EXIT_STOPPED
+        found.note, found.cause, found.rate = STOPPED, Status.INCONCLUSIVE, 0.0
     except LoadFailedError as error:
         if not found.probes:
             raise
         found.note, found.rate = "the service could be loaded no more", 0.0
-        return found, error.code
-    return found, 0
+        is_gone = error.code == UsageError.exit_code  # nothing else was wrong with the loads before
+        found.cause = Status.FAILED if is_gone else Status.INVALID
+    return found
 
 
 def text_of(slo: Slo, found: Promise) -> str:
@@ -180,6 +185,7 @@ def text_of(slo: Slo, found: Promise) -> str:
             f"promise      {found.rate:.1f} requests/s at {limit}, shown {CONFIRMATIONS} times, "
             f"each with 95 % confidence; {refused}"
         )
+    lines.append(f"{found.verdict.upper():<13}{SAID[found.verdict]}")
     return "\n".join(lines)
 
 
@@ -192,14 +198,14 @@ class _Prober:
     def __call__(self, rate: float, times: int) -> Probe:
         self._count += 1
         folder = self._target.out / "probes" / f"{self._count:02d}"
-        wanted = requests_wanted(self._target.allowed) * times
+        wanted = requests_wanted(self._target.slo.allowed) * times
         seconds = min(MAX_S, max(MIN_S * times, wanted / rate))
         slo = self._target.slo
         arguments = ["--rate", f"{rate:.6g}", "--duration-s", f"{seconds:g}"]
         arguments += ["--slo", f"{slo.name}={slo.target_ms:g}ms", "--seed", str(self._count)]
         _load(self._target, folder, arguments)
         probe = probe_from_folder(folder, slo)
-        sys.stderr.write(f"{rate:.1f} requests/s: {probe.verdict(self._target.allowed)}\n")
+        sys.stderr.write(f"{rate:.1f} requests/s: {probe.verdict(self._target.slo.allowed)}\n")
         return probe
 
 
@@ -235,9 +241,7 @@ def _load(target: Target, folder: Path, arguments: list[str]) -> None:
 def _write(target: Target, found: Promise) -> dict[str, Any]:
     objective = {"percentile": target.slo.percentile, "target_ms": target.slo.target_ms}
     value = {"schema_version": 1, "url": target.url, "slo": objective, **found.to_dict()}
-    target.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    (target.out / "promise.json").write_text(text, encoding="utf-8")
+    write_files(target.out, {PROMISE: json.dumps(value, indent=2, sort_keys=True) + "\n"})
     return value
 
 

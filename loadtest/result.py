@@ -26,6 +26,7 @@ class GeneratorReport:
         cores: the cores it may run on.
         time_s: ends of stretches of about a second of the measured window, from its start.
         cpu_shares: CPU seconds per second in each; `rss_mib` resident memory at its end.
+        faults: requests that this machine, not the service, was the end of, by the error's name.
         histograms: encoded latencies by kind, "intended" and "service"; empty without the library.
     """
 
@@ -40,6 +41,7 @@ class GeneratorReport:
     time_s: Sequence[float] = field(default_factory=list)
     cpu_shares: Sequence[float] = field(default_factory=list)
     rss_mib: Sequence[float] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
     histograms: dict[str, str] = field(default_factory=dict)
 
 

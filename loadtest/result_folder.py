@@ -13,7 +13,17 @@ from typing import Any
 from loadtest.errors import UsageError
 from loadtest.summary import SCHEMA_VERSION
 
-__all__ = ["PROMISE", "REPORT", "SAMPLES", "SUMMARY", "Run", "read_json", "read_run", "read_runs"]
+__all__ = [
+    "PROMISE",
+    "REPORT",
+    "SAMPLES",
+    "SUMMARY",
+    "Run",
+    "latency_of_row",
+    "read_json",
+    "read_run",
+    "read_runs",
+]
 
 SUMMARY, SAMPLES = "summary.json", "samples.csv"
 PROMISE, REPORT = "promise.json", "report.html"
@@ -27,7 +37,7 @@ class Run:
         folder: where it lies.
         summary: its summary.json.
         planned_s: when each request was due, from the start of the measured window.
-        intended_ms: latency of each; infinite without an answer.
+        intended_ms: latency of each; infinite without a right answer.
         good: whether each ended as `ok`.
     """
 
@@ -75,7 +85,7 @@ def read_run(folder: Path) -> Run:
             folder,
             summary,
             [float(row["planned_s"]) for row in rows],
-            [_latency_ms(row) for row in rows],
+            [latency_of_row(row) for row in rows],
             [row["outcome"] == "ok" for row in rows],
         )
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
@@ -100,9 +110,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _latency_ms(row: dict[str, str]) -> float:
-    answered = row["outcome"] in ("ok", "wrong_answer")
-    return float(row["intended_ms"]) if answered and row["intended_ms"] else math.inf
+def latency_of_row(row: dict[str, str]) -> float:
+    """What a row of samples.csv counts as for an objective: ms, infinite unless it is right."""
+    is_right = row["outcome"] == "ok" and row["intended_ms"]
+    return float(row["intended_ms"]) if is_right else math.inf
 
 
 def _damaged(path: Path) -> UsageError:

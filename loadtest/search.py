@@ -17,13 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from loadtest.proportion import at_most
+from loadtest.status import Status
 
 __all__ = ["Probe", "Promise", "find_rate", "requests_wanted"]
 
-Verdict = Literal["holds", "fails", "not shown", "invalid"]
 ALPHA = 0.05
 STEP = 2.0
 TOLERANCE = 0.05  # of the rate: the gap that is left between what holds and what does not
@@ -51,15 +51,15 @@ class Probe:
     steady: bool = True
     problem: str = ""
 
-    def verdict(self, allowed: float) -> Verdict:
+    def verdict(self, allowed: float) -> Status:
         """What it shows of the objective that at most `allowed` (a share) are slow."""
         if self.problem:
-            return "invalid"
+            return Status.INVALID
         if 1 - at_most(self.slow - 1, self.requests, allowed) <= ALPHA or not self.steady:
-            return "fails"
+            return Status.FAILED
         if at_most(self.slow, self.requests, allowed) <= ALPHA:
-            return "holds"
-        return "not shown"
+            return Status.PASSED
+        return Status.INCONCLUSIVE
 
 
 @dataclass
@@ -73,7 +73,8 @@ class Promise:
             generator could offer.
         limit: what was wrong with the generator where it could not offer `refused`, which is then
             its limit and not the service's. "" where it could.
-        note: why there is no promise, where it is not the service that fails; "" else.
+        note: why there is no promise, where it is not that no rate holds; "" else.
+        cause: what a note makes of the search.
         probes: all of them with their verdicts, in the order they were made.
     """
 
@@ -82,22 +83,32 @@ class Promise:
     refused: float | None = None
     limit: str = ""
     note: str = ""
-    probes: list[tuple[Probe, Verdict]] = field(default_factory=list)
+    cause: Status = Status.INVALID
+    probes: list[tuple[Probe, Status]] = field(default_factory=list)
 
-    def verdicts_at(self, rate: float | None) -> list[Verdict]:
+    @property
+    def verdict(self) -> Status:
+        """Of the whole search."""
+        return self.cause if self.note else Status.PASSED if self.rate else Status.FAILED
+
+    def verdicts_at(self, rate: float | None) -> list[Status]:
         """What its probes showed."""
         return [verdict for probe, verdict in self.probes if probe.rate == rate]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
+            "verdict": self.verdict.value,
             "allowed_share": self.allowed,
             "rate_rps": self.rate,
             "refused_rps": self.refused,
             "limit": self.limit,
             "note": self.note,
             "confirmations": CONFIRMATIONS,
-            "probes": [{**asdict(probe), "verdict": verdict} for probe, verdict in self.probes],
+            "probes": [
+                {**asdict(probe), "verdict": Status(verdict).value}
+                for probe, verdict in self.probes
+            ],
         }
 
 
@@ -132,16 +143,17 @@ def find_rate(
         if holds:
             search.narrow(holds, refused, lowest)
     except _Ended as ended:
-        found.rate, found.note = 0.0, str(ended)
+        found.rate, (found.note, found.cause) = 0.0, ended.args
     if not found.rate and not found.note and found.limit:
         found.note = found.limit
-    if found.rate and found.verdicts_at(found.refused)[-1:] in (["fails"], ["not shown"]):
+    shown = ([Status.FAILED], [Status.INCONCLUSIVE])
+    if found.rate and found.verdicts_at(found.refused)[-1:] in shown:
         found.limit = ""  # the generator was late at higher rates, which matter no more
     return found
 
 
 class _Ended(Exception):
-    """The search cannot go on."""
+    """The search cannot go on, and what that makes of it."""
 
 
 class _Search:
@@ -158,20 +170,23 @@ class _Search:
             rate: requests a second.
             strictly: take the first failure as one, whether or not the queue grew.
         """
-        verdict: Verdict = "not shown"
+        verdict = Status.INCONCLUSIVE
         for times in (1, 3, 3, 3) if self._was_offered(rate) else (1, 3):
             if len(self._found.probes) >= MAX_PROBES:
-                raise _Ended(f"no end after {MAX_PROBES} probes: the service is not steady")
+                message = f"no end after {MAX_PROBES} probes: the service is not steady"
+                raise _Ended(message, Status.INCONCLUSIVE)
             # A load may round its rate; what was found is looked up by the rate that was asked.
             probe = replace(self._measure(rate, times), rate=rate)
             verdict = probe.verdict(self._found.allowed)
             self._found.probes.append((probe, verdict))
-            again = verdict == "not shown" or (not strictly and self._may_be_a_pause(probe))
-            if verdict == "holds" or (verdict != "invalid" and not (times == 1 and again)):
+            again = verdict is Status.INCONCLUSIVE or (not strictly and self._may_be_a_pause(probe))
+            if verdict is Status.PASSED or (
+                verdict is not Status.INVALID and not (times == 1 and again)
+            ):
                 break
-        if verdict == "invalid":
+        if verdict is Status.INVALID:
             self._found.limit = f"at {rate:.3g} requests/s {probe.problem}"
-        return verdict == "holds"
+        return verdict is Status.PASSED
 
     def _may_be_a_pause(self, probe: Probe) -> bool:
         return probe.steady and probe.slow <= PAUSE * self._found.allowed * probe.requests
@@ -191,8 +206,9 @@ class _Search:
             return rate, None
         while rate > lowest:
             last = [verdict for _, verdict in self._found.probes[-LATE_PROBES:]]
-            if last.count("invalid") == LATE_PROBES:
-                raise _Ended(f"{self._found.limit}, and no better at higher ones: free the machine")
+            if last.count(Status.INVALID) == LATE_PROBES:
+                message = f"{self._found.limit}, and no better at higher ones: free the machine"
+                raise _Ended(message, Status.INVALID)
             self._found.refused, rate = rate, max(lowest, rate / STEP)
             if self.holds(rate):
                 return rate, self._found.refused

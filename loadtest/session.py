@@ -19,18 +19,17 @@ from loadtest.errors import InvalidMeasurement
 from loadtest.fleet import run_fleet
 from loadtest.gpu_watch import GpuWatch, watched_gpus
 from loadtest.outcome import Tally
-from loadtest.plan import LoadPlan
+from loadtest.plan import SATURATION_MAX_USERS, LoadPlan
 from loadtest.result import LoadResult
 from loadtest.runner import run_load
 from loadtest.saturation import describe_saturation, saturate
 from loadtest.service_watch import ServiceWatch
+from loadtest.status import reasons_of, status_of
 from loadtest.summary import build_summary
 from loadtest.text import Progress
 from loadtest.workplace import Fleet
 
 __all__ = ["Session"]
-
-SATURATION_MAX_USERS = 256
 
 
 class Session:
@@ -85,8 +84,12 @@ class Session:
 
         summaries, best = saturate(measure, max_users=SATURATION_MAX_USERS)
         result, step = runs[best["users"]]
-        law = {"saturation": describe_saturation(summaries)}
-        return result, self._summarise(step, result, **law)
+        described = describe_saturation(summaries)
+        for told, summary in zip(described["steps"], summaries, strict=True):
+            # an objective is judged at the best step alone: the last ones are beyond it on purpose
+            judged = {**summary, "slo": None}
+            told |= {"verdict": status_of(judged).value, "reasons": reasons_of(judged)}
+        return result, self._summarise(step, result, saturation=described)
 
     def double(self, plan: LoadPlan, result: LoadResult, summary: dict[str, Any]) -> dict[str, Any]:
         """Repeat the load with twice the workers, and put what changed into the summary."""

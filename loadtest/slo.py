@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loadtest.errors import UsageError
-from loadtest.outcome import Sample
+from loadtest.outcome import Outcome, Sample
 from loadtest.percentiles import rank_of_percentile, samples_needed
 
 __all__ = ["Slo", "slo_from_text"]
@@ -34,26 +35,28 @@ class Slo:
         """The percentile as people write it: p99, p99.9."""
         return f"p{self.percentile:g}"
 
+    @property
+    def allowed(self) -> float:
+        """Share of requests that may be slow."""
+        return 1 - self.percentile / 100
+
     def observed_ms(self, samples: Iterable[Sample]) -> float | None:
         """The percentile of the intended latency over *all* requests.
 
-        A request without an answer (HTTP error, timeout, lost connection, missed) counts as one
-        that takes for ever. So a server cannot meet its objective by refusing quickly.
+        A request without a right answer (wrong or none at all, HTTP error, timeout, lost
+        connection, missed) counts as one that takes for ever. So a server cannot meet its objective
+        by refusing quickly, nor by guessing.
 
         Returns:
-            Milliseconds; None when the percentile falls on a request without an answer.
+            Milliseconds; None when the percentile falls on a request without a right answer.
 
         Raises:
             ValueError: there are no samples.
         """
         population = list(samples)
-        answered = sorted(
-            sample.intended_ms
-            for sample in population
-            if sample.outcome.answered and sample.intended_ms is not None
-        )
-        rank = rank_of_percentile(self.percentile, len(population))
-        return answered[rank - 1] if rank <= len(answered) else None
+        latencies = sorted(map(latency_until_right, population))
+        observed_ms = latencies[rank_of_percentile(self.percentile, len(population)) - 1]
+        return observed_ms if observed_ms < math.inf else None
 
     def is_met(self, samples: Iterable[Sample]) -> bool | None:
         """Whether the samples show that the objective is met, or missed, or neither.
@@ -65,17 +68,19 @@ class Slo:
             True, False, or None where the requests are too few to judge.
         """
         population = list(samples)
-        within = sum(
-            sample.outcome.answered
-            and sample.intended_ms is not None
-            and sample.intended_ms <= self.target_ms
-            for sample in population
-        )
+        within = sum(latency_until_right(sample) <= self.target_ms for sample in population)
         lacking = max(0, samples_needed(self.percentile) - len(population))
         rank = rank_of_percentile(self.percentile, len(population) + lacking)
         if within + lacking < rank:
             return False
         return None if lacking else True
+
+
+def latency_until_right(sample: Sample) -> float:
+    """What a request counts as wherever an objective is judged: ms, infinite unless it is right."""
+    if sample.outcome is not Outcome.OK or sample.intended_ms is None:
+        return math.inf
+    return sample.intended_ms
 
 
 def slo_from_text(text: str) -> Slo:

@@ -3,8 +3,8 @@
 Schema version 1. A reader refuses a higher version; keys may be added within one. Latencies are in
 milliseconds; `intended` runs from the planned sending, which is the figure to quote; `service` from
 the actual one. In a closed loop nothing is planned, and both are the same. `slo.met` is null where
-fewer than `slo.needed` requests were planned and so show neither true nor false. The schema is in
-`summary.schema.json`.
+fewer than `slo.needed` requests were planned and so show neither true nor false. `verdict` is one
+word of `loadtest.status`, which `reasons` explain. The schema is in `summary.schema.json`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from loadtest.plan import LoadPlan
 from loadtest.proportion import clopper_pearson
 from loadtest.reply import Stages
 from loadtest.result import GeneratorReport, LoadResult
+from loadtest.status import reasons_of, status_of
 from loadtest.trend import describe_trend
 from loadtest.validity import judge_validity
 from loadtest.warning import warnings_of
@@ -37,8 +38,8 @@ POPULATION = (
     "timeouts with at least the timeout; connection_error and missed are counted only"
 )
 SLO_POPULATION = (
-    "intended latency of all planned requests; one that was not answered (http_error, timeout, "
-    "connection_error, missed) counts as one that takes for ever"
+    "intended latency of all planned requests; one without a right answer (wrong_answer, "
+    "http_error, timeout, connection_error, missed) counts as one that takes for ever"
 )
 
 
@@ -81,6 +82,7 @@ def build_summary(
         "planned": len(samples),
         "counts": {outcome.value: counts[outcome] for outcome in Outcome},
         "errors": _errors(samples),
+        "silence": _silence(samples, result.duration_s),
         **_rates(samples, result.duration_s),
         **_latencies(samples),
         "histograms": _merge_histograms(result.generators),
@@ -105,26 +107,14 @@ def build_summary(
     if plan.slo is not None:
         summary["slo"] = _judge_slo(plan, samples)
     summary["validity"] = judge_validity(summary)
+    summary["verdict"], summary["reasons"] = status_of(summary).value, reasons_of(summary)
     summary["warnings"] = warnings_of(summary)
     return summary
 
 
 def exit_code_from_summary(summary: dict[str, Any]) -> int:
-    """The exit code of the command.
-
-    0 good; 1 objective missed, wrong answers, or no right answer at all; 3 a rule of a valid
-    measurement was broken, or an objective was set and the requests were too few to judge it; 75
-    stopped. A wrong answer is one whatever the generator did; a latency is not.
-    """
-    if summary["stopped_by"]:
-        return 75
-    counts = summary["counts"]
-    if counts["wrong_answer"] > 0 or counts["ok"] == 0:
-        return 1
-    met = summary.get("slo", {"met": True})["met"]
-    if met is None or not summary["validity"]["valid"]:
-        return 3
-    return 0 if met else 1
+    """The exit code of the command: 75 where it was stopped, else that of the verdict."""
+    return 75 if summary["stopped_by"] else status_of(summary).exit_code
 
 
 def _rates(samples: Sequence[Sample], duration_s: float) -> dict[str, float]:
@@ -170,6 +160,23 @@ def _errors(samples: Sequence[Sample]) -> dict[str, Any]:
         "low": round(low, 6),
         "high": round(high, 6),
         "confidence": ERROR_CONFIDENCE,
+    }
+
+
+def _silence(samples: Sequence[Sample], duration_s: float) -> dict[str, Any] | None:
+    """The requests sent after the last that was answered; None where there are none."""
+    sent = sorted((s for s in samples if s.sent_s is not None), key=lambda s: s.sent_s or 0.0)
+    answered = [number for number, sample in enumerate(sent) if sample.outcome.answered]
+    silent = sent[answered[-1] + 1 :] if answered else sent
+    if not silent:
+        return None
+    from_s = max((sent[number].done_s or 0.0 for number in answered), default=0.0)
+    end_s = max([duration_s, *(sample.done_s or 0.0 for sample in silent)])
+    return {
+        "from_s": round(from_s, 3),
+        "for_s": round(max(0.0, end_s - from_s), 3),
+        "requests": len(silent),
+        "timeouts": sum(sample.outcome is Outcome.TIMEOUT for sample in silent),
     }
 
 

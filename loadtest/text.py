@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from loadtest.outcome import Tally
+from loadtest.status import Status, reasons_of, status_of, status_of_slo, status_of_step
 
 __all__ = ["Progress", "text_from_summary"]
 
@@ -165,7 +166,7 @@ def _saturation(summary: dict[str, Any]) -> Iterator[str]:
         yield from _field(
             users,
             f"{step['good_rps']:.1f} requests/s, p50 {_number(step['p50_ms'])} ms, "
-            f"p99 {_number(step['p99_ms'])} ms{'' if step['valid'] else ' (INVALID)'}",
+            f"p99 {_number(step['p99_ms'])} ms, {status_of_step(step)}",
         )
     law = summary["saturation"]["usl"]
     if law is not None:
@@ -185,7 +186,7 @@ def _slo(summary: dict[str, Any]) -> Iterator[str]:
     name = f"p{slo['percentile']:g}"
     observed = slo["observed_ms"]
     seen = f"{observed:.1f} ms" if observed is not None else "unbounded: too many failed"
-    verdict = {True: "MET", False: "MISSED", None: "NOT JUDGED"}[slo["met"]]
+    verdict = status_of_slo(summary).upper()
     few = f"; {summary['planned']} requests, {slo['needed']} needed" if slo["met"] is None else ""
     yield from _field(
         "SLO", f"{name} <= {slo['target_ms']:g} ms: {verdict} (intended {name} is {seen}{few})"
@@ -198,9 +199,14 @@ def _warnings(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _verdict(summary: dict[str, Any]) -> Iterator[str]:
-    if not summary["validity"]["valid"]:
+    status = status_of(summary)
+    said = " ".join(reasons_of(summary))
+    if status is Status.INVALID:
         broken = [rule["name"] for rule in summary["validity"]["rules"] if not rule["held"]]
-        yield from _field("INVALID", f"the figures promise nothing: {', '.join(broken)}")
+        said = f"the figures promise nothing: {', '.join(broken)}"
+    if status is Status.PASSED:
+        said = "the objective is met" if "slo" in summary else "measured; no objective was set"
+    yield from _field(status.upper(), said)
 
 
 def _field(name: str, value: str) -> list[str]:

@@ -20,11 +20,14 @@ from locust.exception import StopUser
 from loadtest.corpus import Photo
 from loadtest.outcome import Outcome, Sample, SampleLog, outcome_of
 from loadtest.plan import MAX_IN_FLIGHT
+from loadtest.preparation import fault_of
 from loadtest.reply import stages_from_header
 from loadtest.schedule import photo_picks
 from loadtest.target import STILLROOM, Target
 
 __all__ = ["ClosedLoopUser", "OfflineUser", "OpenLoopUser", "PhotoUser"]
+
+FAULT_PAUSE_S = 0.1
 
 
 class PhotoUser(FastHttpUser):  # type: ignore[misc]
@@ -55,6 +58,10 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
     log: ClassVar[SampleLog | None] = None
     halt: ClassVar[AsyncResult | None] = None
 
+    def on_stop(self) -> None:
+        """Close the connections: their descriptors are needed to write the results."""
+        self.client.client.clientpool.close()
+
     def picks_of(self, user: int = 0) -> Iterator[int]:
         """The endless stream of photos of one user of this process."""
         return photo_picks(
@@ -79,6 +86,10 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
             self.log.sent += 1
         sent_s = self.now_s()
         reply, error = self._post(photo)
+        if self.log is not None and error is not None and (fault := fault_of(error)):
+            self.log.add_fault(fault, _missed(photo, sent_s if planned_s is None else planned_s))
+            gevent.sleep(FAULT_PAUSE_S)  # a client that sends again at once would only spin
+            return
         done_s = self.now_s()
         status = 0 if reply is None else int(reply.status_code)
         complete = error is None and status == 200
@@ -159,14 +170,7 @@ class OpenLoopUser(PhotoUser):
         if not pool.full():
             pool.spawn(self.classify, photo, planned_s)
         elif self.log is not None:
-            self.log.add(
-                Sample(
-                    planned_s=planned_s,
-                    outcome=Outcome.MISSED,
-                    path=photo.path,
-                    size_bytes=len(photo.body),
-                )
-            )
+            self.log.add(_missed(photo, planned_s))
 
 
 class ClosedLoopUser(PhotoUser):
@@ -224,6 +228,15 @@ class OfflineUser(ClosedLoopUser):
         if self.now_s() >= self.end_s or next(self.left, None) is None:
             raise StopUser
         self.classify(self.photos[next(self.picks)], planned_s=0.0)
+
+
+def _missed(photo: Photo, planned_s: float) -> Sample:
+    return Sample(
+        planned_s=planned_s,
+        outcome=Outcome.MISSED,
+        path=photo.path,
+        size_bytes=len(photo.body),
+    )
 
 
 def _header(reply: Any, name: str) -> str | None:

@@ -5,6 +5,7 @@ A run that breaks one is INVALID: its figures are shown, and promise nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +69,18 @@ def _processor(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
         f"The generator used {share:.0%} of its core, above {MAX_CPU_SHARE:.0%}: latencies may be "
         "its own; lower the load, or add --workers.",
     )
+    faults = Counter[str]()
+    for generator in summary["generators"]:
+        faults.update(generator.get("faults", {}))  # none in a result of before they were counted
+    if faults:
+        kinds = ", ".join(f"{number} {name}" for name, number in sorted(faults.items()))
+        yield _rule(
+            "generator_faults",
+            faults.total(),
+            0,
+            f"{faults.total()} requests were not sent for want of descriptors, ports or memory "
+            f"where the generator runs ({kinds}): raise its limits (ulimit -n), or lower the load.",
+        )
     lost = summary["lost_workers"]
     yield _rule(
         "lost_workers",

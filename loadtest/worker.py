@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest.corpus import Photo, corpus_sha256, load_corpus
 from loadtest.errors import LoadTestError
+from loadtest.histogram import has_histograms
+from loadtest.preparation import prepare_process
 from loadtest.wire import plan_from_message, row_from_sample
 from loadtest.workplace import address_from_text
 
@@ -113,12 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--core", type=int, metavar="N", help="run on this core only")
     options = parser.parse_args(arguments)
     os.environ.setdefault("GEVENT_BACKEND", "select")
+    prepare_process()
     try:
         host, port = address_from_text(options.master)
         if options.core is not None:
             os.sched_setaffinity(0, {options.core})
         photos = load_corpus(options.corpus)
         import locust  # noqa: F401 - patches the standard library before anything opens a socket
+
+        has_histograms()  # loaded now, not when the descriptors are spent
 
         try:
             worker = Worker(host, port, photos)

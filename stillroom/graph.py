@@ -7,7 +7,6 @@ give today. So nothing is rebuilt without a reason, and nothing stale is taken f
 from __future__ import annotations
 
 import platform
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from stillroom.command_text import command_text
 from stillroom.recipe import Recipe
 from stillroom.recipe_keys import advising
 from stillroom.run_folder import RunFolder
+from train.memory import peak_rss_mib
 from train.source import Source
 
 __all__ = ["Built", "Context", "Graph", "Stage"]
@@ -261,10 +261,9 @@ def versions() -> dict[str, str]:
 
 def runtime(wall_s: float) -> dict[str, Any]:
     """What may differ between equal builds."""
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "wall_s": round(wall_s, 3),
-        "peak_rss_mib": round(peak_kib / 1024),
+        "peak_rss_mib": round(peak_rss_mib()),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
     }

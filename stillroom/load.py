@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from loadtest.status import status_of, worst
 from serve.contract.digest import canonical_json
 from serve.contract.errors import GateError, MeasurementError
-from serve.launch import running_process
+from serve.launch import Running, running_process
 from stillroom.graph import Context
 from stillroom.http_parity import settings_of
 from stillroom.options import LoadOptions
@@ -23,7 +25,7 @@ from train.shards import shard_names
 
 __all__ = ["run_load_tests", "run_loadtest", "write_corpus"]
 
-HAS_SUMMARY = (0, 1, 3)  # 1: objective missed; 3: INVALID, or too few requests to judge it
+HAS_SUMMARY = (0, 1, 3)  # 1: failed; 3: invalid or inconclusive
 
 
 def run_load_tests(context: Context) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def run_load_tests(context: Context) -> dict[str, Any]:
         Headline metrics.
 
     Raises:
-        GateError: an answer under load was wrong.
+        GateError: an answer under load was wrong, or the service ended.
         MeasurementError: a load test did not run.
     """
     options = context.recipe.loadtest
@@ -48,7 +50,10 @@ def run_load_tests(context: Context) -> dict[str, Any]:
         log_path = Path(folder) / "server.log"
         with running_process(artifact, log_path=log_path, settings=settings_of(context)) as running:
             common += ["--service-pid", str(running.pid)]
-            closed, opened = _both_loops(running.url, common, options, context.out)
+            try:
+                closed, opened = _both_loops(running.url, common, options, context.out)
+            finally:
+                _refuse_dead(running)
     (context.out / "summary.json").write_bytes(canonical_json({"closed": closed, "open": opened}))
     wrong = {
         name: load["answers"]["wrong"] for name, load in (("closed", closed), ("open", opened))
@@ -64,6 +69,7 @@ def run_load_tests(context: Context) -> dict[str, Any]:
         "open_p50_ms": opened["intended"]["p50_ms"],
         "open_p99_ms": opened["intended"]["p99_ms"],
         "slo_met": opened["slo"]["met"],
+        "verdict": worst(map(status_of, (closed, opened))).value,
     }
 
 
@@ -79,6 +85,16 @@ def _both_loops(
         out=out / "open",
     )
     return closed, opened
+
+
+def _refuse_dead(running: Running) -> None:
+    """A service that ended under load has failed, whatever was measured before.
+
+    Raises:
+        GateError: it ended.
+    """
+    if os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        raise GateError("The service ended under load.", "Nothing was published.")
 
 
 def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
@@ -131,8 +147,7 @@ def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:
         raise MeasurementError(
             f"The load test ended with code {done.returncode} ({last}).", "Run the command again."
         )
-    for line in done.stdout.splitlines():
-        if not line.startswith(("written", " " * 13)):
-            say(f"  {line}")
+    for line in done.stdout.partition("\nwritten ")[0].splitlines():
+        say(f"  {line}")
     value: dict[str, Any] = json.loads(summary.read_bytes())
     return value

@@ -46,7 +46,10 @@ def measure(
     duration_s: Annotated[
         float, typer.Option(min=1, help="Seconds measured, at a given rate.")
     ] = 30.0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("loadtest-results"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results [a new one in loadtest-results]."),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit's XML, for CI.")] = None,
 ) -> None:
     """Find the rate that a service may promise, or load it at a given one.

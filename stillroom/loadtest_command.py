@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from loadtest.child import run_child
 from serve.contract.errors import RunError, UsageError
@@ -21,13 +24,15 @@ from train.evaluate import read_predictions
 from train.shard_names import origin_of
 from train.source import root_of
 
-__all__ = ["compare_results", "loadtest_target"]
+__all__ = ["compare_results", "loadtest_target", "new_folder"]
+
+RESULTS = Path("loadtest-results")
 
 
 def loadtest_target(
     target: str,
     photos: Path | None,
-    out: Path,
+    out: Path | None,
     *,
     slo: str,
     rate: float | None,
@@ -40,7 +45,8 @@ def loadtest_target(
     Args:
         target: URL of a service, or a run folder whose artifact is then served for the test.
         photos: corpus; needed for a URL, else the run's test split with its expected answers.
-        out: gets summary.json and samples.csv, or promise.json and its probes.
+        out: gets summary.json and samples.csv, or promise.json and its probes; None makes a new
+            folder, which the load test names.
         slo: objective, such as "p99=50ms".
         rate: requests a second; None searches the largest that holds the objective.
         duration_s: seconds measured at a given rate.
@@ -76,7 +82,48 @@ def loadtest_target(
             module = "loadtest"
             arguments += ["--rate", f"{rate:g}", "--duration-s", f"{duration_s:g}"]
         command = [sys.executable, "-m", module, url, "--corpus", str(corpus)]
-        return run_child([*command, *arguments, "--out", str(out)], env=_ours_alone())
+        folder = new_folder(target) if out is None else out
+        try:
+            return run_child([*command, *arguments, "--out", str(folder)], env=_ours_alone())
+        finally:
+            if out is None:
+                _remove_if_empty(folder)
+
+
+def new_folder(target: str) -> Path:
+    """A folder that no other load has: loadtest-results/NAME-1, NAME-2 and so on.
+
+    Args:
+        target: run folder or URL, which gives the name.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    name = urlsplit(target).netloc if is_url(target) else Path(target).resolve().name
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "load"
+    taken = [one.name.rpartition("-") for one in RESULTS.glob("*-*")]
+    numbers = [int(end) for start, _, end in taken if start == name and end.isdecimal()]
+    for number in count(max(numbers, default=0) + 1):
+        folder = RESULTS / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if RESULTS.is_dir():
+                continue
+            raise UsageError(f"{RESULTS} is a file.", "Name a folder with --out.") from None
+        except OSError as error:
+            raise UsageError(
+                f"{folder} cannot be made ({error.strerror}).", "Name a folder with --out."
+            ) from error
+        return folder
+    raise AssertionError  # the numbers have no end
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A load that was refused leaves nothing."""
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def compare_results(first: Path, second: Path, *, force: bool) -> int:

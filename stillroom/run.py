@@ -9,6 +9,7 @@ from typing import Any
 
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import Interrupted, LostRank, RunError
+from stillroom.ahead import check_needs, check_stage
 from stillroom.command_text import command_text
 from stillroom.graph import Context, Graph, Stage
 from stillroom.model_check import check_models
@@ -64,15 +65,23 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     source = open_source(photos, own.recipe.data, "leave out" if audits else "refuse")
     inputs = source.fingerprint()
     _refuse_other_dataset(run, record, photos, inputs)
+    for stage in stages:
+        check_needs(stage.name, own.recipe)
     with run.locked():
         own.save()
         built = 0
         try:
-            for stage in stages:
+            name = own.recipe.name or name_of(photos)
+            context = Context(source.root, run, own.recipe, name, source=source)
+            checked = False
+            for number, stage in enumerate(stages):
                 _write_record(graph, run, photos, inputs, own.recipe)
-                name = own.recipe.name or name_of(photos)
-                context = Context(source.root, run, own.recipe, name, source=source)
-                built += _build(graph, stage, context, inputs, forced)
+                why = _why(graph, stage, context, inputs, forced)
+                if why and stage.parents and not checked:
+                    checked = True
+                    for later in stages[number:]:
+                        check_stage(later.name, context)
+                built += _build(graph, stage, context, inputs, why)
         except (Interrupted, LostRank):  # to be gone on with, by the same command
             raise
         except Exception:
@@ -83,15 +92,19 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     return run
 
 
-def _build(graph: Graph, stage: Stage, context: Context, inputs: str, forced: set[str]) -> bool:
-    """Build a stage unless it is done; say which; return whether it was built."""
+def _why(graph: Graph, stage: Stage, context: Context, inputs: str, forced: set[str]) -> str | None:
+    """Why a stage is to be built; None where it is done."""
     key = graph.key(stage, context.recipe, context.run, inputs)
     why = context.run.problem(stage.folder, key)
-    if why is None and stage.name in forced:
-        why = "asked for by --from"
+    return "asked for by --from" if why is None and stage.name in forced else why
+
+
+def _build(graph: Graph, stage: Stage, context: Context, inputs: str, why: str | None) -> bool:
+    """Build a stage unless it is done; say which; return whether it was built."""
     if why is None:
         say(f"{stage.name}: done")
         return False
+    key = graph.key(stage, context.recipe, context.run, inputs)
     say(f"{stage.name}: {why}; building")
     seconds = graph.build(stage, context, key)
     say(f"{stage.name}: built in {seconds:.1f} s")

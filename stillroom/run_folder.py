@@ -48,8 +48,15 @@ class RunFolder:
         Raises:
             RunError: another process works on it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunError(
+                f"Nothing can be written to {self.path} ({error.strerror}).",
+                "Choose another folder with --run.",
+            ) from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.status import Status, reasons_of, status_of, worst
 from stillroom.command_text import command_text
 from stillroom.run_folder import RunFolder
 from stillroom.run_state import read_run_state
@@ -121,16 +122,40 @@ def _lines(run: RunFolder) -> list[str]:
         metrics = http["metrics"]
         lines.append(f"HTTP      {metrics['agree']} of {metrics['images']} answers as offline")
     if load := run.manifest("loadtest"):
-        metrics = load["metrics"]
+        metrics, loads = load["metrics"], _loads(run)
+        p99_ms = metrics["open_p99_ms"]
         lines.append(
-            f"load      {metrics['open_rps']:.0f} requests/s at p99 "
-            f"{metrics['open_p99_ms']:.1f} ms ({metrics['closed_rps']:.0f}/s closed loop)"
+            f"load      {worst(map(status_of, loads.values()))}: "
+            f"{metrics['open_rps']:.0f} requests/s at p99 "
+            f"{'-' if p99_ms is None else f'{p99_ms:.1f} ms'} "
+            f"({metrics['closed_rps']:.0f}/s closed loop)"
         )
+        lines += [f"          {mode} loop: {text}" for mode, text in _reasons(loads)]
+    if artifact and http and load:
+        lines.append(f"verdict   {_verdict(run, http['metrics'])}")
     if run.manifest("report"):
         lines.append(f"report    {run.stage('report') / 'index.html'}")
     if artifact:
         lines.append(f"serve it  {command_text('serve', run.path)}")
     return lines
+
+
+def _verdict(run: RunFolder, http: Mapping[str, Any]) -> Status:
+    """That of the report: the worst of all promises."""
+    from stillroom.report.verdict import badges_of, worst_of
+
+    parity = json.loads((run.stage("artifact") / "parity.json").read_bytes())
+    return worst_of(badges_of(parity, dict(http), _loads(run)))
+
+
+def _loads(run: RunFolder) -> dict[str, dict[str, Any]]:
+    folder = run.stage("loadtest")
+    modes = ("closed", "open")
+    return {mode: json.loads((folder / mode / "summary.json").read_bytes()) for mode in modes}
+
+
+def _reasons(loads: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(mode, text) for mode, load in loads.items() for text in reasons_of(load)]
 
 
 def _table(*columns: str) -> Table:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from train.memory import peak_rss_mib
 from train.place import here
 
 __all__ = ["TIMINGS", "Pace", "peak_memory_mib"]
@@ -90,11 +90,11 @@ class Pace:
 
 
 def peak_memory_mib() -> dict[str, float]:
-    """Largest memory so far: of this process, of its largest child, and on the GPU."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    """Largest memory so far: of this process, of its largest living child, and on the GPU."""
+    children = [peak_rss_mib(child.pid) for child in multiprocessing.active_children()]
     peaks = {
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit,
-        "peak_worker_rss_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit,
+        "peak_rss_mib": peak_rss_mib(),
+        "peak_worker_rss_mib": max(children, default=0.0),
     }
     if torch.cuda.is_available():
         peaks["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20

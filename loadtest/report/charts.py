@@ -175,8 +175,7 @@ def draw_probes(probes: Sequence[dict[str, Any]], slo: dict[str, Any]) -> str:
         seen = probe["observed_ms"]
         words = f"{seen:.1f} ms" if seen else "no answer"
         said = f"{number}: {probe['rate']:.1f}/s, {name} {words}, {probe['verdict']}"
-        kind = probe["verdict"].replace(" ", "-")
-        chart.point(probe["rate"], seen or max(values) * 1.05, kind, said)
+        chart.point(probe["rate"], seen or max(values) * 1.05, probe["verdict"], said)
     return chart.text()
 
 

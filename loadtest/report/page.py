@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from loadtest.errors import LoadTestError, UsageError
+from loadtest.errors import UsageError
+from loadtest.output import write_files
 from loadtest.report.charts import (
     draw_heat,
     draw_percentiles,
@@ -27,8 +28,9 @@ from loadtest.report.command import command_of
 from loadtest.report.figures import Percentile, failures_of, percentile_rows, read_rows, seconds_of
 from loadtest.report.verdict import promise_verdict, run_verdict
 from loadtest.result_folder import PROMISE, REPORT, SAMPLES, SUMMARY, read_json
+from loadtest.status import Status, status_of_step
 
-__all__ = ["write_report"]
+__all__ = ["load_template", "write_report"]
 
 SCHEMA = Path(__file__).parents[1] / "summary.schema.json"
 PROMISE_KEYS = ("confirmations", "limit", "note", "probes", "rate_rps", "refused_rps", "slo")
@@ -55,15 +57,8 @@ def write_report(folder: Path) -> Path:
         raise UsageError(
             f"{folder} holds no results of a load test", f"expected {SUMMARY} or {PROMISE} in it"
         )
-    path = folder / REPORT
-    partial = folder / f".{REPORT}.partial"
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        message = f"{str(path)!r} cannot be written ({error.strerror})"
-        raise LoadTestError(message, "make room and repeat") from error
-    return path
+    write_files(folder, {REPORT: page})
+    return folder / REPORT
 
 
 def _run_page(folder: Path) -> str:
@@ -107,7 +102,8 @@ def _probes(folder: Path, promise: dict[str, Any]) -> tuple[list[dict[str, Any]]
             seen = _read_summary(place).get("slo", {}).get("observed_ms")
             if not promise["rate_rps"] or probe["rate"] == promise["rate_rps"]:
                 shown = place
-        found.append({**probe, "number": number, "observed_ms": seen})
+        verdict = Status(probe["verdict"]).value  # in today's words
+        found.append({**probe, "verdict": verdict, "number": number, "observed_ms": seen})
     return found, shown
 
 
@@ -202,7 +198,8 @@ def _interval(row: Percentile) -> str:
     return f"from {low} ms" if low else f"up to {high} ms" if high else "not known"
 
 
-def _render(**values: Any) -> str:
+def load_template() -> Template:
+    """The page's template, with all that it includes at hand."""
     environment = Environment(
         loader=PackageLoader("loadtest.report", "templates"),
         autoescape=True,
@@ -213,4 +210,9 @@ def _render(**values: Any) -> str:
     environment.filters["ms"] = lambda value: "no answer" if value is None else f"{value:.1f} ms"
     environment.filters["interval"] = _interval
     environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
-    return environment.get_template("report.html.j2").render(**values)
+    environment.filters["step_status"] = lambda step: status_of_step(step).value
+    return environment.get_template("report.html.j2")
+
+
+def _render(**values: Any) -> str:
+    return load_template().render(**values)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from loadtest.status import Status, reasons_of, status_of, status_of_promise
 
 __all__ = ["Verdict", "promise_verdict", "run_verdict"]
-
-Status = Literal["held", "missed", "doubtful"]
 
 
 @dataclass(frozen=True)
@@ -15,52 +15,55 @@ class Verdict:
     """The first thing on the page.
 
     Attributes:
-        status: its colour.
-        word: its badge.
+        status: its badge and colour.
+        why: what stands beside the badge; a few words.
         headline: one sentence.
         notes: what limits it.
     """
 
     status: Status
-    word: str
+    why: str
     headline: str
     notes: tuple[str, ...] = ()
 
 
 def run_verdict(summary: dict[str, Any]) -> Verdict:
     """Of one load."""
-    headline = _headline(summary)
+    status, reasons = status_of(summary), reasons_of(summary)
     broken = [rule["text"] for rule in summary["validity"]["rules"] if not rule["held"]]
-    notes = (*broken, *(text for text in summary["warnings"] if text not in broken))
+    said = [*reasons, *(text for text in broken if text not in reasons)]
+    notes = (*said, *(text for text in summary["warnings"] if text not in said))
+    return Verdict(status, _why(summary, status), _headline(summary), notes)
+
+
+def _why(summary: dict[str, Any], status: Status) -> str:
     counts, slo = summary["counts"], summary.get("slo")
+    if status is Status.FAILED:
+        if counts["wrong_answer"]:
+            return "wrong predictions"
+        if not counts["ok"]:
+            return "no answers"
+        return "objective missed" if slo and slo["met"] is False else "it stopped answering"
     if summary["stopped_by"]:
-        return Verdict("doubtful", "stopped", headline, notes)
-    if counts["wrong_answer"] or not counts["ok"]:
-        return Verdict("missed", "wrong answers" if counts["ok"] else "no answers", headline, notes)
-    if broken:
-        return Verdict("doubtful", "invalid", headline, notes)
-    if slo is None:
-        return Verdict("held", "measured", headline, notes)
-    if slo["met"] is None:
-        return Verdict("doubtful", "too few requests", headline, notes)
-    return Verdict(
-        "held" if slo["met"] else "missed",
-        "objective met" if slo["met"] else "objective missed",
-        headline,
-        notes,
-    )
+        return "stopped"
+    if status is Status.INVALID:
+        return "the figures may be of the generator"
+    if status is Status.INCONCLUSIVE:
+        return "too few requests"
+    return "objective met" if slo else "measured, no objective set"
 
 
 def promise_verdict(promise: dict[str, Any]) -> Verdict:
     """Of a search."""
     slo = promise["slo"]
     limit = f"p{slo['percentile']:g} <= {slo['target_ms']:g} ms"
+    status = status_of_promise(promise)
     if promise["note"]:
-        return Verdict("doubtful", "no promise", f"Nothing can be promised: {promise['note']}.")
+        return Verdict(status, "no promise", f"Nothing can be promised: {promise['note']}.")
     if not promise["rate_rps"]:
-        return Verdict("missed", "no rate holds", f"No rate that was tried holds {limit}.")
+        return Verdict(status, "no rate holds", f"No rate that was tried holds {limit}.")
     refused = promise["refused_rps"]
-    upper = f"{refused:.1f} requests/s do not hold." if refused else "Nothing above was tried."
+    upper = _above(promise) if refused else "Nothing above was tried."
     notes = [
         f"Shown {promise['confirmations']} times, each with 95 % confidence. {upper}",
         "It is of this machine, this model and these photographs.",
@@ -70,7 +73,16 @@ def promise_verdict(promise: dict[str, Any]) -> Verdict:
             f"The limit above may be the generator's and not the service's: {promise['limit']}."
         )
     headline = f"{promise['rate_rps']:.1f} requests/s at {limit}"
-    return Verdict("held", "promised", headline, tuple(notes))
+    return Verdict(status, "promised", headline, tuple(notes))
+
+
+def _above(promise: dict[str, Any]) -> str:
+    """Of the lowest rate above the promise that did not pass: what its last probe showed."""
+    refused = promise["refused_rps"]
+    shown = [Status(one["verdict"]) for one in promise["probes"] if one["rate"] == refused]
+    if shown and shown[-1] is not Status.FAILED:
+        return f"{refused:.1f} requests/s: {shown[-1]}."
+    return f"{refused:.1f} requests/s do not hold."
 
 
 def _headline(summary: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loadtest.status import status_of, status_of_slo
 from stillroom.report.charts.load import (
     MAX_POINTS,
     draw_over_time,
@@ -43,7 +44,7 @@ def load_section(run: RunFolder, facts: Facts) -> dict[str, Any]:
             }
         )
     return {
-        "loads": [facts.loads[mode] for mode in MODES],
+        "loads": [_judged(facts.loads[mode]) for mode in MODES],
         "panels": panels,
         "warnings": [(m, text) for m in MODES for text in facts.loads[m]["warnings"]],
         "environment": facts.loads["open"]["environment"],
@@ -51,6 +52,11 @@ def load_section(run: RunFolder, facts: Facts) -> dict[str, Any]:
         "cores": cores_of(facts.loads["open"]),
         "models": facts.loads["open"]["models"],
     }
+
+
+def _judged(load: dict[str, Any]) -> dict[str, Any]:
+    objective = status_of_slo(load).value if load.get("slo") else None
+    return {**load, "status": status_of(load).value, "objective": objective}
 
 
 def cores_of(load: dict[str, Any]) -> str:

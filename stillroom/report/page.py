@@ -29,7 +29,7 @@ def write_report(context: Context) -> dict[str, Any]:
     """Write index.html into `context.out`.
 
     Returns:
-        Headline metrics: `bytes` of the page, and `verdict`: passed, failed or inconclusive.
+        Headline metrics: `bytes` of the page, and `verdict`: one of `loadtest.status`.
     """
     facts = read_facts(context)
     comparisons = compare_all(facts.predictions)
@@ -55,7 +55,7 @@ def write_report(context: Context) -> dict[str, Any]:
     )
     data = text.encode("utf-8")
     (context.out / "index.html").write_bytes(data)
-    return {"bytes": len(data), "verdict": verdict.state}
+    return {"bytes": len(data), "verdict": verdict.state.value}
 
 
 def _tiles(facts: Facts) -> list[tuple[str, str, str]]:

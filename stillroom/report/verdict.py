@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loadtest.status import Status, reasons_of, status_of, status_of_slo, worst
 from stillroom.report.comparison import Comparison
 from stillroom.report.facts import Facts
 from stillroom.report.models import Model
@@ -24,9 +25,18 @@ from stillroom.report.wording import (
     times,
 )
 
-__all__ = ["Badge", "State", "Verdict", "badges_of", "headline", "judge_run", "load_sentence"]
+__all__ = [
+    "Badge",
+    "State",
+    "Verdict",
+    "badges_of",
+    "headline",
+    "judge_run",
+    "load_sentence",
+    "worst_of",
+]
 
-State = Literal["passed", "failed", "inconclusive", "warning"]
+State = Literal["passed", "failed", "inconclusive", "invalid", "warning"]
 
 NAMES = {"fixres": "student, fine-tuned with FixRes,", "student": "student", "teacher": "teacher"}
 
@@ -37,8 +47,8 @@ class Badge:
 
     Args:
         title: the promise.
-        state: passed, failed, inconclusive (not enough to say), or warning (no gate, but look).
-        word: the state as it reads for this promise.
+        state: a verdict, or warning (no gate, but look).
+        word: the verdict again; what to look at, of a warning.
         detail: the number behind it.
     """
 
@@ -52,27 +62,27 @@ class Badge:
 class Verdict:
     """What stands at the top of the report."""
 
-    state: State
+    state: Status
     headline: str
     sentences: tuple[str, ...]
     badges: tuple[Badge, ...]
 
 
 def judge_run(facts: Facts, comparisons: tuple[Comparison, ...]) -> Verdict:
-    """Judge a run: failed if any promise was broken, inconclusive if any could not be checked."""
+    """Judge a run: its verdict is the worst of its promises."""
     badges = badges_of(facts.parity, facts.http, facts.loads)
-    states = {badge.state for badge in badges}
-    state: State = "passed"
-    if "failed" in states:
-        state = "failed"
-    elif "inconclusive" in states:
-        state = "inconclusive"
     sentences = (
         parity_sentence(facts.parity, facts.http),
         load_sentence(facts.loads["open"]),
         comparison_sentence(comparisons),
     )
-    return Verdict(state, headline(facts.exported, facts.model("teacher")), sentences, badges)
+    lead = headline(facts.exported, facts.model("teacher"))
+    return Verdict(worst_of(badges), lead, sentences, badges)
+
+
+def worst_of(badges: tuple[Badge, ...]) -> Status:
+    """The verdict of all promises together."""
+    return worst(Status(badge.state) for badge in badges if badge.state != "warning")
 
 
 def headline(model: Model, teacher: Model) -> str:
@@ -116,9 +126,8 @@ def load_sentence(load: dict[str, Any]) -> str:
         return f"{text}; no objective was set."
     observed = slo["observed_ms"]
     seen = ms(observed) if observed is not None else "unbounded, so many requests failed"
-    verdict = {True: "met", False: "MISSED", None: "not judged, too few requests"}[slo["met"]]
     return (
-        f"{text}. Objective {_objective(slo)} {verdict}: "
+        f"{text}. Objective {_objective(slo)} {status_of_slo(load)}: "
         f"{seen} over all planned requests, a failed one counted as endless."
     )
 
@@ -151,6 +160,7 @@ def badges_of(
             f"{count(http['agree'])} of {count(http['images'])} answers equal",
         ),
         _objective_badge(loads["open"]),
+        _closed_badge(loads["closed"]),
         _answers_badge(loads),
         _requests_badge(loads),
     )
@@ -159,14 +169,18 @@ def badges_of(
 def _objective_badge(load: dict[str, Any]) -> Badge:
     title, slo = "Load objective", load.get("slo")
     if slo is None:
-        return Badge(title, "inconclusive", "not set", "the open loop had no objective")
+        return _badge(title, Status.INCONCLUSIVE, "the open loop had no objective")
     seen = "unbounded" if slo["observed_ms"] is None else ms(slo["observed_ms"])
     detail = f"{_objective(slo)}: {seen} at {number(load['planned_rps'], 0)} requests/s"
-    if slo["met"] is False:
-        return Badge(title, "failed", "missed", detail)
-    if slo["met"] is None or load["stopped_by"]:
-        return Badge(title, "inconclusive", "too few requests", detail)
-    return Badge(title, "passed", "met", detail)
+    status = worst([status_of_slo(load), status_of({**load, "slo": None})])
+    if status is not Status.PASSED:
+        detail += f". {' '.join(reasons_of(load))}"
+    return _badge(title, status, detail)
+
+
+def _closed_badge(load: dict[str, Any]) -> Badge:
+    said = f"{number(load['achieved_rps'], 0)} requests/s with {count(load['users'])} clients"
+    return _badge("Closed loop", status_of(load), ". ".join([said, *reasons_of(load)]))
 
 
 def _answers_badge(loads: dict[str, dict[str, Any]]) -> Badge:
@@ -174,11 +188,12 @@ def _answers_badge(loads: dict[str, dict[str, Any]]) -> Badge:
     checked = sum(load["answers"]["checked"] for load in loads.values())
     wrong = sum(load["answers"]["wrong"] for load in loads.values())
     detail = f"{count(wrong)} of {count(checked)} checked answers wrong"
-    if wrong:
-        return Badge(title, "failed", "wrong answers", detail)
-    if not checked:
-        return Badge(title, "inconclusive", "not checked", detail)
-    return Badge(title, "passed", "all right", detail)
+    status = Status.FAILED if wrong else Status.PASSED if checked else Status.INCONCLUSIVE
+    return _badge(title, status, detail)
+
+
+def _badge(title: str, status: Status, detail: str) -> Badge:
+    return Badge(title, status.value, status.value, detail)
 
 
 def _requests_badge(loads: dict[str, dict[str, Any]]) -> Badge:

@@ -194,20 +194,21 @@ def test_every_reply_is_in_the_heat_map(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "options", "word"),
     [
-        (steady(), {}, "objective met"),
-        (steady(latency_ms=80), {}, "objective missed"),
-        (steady(20), {}, "too few requests"),
+        (steady(), {}, "passed"),
+        (steady(latency_ms=80), {}, "failed"),
+        (steady(20), {}, "inconclusive"),
         (steady(), {"cpu_share": 0.95}, "invalid"),
-        (steady(), {"stopped_by": "SIGINT"}, "stopped"),
-        (steady(), {"slo": None}, "measured"),
-        ([*steady(), sample(9.9, outcome=Outcome.WRONG_ANSWER)], {}, "wrong answers"),
-        ([sample(n / 20, outcome=Outcome.CONNECTION_ERROR) for n in range(200)], {}, "no answers"),
+        (steady(), {"stopped_by": "SIGINT"}, "inconclusive"),
+        (steady(), {"slo": None}, "passed"),
+        ([*steady(), sample(9.9, outcome=Outcome.WRONG_ANSWER)], {}, "failed"),
+        ([sample(n / 20, outcome=Outcome.CONNECTION_ERROR) for n in range(200)], {}, "failed"),
     ],
 )
 def test_the_verdict_comes_first(tmp_path: Path, samples, options, word: str) -> None:
     text = write_load(tmp_path, samples, **options)
     body = text[text.index("<main>") :]
     assert f'<span class="badge">{word}</span>' in body[:300]
+    assert f'<header class="{word}">' in body
 
 
 def test_what_breaks_a_rule_is_said_above_the_figures(tmp_path: Path) -> None:

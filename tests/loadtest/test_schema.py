@@ -16,7 +16,7 @@ from tests.loadtest.stub_server import ROOT
 from tests.loadtest.test_saturation import measured
 
 SCHEMA = json.loads((ROOT / "loadtest" / "summary.schema.json").read_text())
-ADDED = {"asked"}  # within version 1: a summary of before has none
+ADDED = {"asked", "reasons", "silence", "verdict"}  # within version 1: a summary of before has none
 VALIDATOR = Draft202012Validator(SCHEMA)
 FURTHER: dict[str, Any] = {
     "calibration": {"capacity_rps": 900.0, "rate_share": 0.1, "lateness_p99_ms": 0.4},

@@ -48,11 +48,11 @@ def test_tails_are_those_of_the_binomial(slow: int, n: int, share: float) -> Non
 
 
 def test_what_a_probe_shows() -> None:
-    assert Probe(1, 298, 0).verdict(ALLOWED) == "not shown"
-    assert Probe(1, 299, 0).verdict(ALLOWED) == "holds"  # the rule of three
-    assert Probe(1, 1000, 10).verdict(ALLOWED) == "not shown"
-    assert Probe(1, 1000, 20).verdict(ALLOWED) == "fails"
-    assert Probe(1, 1000, 0, steady=False).verdict(ALLOWED) == "fails"
+    assert Probe(1, 298, 0).verdict(ALLOWED) == "inconclusive"
+    assert Probe(1, 299, 0).verdict(ALLOWED) == "passed"  # the rule of three
+    assert Probe(1, 1000, 10).verdict(ALLOWED) == "inconclusive"
+    assert Probe(1, 1000, 20).verdict(ALLOWED) == "failed"
+    assert Probe(1, 1000, 0, steady=False).verdict(ALLOWED) == "failed"
     assert Probe(1, 1000, 0, problem="late").verdict(ALLOWED) == "invalid"
     assert requests_wanted(ALLOWED) == 3 * 299
 
@@ -84,7 +84,7 @@ def test_the_rate_of_a_queue_is_found_from_anywhere(seed: int, first: float) -> 
     assert 0.7 * queue.largest < found.rate <= 1.05 * queue.largest
     assert found.refused is not None
     assert 1 < found.refused / found.rate < 1.5
-    assert [verdict for _, verdict in found.probes][-1] == "holds"
+    assert [verdict for _, verdict in found.probes][-1] == "passed"
     assert queue.calls < 41
 
 
@@ -123,7 +123,7 @@ def test_a_generator_at_its_limit_far_above_is_not_said() -> None:
         return Probe(rate, 1000, slow, problem=problem)
 
     found = find_rate(measure, allowed=ALLOWED, first=40)
-    assert found.probes[1][1] == "fails"
+    assert found.probes[1][1] == "failed"
     found = find_rate(measure, allowed=ALLOWED, first=50)
     assert 57 < found.rate <= 60
     assert found.limit == ""
@@ -139,7 +139,7 @@ def test_a_load_that_rounds_its_rate_is_found_again() -> None:
 
     found = find_rate(measure, allowed=ALLOWED, first=524.1254321)
     assert 805 < found.rate < 850 < found.refused < 1000
-    assert "fails" in found.verdicts_at(found.refused)
+    assert "failed" in found.verdicts_at(found.refused)
     assert found.limit == ""
 
 
@@ -202,7 +202,7 @@ def test_a_service_that_fails_altogether_is_not_asked_twice() -> None:
         allowed=ALLOWED, first=1000,
     )  # fmt: skip
     assert 95 < found.rate <= 100
-    failed = [probe.rate for probe, verdict in found.probes if verdict == "fails"]
+    failed = [probe.rate for probe, verdict in found.probes if verdict == "failed"]
     assert len(failed) == len(set(failed))
 
 

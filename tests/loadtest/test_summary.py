@@ -21,6 +21,7 @@ KEYS = {
     "mode", "model_digests", "models", "planned", "planned_rps", "scenario", "schema_version",
     "seed", "service", "stage_means_ms", "stopped_by", "target", "target_rps", "timeout_s",
     "trend", "url", "users", "validity", "warmup_s", "warnings", "workers",
+    "reasons", "silence", "verdict",
 }  # fmt: skip
 
 

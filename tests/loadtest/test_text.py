@@ -21,12 +21,12 @@ def test_the_text_fits_80_columns_at_its_worst() -> None:
         summary_of([*steady(), *failures], Slo(99.9, 50), stopped_by="SIGTERM", cpu_share=0.99)
     )
     assert max(map(len, text.splitlines())) <= 80
-    assert "p99.9 <= 50 ms: MISSED" in text
+    assert "p99.9 <= 50 ms: FAILED" in text
 
 
 def test_an_objective_that_cannot_be_judged_says_what_it_lacks() -> None:
     text = text_from_summary(summary_of(steady(60), Slo(99, 50)))
-    assert "p99 <= 50 ms: NOT JUDGED" in text
+    assert "p99 <= 50 ms: INCONCLUSIVE" in text
     assert "60 requests, 100 needed" in " ".join(text.split())
 
 

@@ -47,20 +47,22 @@ def test_all_kept(judged):
 
 
 def test_a_missed_objective_is_missed(judged):
-    assert judged(slo=slo(met=False, observed_ms=243.0))["Load objective"] == ("failed", "missed")
+    assert judged(slo=slo(met=False, observed_ms=243.0))["Load objective"] == ("failed", "failed")
 
 
 def test_too_few_requests_prove_no_percentile(judged, make_load):
     badge = judged(slo=slo(met=None))["Load objective"]
-    assert badge == ("inconclusive", "too few requests")
-    assert "not judged, too few requests" in load_sentence(make_load("open", slo=slo(met=None)))
+    assert badge == ("inconclusive", "inconclusive")
+    assert "Objective p99 ≤ 100 ms inconclusive" in plain(
+        load_sentence(make_load("open", slo=slo(met=None)))
+    )
 
 
 def test_a_run_without_objective_is_inconclusive(judged, make_load, make_parity, make_http):
     load = make_load("open")
     del load["slo"]
     found = states(make_parity(), make_http(), load, make_load("closed"))
-    assert found["Load objective"] == ("inconclusive", "not set")
+    assert found["Load objective"] == ("inconclusive", "inconclusive")
     assert "no objective was set" in load_sentence(load)
 
 
@@ -76,7 +78,7 @@ def test_one_different_answer_over_http_fails(judged):
 
 def test_answers_under_load(judged):
     wrong = {"checked": 200, "wrong": 1, "examples": []}
-    assert judged(answers=wrong)["Answers under load"] == ("failed", "wrong answers")
+    assert judged(answers=wrong)["Answers under load"] == ("failed", "failed")
 
 
 def test_failed_requests_are_a_warning(judged, make_load):
@@ -87,12 +89,12 @@ def test_failed_requests_are_a_warning(judged, make_load):
 def test_load_sentences(make_load):
     met = load_sentence(make_load("open"))
     assert plain(met) == (
-        "Under load 100 requests/s at p99 12.0 ms. Objective p99 ≤ 100 ms met: 12.0 ms over all "
+        "Under load 100 requests/s at p99 12.0 ms. Objective p99 ≤ 100 ms passed: 12.0 ms over all "
         "planned requests, a failed one counted as endless."
     )
     missed = load_sentence(make_load("open", good_rps=90.0, slo=slo(met=False, observed_ms=None)))
     assert "100 requests/s (90 of them answered right)" in missed
-    assert "MISSED: unbounded" in missed
+    assert "failed: unbounded" in missed
 
 
 def test_the_verdict_is_as_bad_as_its_worst_badge(toy_run, make_load):
