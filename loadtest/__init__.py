@@ -5,3 +5,7 @@ standard library for gevent, which must not meet torch, BentoML or pytest. What 
 (`user`, `generator`, `runner`, `fleet`, `calibration`, `session`, `locustfile`); every other module
 here is plain Python.
 """
+
+import os
+
+os.environ["DO_NOT_TRACK"] = "1"  # before Locust: nothing but the service is called

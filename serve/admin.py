@@ -117,6 +117,8 @@ def make_control_folder(host: str, port: int) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # the last one of this user leaves nothing behind
+            folder.parent.rmdir()
 
 
 def ask_workers(folder: Path, what: str, artifact: Path | None = None) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 __all__ = ["LENT", "die_with_parent", "lifeline_command", "remove_lent_folders"]
 
@@ -43,6 +45,8 @@ def remove_lent_folders() -> None:
     """Remove what a launcher made for this service, in the place of one that was killed."""
     for folder in filter(None, os.environ.get(LENT, "").split(os.pathsep)):
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            Path(folder).parent.rmdir()  # as its maker would, unless others use it
 
 
 if __name__ == "__main__":
