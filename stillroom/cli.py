@@ -199,12 +199,14 @@ def train(
     if option := next((name for name, wanted in asked.items() if wanted), ""):
         from stillroom.choices_command import measure_run
         from stillroom.profile_command import profile_run
+        from stillroom.recipe_keys import advising
         from stillroom.sanity_command import check_training
 
         if nproc > 1 or place.world > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
         looks = {"--sanity": check_training, "--profile": profile_run, "--choices": measure_run}
-        looks[option](request)
+        with advising("teacher"):
+            looks[option](request)
     elif nproc > 1:
         from stillroom.launch_ranks import launch_ranks
 

@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 
 from serve.contract.errors import StillroomError
 
-__all__ = ["SYNONYMS", "Near", "advice_for", "advising", "nearest_key"]
+__all__ = ["SYNONYMS", "Near", "advising", "in_section", "nearest_key"]
 
 # The words of other tools, by the last word of our key.
 SYNONYMS = {
@@ -84,29 +84,34 @@ def nearest_key(
     return Near(best, likeness(best) == 1)
 
 
-def advice_for(section: str, text: str) -> str:
-    """Advice of a training, which knows no section, as a call takes it: key=value with the section.
+def in_section(section: str, text: str) -> str:
+    """Words of a training, which knows no section, as the recipe has them: keys with the section.
 
     Args:
         section: of the recipe, such as teacher.
-        text: which may say `weights=none`, `drop_path_rate = 0` or `loss.class_weights=none`.
+        text: which may say `weights=none`, `drop_path_rate = 0` or `lower batch_size`.
     """
     from stillroom.recipe import recipe_keys
 
-    own = [key.removeprefix(f"{section}.") for key in recipe_keys() if key.startswith(section)]
-    words = "|".join(re.escape(key) for key in sorted(own, key=len, reverse=True))
-    told = re.sub(rf"(?<![\w.-])({words}) ?= ?(?=\S)", rf"{section}.\1=", text)
-    return re.sub(r"(=\S+)\.$", r"\1", told)  # a value at the end is copied with its full stop
+    keys = [key.removeprefix(f"{section}.") for key in recipe_keys() if key.startswith(section)]
+    every, long = (
+        "|".join(re.escape(key) for key in sorted(chosen, key=len, reverse=True))
+        for chosen in (keys, [key for key in keys if "_" in key])
+    )
+    told = re.sub(rf"(?<![\w.-])({every}) ?= ?(?=\S)", rf"{section}.\1=", text)
+    return re.sub(rf"(?<![\w.-])({long})(?![\w=])", rf"{section}.\1", told)
 
 
 @contextmanager
 def advising(section: str) -> Iterator[None]:
-    """Let errors of a training advise in terms of the recipe, whose section it is."""
+    """Let errors of a training speak of the recipe's keys, whose section it is; "" leaves them."""
     try:
         yield
     except StillroomError as error:
         if section:
-            error.next_step = advice_for(section, error.next_step)
+            error.message = in_section(section, error.message)
+            step = in_section(section, error.next_step)
+            error.next_step = re.sub(r"(=\S+)\.$", r"\1", step)  # a value is copied as it stands
         raise
 
 

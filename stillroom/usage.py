@@ -38,7 +38,7 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str]) -> str:
         key = f"{near.key}={_value_for(near.key, option, arguments)}"
         takes = context is not None and any(p.name in TAKES_KEYS for p in context.command.params)
         how = shlex.quote(key) if takes else command_text("run", "PHOTOS", key)
-        what = "It is" if near.is_exact else "Near it is"
+        what = "It is" if near.is_exact else f"See {command} --help; near it is"
         return (
             f"error: No such option: {option}. {what} a key of the recipe, written without "
             f"dashes: {how}\n"
