@@ -15,7 +15,7 @@ from stillroom.run_state import RunState, read_run_state
 
 __all__ = [
     "audit_table",
-    "fixres_is_student",
+    "fixres_not_kept",
     "percent",
     "status_table",
     "students_table",
@@ -102,9 +102,8 @@ def summary_table(run: RunFolder) -> None:
         manifest = _current(run, state, name)
         if manifest:
             metrics = manifest["metrics"]
-            not_kept = " (not kept: as student)" if fixres_is_student(manifest) else ""
             table.add_row(
-                f"{name}{not_kept}",
+                f"{name}, not kept" if fixres_not_kept(manifest) else name,
                 percent(metrics["test_top1"]),
                 f"{percent(metrics['test_top1_low'])} - {percent(metrics['test_top1_high'])}",
                 f"{metrics['parameters'] / 1e6:.2f} M",
@@ -116,8 +115,8 @@ def summary_table(run: RunFolder) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def fixres_is_student(manifest: Mapping[str, Any]) -> bool:
-    """Whether FixRes was tried and not kept: then the stage's model is the student, untouched."""
+def fixres_not_kept(manifest: Mapping[str, Any]) -> bool:
+    """Whether FixRes was tried and not kept: then its model is the student at another size."""
     return bool(manifest.get("fixres", {}).get("kept") == "student")
 
 
@@ -134,6 +133,10 @@ def _stale_lines(run: RunFolder, state: RunState) -> list[str]:
 
 def _lines(run: RunFolder, state: RunState) -> list[str]:
     lines = []
+    if (fixres := _current(run, state, "fixres")) and fixres_not_kept(fixres):
+        lines.append(
+            "fixres    not kept, for it answered val no better: the row is the student at its size"
+        )
     if artifact := _current(run, state, "artifact"):
         parity = artifact["parity"]
         lines.append(
