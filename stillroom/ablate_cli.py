@@ -23,7 +23,8 @@ def ablate(
     """What distillation and FixRes each bring: the student with neither, either and both.
 
     Equal budgets, judged once on the test photographs; stopped, the same command goes on. The
-    report shows the table from its next build on.
+    report shows the table from its next build on. Overrides hold for the ablation alone: they are
+    kept in its folder, and the run's recipe stays as it is.
 
     Example: stillroom ablate runs/mine --seeds 3
     """
@@ -32,7 +33,7 @@ def ablate(
     from stillroom.run import Request, run_stages
 
     told = [*(overrides or ()), *([f"ablation.seeds={seeds}"] if seeds else [])]
-    folder = run_stages(PIPELINE, Request(run, None, None, tuple(told), "ablation"))
+    folder = run_stages(PIPELINE, Request(run, None, None, tuple(told), "ablation", apart=True))
     table = folder.stage("ablation") / TABLE
     sys.stdout.write(f"{table.read_text(encoding='utf-8')}\n{table}\n")
     if folder.manifest("artifact"):

@@ -273,7 +273,7 @@ def compress(  # noqa: PLR0913  # typer reads options from parameters
             "--test-sizes, --precisions, --max-latency-ms and --min-top1 belong to --search.",
             "Name the students to choose from: --search arch,arch:weights",
         )
-    _build(None, run, None, told, "fixres", None)
+    _build(None, run, None, told, "fixres", None, later=("baseline",))
     _run(None, run, None, told, "baseline", None)
 
 
@@ -301,6 +301,7 @@ def serve(
     """
     from serve.launch import serve_forever
 
+    _say_if_stale(target)
     raise typer.Exit(serve_forever(target, host=host, port=port, watch=watch))
 
 
@@ -316,6 +317,7 @@ def build(
     """
     from stillroom.build_command import build_bento
 
+    _say_if_stale(target)
     build_bento(target, gpu=gpu, out=out)
 
 
@@ -332,8 +334,10 @@ def predict(
 
     Example: stillroom predict runs/mine photo.jpg
     """
-    from stillroom.predict import predict_images
+    from stillroom.predict import is_url, predict_images
 
+    if not is_url(target):
+        _say_if_stale(Path(target))
     predict_images(target, images, top_k, as_json=as_json)
 
 
@@ -363,7 +367,7 @@ def compare(
 
 @app.command()
 def status(run: Run) -> None:
-    """Which stages of a run are done, and why others are not.
+    """Which stages of a run are done, stale (and why), half done, running or not built.
 
     Example: stillroom status runs/mine
     """
@@ -408,6 +412,13 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _say_if_stale(target: Path) -> None:
+    from stillroom.run_state import stale_note
+
+    if note := stale_note(target):
+        sys.stderr.write(f"{note}\n")
+
+
 def _line_of(error: Exception) -> str | None:
     """What to say of an error that is the machine's or the path's; None of one that is ours."""
     if line := shortage_of(error):
@@ -440,6 +451,7 @@ def _build(
     overrides: list[str] | None,
     until: str,
     rebuild_from: str | None,
+    later: tuple[str, ...] = (),
 ) -> RunFolder:
     from stillroom.pipeline import PIPELINE
     from stillroom.run import Request, run_stages
@@ -449,7 +461,8 @@ def _build(
     origin = None if photos is None else origin_of(photos)
     if run is None:
         run = Path("runs") / (name_of(origin) if origin else "run")
-    request = Request(run, origin, recipe, tuple(overrides or ()), until, rebuild_from)
+    told = tuple(overrides or ())
+    request = Request(run, origin, recipe, told, until, rebuild_from, later=later)
     return run_stages(PIPELINE, request)
 
 

@@ -12,6 +12,7 @@ from serve.contract.errors import RunError
 from stillroom.command_text import command_text
 from stillroom.report.comparison import Comparison, compare
 from stillroom.run_folder import RunFolder
+from stillroom.run_state import stale_note
 from train.evaluate import Predictions, read_predictions
 
 __all__ = ["compare_runs", "paired_interval"]
@@ -21,7 +22,7 @@ RESAMPLES = 10_000
 
 
 def compare_runs(first: Path, second: Path) -> None:
-    """Print the difference second - first of every model that both runs have.
+    """Print the difference second - first of every model that both runs have; mark stale ones.
 
     Raises:
         RunError: a folder holds no run or a damaged one, or the runs share no model or test image.
@@ -37,6 +38,8 @@ def compare_runs(first: Path, second: Path) -> None:
         if all((folder / name).exists() for folder in (first, second)):
             before, after = (_test_predictions(RunFolder(f), name) for f in (first, second))
             lines.append(_line(name, *_same_images(before, after)))
+            notes = [note for f in (first, second) if (note := stale_note(f, name))]
+            lines += [f"    {note}" for note in notes]
     if not lines:
         raise RunError(
             f"{first} and {second} have no trained model in common.",

@@ -18,7 +18,7 @@ SPLITS = ("test", "val")
 def evaluate(
     target: Annotated[Path, typer.Argument(help="Run folder, or a predictions.csv.")],
     stage: Annotated[
-        str | None, typer.Option(help="teacher, student, fixres or baseline [student].")
+        str | None, typer.Option(help="teacher, student, fixres or baseline [the exported one].")
     ] = None,
     photos: Annotated[Path | None, typer.Option(help="The dataset [the run's].")] = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
@@ -38,6 +38,8 @@ def evaluate(
     if split not in SPLITS:
         raise UsageError(f"No split {split!r} is evaluated.", f"Splits: {', '.join(SPLITS)}.")
     source = open_source(target, stage, photos)
+    if note := source.note():
+        sys.stderr.write(f"{note}\n")
     folder = out or source.out
     findings, exported = write_evaluation(source, folder, split=split, per_class=per_class)
     lines = [f"{source.title}: {headline(findings)}", *(f"  {one}" for one in advise(findings))]

@@ -44,8 +44,10 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
                 f"--precision {name}: expected {', '.join(REDUCED)}; fp32 is always built."
             )
     folder = RunFolder(run)
-    for stage in ("export", *(name for name in REDUCED if name in precisions)):
-        folder = run_stages(PIPELINE, Request(run, None, None, tuple(overrides), stage))
+    asked = tuple(name for name in REDUCED if name in precisions)
+    for stage in ("export", *asked):
+        request = Request(run, None, None, tuple(overrides), stage, later=asked)
+        folder = run_stages(PIPELINE, request)
     summary_table(folder)
     slow = [name for name in precisions if _benefit(folder, name) not in ("", "worth it")]
     for name in slow:

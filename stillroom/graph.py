@@ -15,12 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from serve.contract.digest import digest_of_json
+from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.command_text import command_text
-from stillroom.recipe import Recipe
+from stillroom.recipe import Recipe, load_recipe
 from stillroom.recipe_keys import advising
-from stillroom.run_folder import RunFolder
+from stillroom.run_folder import OVERRIDES, RunFolder
 from train.memory import peak_rss_mib
 from train.source import Source
 
@@ -53,6 +53,7 @@ class Context:
         name: of the model.
         out: the folder to write into; what is there comes from an interrupted build.
         source: the photographs as listed; None lists those of the folder `photos`.
+        overrides: key=value that `recipe` has besides the run's own, for this stage alone.
     """
 
     photos: Path
@@ -61,6 +62,7 @@ class Context:
     name: str
     out: Path = Path()
     source: Source | None = None
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,25 @@ class Graph:
             if stage.name == start or start in self._ancestors(stage)
         }
 
+    def depends_on(self, stage: Stage) -> list[Stage]:
+        """All that a stage needs, parents first."""
+        names = self._ancestors(stage)
+        return [other for other in self._stages.values() if other.name in names]
+
+    def asked_for(self, recipe: Recipe) -> set[str]:
+        """Names of the stages that a whole run of this recipe has."""
+        *_, last = self._stages
+        return {stage.name for stage in self.up_to(last, recipe)}
+
+    def recipe_of(self, stage: Stage, run: RunFolder, recipe: Recipe) -> Recipe:
+        """The recipe that a stage goes by: the run's, and what it alone was told besides.
+
+        Raises:
+            RecipeError: recipe.toml cannot be read.
+        """
+        overrides = run.overrides(stage.folder)
+        return load_recipe(run.recipe_path, overrides) if overrides else recipe
+
     def key(self, stage: Stage, recipe: Recipe, run: RunFolder, inputs: str) -> str:
         """What the stage's manifest must say to be up to date.
 
@@ -219,6 +240,8 @@ class Graph:
         """
         run = context.run
         work = run.open_work(stage.folder, key, resumable=stage.resumable)
+        if context.overrides:
+            (work / OVERRIDES).write_bytes(canonical_json(list(context.overrides)))
         start = time.perf_counter()
         try:
             with advising(stage.section):

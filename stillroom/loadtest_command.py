@@ -20,6 +20,7 @@ from stillroom.load import write_corpus
 from stillroom.predict import is_url
 from stillroom.recipe import load_recipe
 from stillroom.run_folder import RunFolder
+from stillroom.run_state import stale_note
 from train.evaluate import read_predictions
 from train.shard_names import origin_of
 from train.source import root_of
@@ -72,6 +73,8 @@ def loadtest_target(
             run = RunFolder(Path(target))
             corpus = photos if photos else _corpus_of(run, scratch)
             artifact = run.stage("artifact")
+            if note := stale_note(run.path):
+                sys.stderr.write(f"{note}\n")
             server = running_process(artifact, log_path=scratch / "server.log")
             running = stack.enter_context(server)
             url, more = running.url, ["--service-pid", str(running.pid)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from serve.contract.digest import digest_of_json
-from serve.contract.errors import Interrupted, LostRank, RunError
+from serve.contract.errors import Interrupted, LostRank, RecipeError, RunError
 from stillroom.ahead import check_needs, check_stage
 from stillroom.command_text import command_text
 from stillroom.graph import Context, Graph, Stage
@@ -34,6 +35,8 @@ class Request:
         overrides: key=value each.
         until: last stage to build.
         rebuild_from: stage to build again even if it is done, with all after it; None for none.
+        apart: the overrides are for the last stage alone, and the run's recipe stays as it is.
+        later: stages that the caller builds next.
     """
 
     run: Path
@@ -42,6 +45,8 @@ class Request:
     overrides: tuple[str, ...] = ()
     until: str = "report"
     rebuild_from: str | None = None
+    apart: bool = False
+    later: tuple[str, ...] = ()
 
 
 def run_stages(graph: Graph, request: Request) -> RunFolder:
@@ -52,12 +57,14 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
 
     Raises:
         RunError: the folder is busy, of other photographs, or names none.
+        RecipeError: `apart`, and an override is not of the last stage alone.
         StillroomError: of the stage that failed; stages before it stay published.
     """
     run = RunFolder(request.run)
     record = run.record()
     photos = _photos_of(request, record)
-    own = RunRecipe(run, request.recipe, request.overrides)
+    own = RunRecipe(run, request.recipe, () if request.apart else request.overrides)
+    alone = _last_alone(graph, own, request)
     stages = graph.up_to(request.until, own.recipe)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
     check_models(own.recipe, stages, run)
@@ -68,6 +75,7 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     for stage in stages:
         check_needs(stage.name, own.recipe)
     with run.locked():
+        _say_what_becomes_stale(graph, run, own, stages, request.later)
         own.save()
         built = 0
         try:
@@ -76,12 +84,15 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
             checked = False
             for number, stage in enumerate(stages):
                 _write_record(graph, run, photos, inputs, own.recipe)
-                why = _why(graph, stage, context, inputs, forced)
+                one = context
+                if stage.name in alone:
+                    one = replace(context, recipe=alone[stage.name], overrides=request.overrides)
+                why = _why(graph, stage, one, inputs, forced)
                 if why and stage.parents and not checked:
                     checked = True
                     for later in stages[number:]:
-                        check_stage(later.name, context)
-                built += _build(graph, stage, context, inputs, why)
+                        check_stage(later.name, one)
+                built += _build(graph, stage, one, inputs, why)
         except (Interrupted, LostRank):  # to be gone on with, by the same command
             raise
         except Exception:
@@ -109,6 +120,50 @@ def _build(graph: Graph, stage: Stage, context: Context, inputs: str, why: str |
     seconds = graph.build(stage, context, key)
     say(f"{stage.name}: built in {seconds:.1f} s")
     return True
+
+
+def _last_alone(graph: Graph, own: RunRecipe, request: Request) -> dict[str, Recipe]:
+    """The recipe of the last stage, by its name, where it has one of its own."""
+    if not (request.apart and request.overrides):
+        return {}
+    last, recipe = graph[request.until], own.with_overrides(request.overrides)
+    for stage in graph.depends_on(last):
+        if recipe.seed != own.recipe.seed or stage.options(recipe) != stage.options(own.recipe):
+            what = "seed" if recipe.seed != own.recipe.seed else stage.name
+            raise RecipeError(
+                f"{' '.join(request.overrides)} changes {what} of {request.run}, which the "
+                f"{last.name} is built on.",
+                "Leave it out, or make another run with it: "
+                f"stillroom run PHOTOS --run NEW {' '.join(request.overrides)}",
+            )
+    return {last.name: recipe}
+
+
+def _say_what_becomes_stale(
+    graph: Graph, run: RunFolder, own: RunRecipe, stages: list[Stage], later: Collection[str]
+) -> None:
+    """Name the stages that another recipe makes stale and this call does not build again."""
+    if own.before is None:
+        return
+    changed = {
+        stage.name
+        for stage in graph
+        if own.before.seed != own.recipe.seed
+        or stage.options(own.before) != stage.options(own.recipe)
+    }
+    built_now = {stage.name for stage in stages} | set(later)
+    stale = [
+        stage.name
+        for stage in graph
+        if run.manifest(stage.folder) is not None
+        and stage.name not in built_now
+        and changed & {stage.name, *(other.name for other in graph.depends_on(stage))}
+    ]
+    if stale:
+        say(
+            f"note: {', '.join(own.overrides) or 'another recipe'} makes {', '.join(stale)} of "
+            f"{run.path} stale; this builds them again: stillroom report {run.path}"
+        )
 
 
 def _photos_of(request: Request, record: dict[str, Any]) -> Origin:

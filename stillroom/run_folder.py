@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +17,16 @@ from serve.contract.errors import ArtifactError, RunError
 from serve.contract.manifest import RUNTIME, damaged_files, fsync_folder, fsync_path, read_manifest
 from serve.contract.manifest import write_manifest as _write_manifest
 
-__all__ = ["RunFolder"]
+__all__ = ["NOT_BUILT", "OVERRIDES", "RunFolder"]
+
+NOT_BUILT = "not built yet"
 
 RECORD = "run.json"
 RECIPE = "recipe.toml"
 KEY = ".key"
+LOCK = ".lock"
+OVERRIDES = "overrides.json"  # of a stage whose recipe is not the run's alone
+TRIES, PAUSE_S = 5, 0.1  # at the lock: `status` holds it for a moment
 
 
 class RunFolder:
@@ -50,21 +57,41 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = (self.path / LOCK).open("a+")
         except OSError as error:
             raise RunError(
                 f"Nothing can be written to {self.path} ({error.strerror}).",
                 "Choose another folder with --run.",
             ) from error
         with lock as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"Another stillroom is working on {self.path}.",
-                    "Wait for it, or choose another folder with --run.",
-                ) from None
+            for left in reversed(range(TRIES)):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if left == 0:
+                        raise RunError(
+                            f"Another stillroom is working on {self.path}.",
+                            "Wait for it, or choose another folder with --run.",
+                        ) from None
+                    time.sleep(PAUSE_S)
+            file.truncate(0)
+            file.write(f"{os.getpid()}")
+            file.flush()
             yield
+
+    def worker(self) -> int | None:
+        """The process that works on this run now; None without one, 0 where it is not named."""
+        try:
+            with (self.path / LOCK).open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    said = file.read()
+                    return int(said) if said.isdecimal() else 0
+        except OSError:  # no lock, or none that may be read
+            pass
+        return None
 
     def photos_or(self, placeholder: str) -> str:
         """The photographs that the run was made of, for a command to copy."""
@@ -122,7 +149,7 @@ class RunFolder:
         """
         folder = self.stage(stage)
         if not folder.exists():
-            return "not built yet"
+            return NOT_BUILT
         try:
             manifest = read_manifest(folder)
         except ArtifactError as error:
@@ -143,8 +170,31 @@ class RunFolder:
         if not (resumable and unfinished.is_file() and unfinished.read_text() == key):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
-            unfinished.write_text(key)
+        unfinished.write_text(key)  # also of one that goes on: the newest is the one at work
         return work
+
+    def unfinished(self, stage: str) -> tuple[str, float] | None:
+        """Key of what an interrupted or running build left, and when it began; None for none."""
+        path = self._work(stage) / KEY
+        try:
+            return path.read_text(), path.stat().st_mtime
+        except OSError:
+            return None
+
+    def step_reached(self, stage: str) -> int | None:
+        """The newest saved step of an unfinished training; None where nothing was saved."""
+        steps = [path.name.rpartition("-")[2] for path in self._work(stage).rglob(".state-*")]
+        return max((int(step) for step in steps if step.isdecimal()), default=None)
+
+    def overrides(self, stage: str) -> tuple[str, ...]:
+        """What a stage was told besides the run's recipe: as published, else as begun."""
+        for folder in (self.stage(stage), self._work(stage)):
+            if folder.is_dir():
+                try:
+                    return tuple(map(str, json.loads((folder / OVERRIDES).read_bytes())))
+                except (OSError, ValueError):
+                    return ()
+        return ()
 
     def publish(self, stage: str, fields: dict[str, Any], runtime: dict[str, Any]) -> None:
         """Give a finished stage its manifest and its name, in that order, atomically."""

@@ -42,6 +42,29 @@ class RunRecipe:
         self._source = run.recipe_path if own else Path(source or DEFAULT_RECIPE)
         self.recipe = load_recipe(self._source, overrides)
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """key=value each, of this call."""
+        return self._overrides
+
+    @property
+    def before(self) -> Recipe | None:
+        """The run's recipe before this call; None where there was none that can be read."""
+        if self._before is None:
+            return None
+        try:
+            return load_recipe(self._run.recipe_path)
+        except RecipeError:
+            return None
+
+    def with_overrides(self, overrides: Sequence[str]) -> Recipe:
+        """The recipe of this call, with further overrides that are saved nowhere.
+
+        Raises:
+            RecipeError: as `load_recipe`.
+        """
+        return load_recipe(self._source, [*self._overrides, *overrides])
+
     def save(self) -> None:
         """Write recipe.toml with the overrides."""
         self._run.write_recipe(recipe_text(self.recipe))

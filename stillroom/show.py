@@ -15,9 +15,16 @@ from rich.text import Text
 from loadtest.status import Status, reasons_of, status_of, worst
 from stillroom.command_text import command_text
 from stillroom.run_folder import RunFolder
-from stillroom.run_state import read_run_state
+from stillroom.run_state import RunState, read_run_state
 
-__all__ = ["audit_table", "percent", "status_table", "students_table", "summary_table"]
+__all__ = [
+    "audit_table",
+    "fixres_not_kept",
+    "percent",
+    "status_table",
+    "students_table",
+    "summary_table",
+]
 
 MAX_FINDINGS = 20
 MODELS = ("teacher", "baseline", "student", "fixres")
@@ -51,15 +58,18 @@ def audit_table(folder: Path) -> None:
 
 
 def status_table(folder: Path) -> None:
-    """Every stage: done, or why not."""
+    """Every stage: done, stale and why, half done, running, not built, or not asked for."""
     from stillroom.pipeline import PIPELINE
 
     state = read_run_state(PIPELINE, RunFolder(folder))
     table = _table("stage", "state", "digest")
     for one in state.stages:
-        table.add_row(one.stage.name, one.problem or "done", one.digest[:12])
+        table.add_row(one.stage.name, one.words, one.digest[:12])
     console = _console()
     console.print(table)
+    if state.worker is not None:
+        who = f" (process {state.worker})" if state.worker else ""
+        console.print(f"another stillroom{who} works on this run now", soft_wrap=True)
     note = state.photos_changed
     if not state.photos_here:
         note = f"{state.photos} is not here: changes of the photographs cannot be seen"
@@ -91,14 +101,18 @@ def students_table(rows: Sequence[Mapping[str, Any]], picked: str) -> None:
 
 
 def summary_table(run: RunFolder) -> None:
-    """What the published stages of a run reached."""
+    """What the published stages of a run reached: those of today; others are named, not shown."""
+    from stillroom.pipeline import PIPELINE
+
+    state = read_run_state(PIPELINE, run)
     console = _console()
     table = _table("model", "test top-1", "95 % interval", "parameters", "GMACs")
     for name in MODELS:
-        metrics = (run.manifest(name) or {}).get("metrics")
-        if metrics:
+        manifest = _current(run, state, name)
+        if manifest:
+            metrics = manifest["metrics"]
             table.add_row(
-                name,
+                f"{name}, not kept" if fixres_not_kept(manifest) else name,
                 percent(metrics["test_top1"]),
                 f"{percent(metrics['test_top1_low'])} - {percent(metrics['test_top1_high'])}",
                 f"{metrics['parameters'] / 1e6:.2f} M",
@@ -106,22 +120,42 @@ def summary_table(run: RunFolder) -> None:
             )
     if table.row_count:
         console.print(table)
-    for line in _lines(run):
+    for line in [*_lines(run, state), *_stale_lines(run, state)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines(run: RunFolder) -> list[str]:
+def fixres_not_kept(manifest: Mapping[str, Any]) -> bool:
+    """Whether FixRes was tried and not kept: then its model is the student at another size."""
+    return bool(manifest.get("fixres", {}).get("kept") == "student")
+
+
+def _current(run: RunFolder, state: RunState, folder: str) -> dict[str, Any] | None:
+    return run.manifest(folder) if state.of(folder).state == "done" else None
+
+
+def _stale_lines(run: RunFolder, state: RunState) -> list[str]:
+    stale = state.named("stale", "damaged")
+    if not stale:
+        return []
+    return [f"stale     {', '.join(stale)}: not shown. Again: stillroom report {run.path}"]
+
+
+def _lines(run: RunFolder, state: RunState) -> list[str]:
     lines = []
-    if artifact := run.manifest("artifact"):
+    if (fixres := _current(run, state, "fixres")) and fixres_not_kept(fixres):
+        lines.append(
+            "fixres    not kept, for it answered val no better: the row is the student at its size"
+        )
+    if artifact := _current(run, state, "artifact"):
         parity = artifact["parity"]
         lines.append(
             f"parity    {parity['status']}: {parity['flips']} of {parity['images']} answers "
             f"flipped, SNR {parity['snr_db']:.0f} dB"
         )
-    if http := run.manifest("http"):
+    if http := _current(run, state, "http"):
         metrics = http["metrics"]
         lines.append(f"HTTP      {metrics['agree']} of {metrics['images']} answers as offline")
-    if load := run.manifest("loadtest"):
+    if load := _current(run, state, "loadtest"):
         metrics, loads = load["metrics"], _loads(run)
         p99_ms = metrics["open_p99_ms"]
         lines.append(
@@ -133,7 +167,7 @@ def _lines(run: RunFolder) -> list[str]:
         lines += [f"          {mode} loop: {text}" for mode, text in _reasons(loads)]
     if artifact and http and load:
         lines.append(f"verdict   {_verdict(run, http['metrics'])}")
-    if run.manifest("report"):
+    if _current(run, state, "report"):
         lines.append(f"report    {run.stage('report') / 'index.html'}")
     if artifact:
         lines.append(f"serve it  {command_text('serve', run.path)}")

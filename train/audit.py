@@ -14,6 +14,7 @@ import numpy as np
 from serve.contract.digest import canonical_json
 from serve.contract.errors import DatasetError
 from train.audit_cache import FileFacts
+from train.close_look import close_looks
 from train.duplicates import (
     SIDE_PX,
     NearPair,
@@ -119,7 +120,7 @@ def audit_photos(
             "Name a folder of JPEG, PNG or WebP images.",
         )
     thumbnails = _thumbnails(facts)
-    near = _near(readable, thumbnails)
+    near = _near(root, readable, thumbnails)
     groups = _groups(readable, near) if options.near_duplicates == "together" else None
     too_few = [
         f"No image of the class {label!r} decodes."
@@ -279,12 +280,14 @@ def _thumbnails(facts: Iterable[FileFacts]) -> np.ndarray[Any, np.dtype[np.uint8
     return np.frombuffer(data, np.uint8).reshape(-1, SIDE_PX, SIDE_PX, 3)
 
 
-def _near(photos: list[Photo], thumbnails: np.ndarray[Any, np.dtype[np.uint8]]) -> list[NearPair]:
+def _near(
+    root: Path, photos: list[Photo], thumbnails: np.ndarray[Any, np.dtype[np.uint8]]
+) -> list[NearPair]:
     """Near-duplicates by index of `photos`; of equal files the first alone is compared."""
     first = np.array(sorted({p.sha256: i for i, p in reversed(list(enumerate(photos)))}.values()))
     pairs = [
         NearPair(pair.distance, int(first[pair.first]), int(first[pair.second]), pair.similarity)
-        for pair in near_pairs(thumbnails[first])
+        for pair in near_pairs(thumbnails[first], close_looks(root, [photos[i] for i in first]))
     ]
     return spanning_pairs(len(photos), pairs)
 

@@ -2,18 +2,22 @@
 
 A copy that was resized, compressed again or made a little brighter keeps its 64-bit hash but for a
 few bits; so do some pictures that merely look alike. Those are told apart by correlation: of the
-grey levels (shapes), and of the colours at a coarser scale, where JPEG has not smeared them.
+grey levels (shapes), and of the colours at a coarser scale, where JPEG has not smeared them. What
+is left is looked at more closely (`train.close_look`), for on plain backgrounds the outline is
+nearly all that correlates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image
+
+from train.close_look import CLOSE_PX, LUMA, CloseLook, same_picture
 
 __all__ = [
     "SIDE_PX",
@@ -32,12 +36,12 @@ __all__ = [
 SIDE_PX = 16  # of a thumbnail
 BLOCK = 256  # rows compared at once: 200 MiB where there are 100 000
 MAX_DISTANCE = 16  # of 64 bits; a candidate only
+CLOSE_DISTANCE = 20  # the same where a closer look decides: plain backgrounds give weak bits
 # On 3 667 flowers copies stay above 0.96 and the most alike of different shots reach 0.93.
 MIN_SIMILARITY = 0.96
 CLIPPED = (6, 240)  # grey levels beyond are left out: a brighter copy has lost them
 MIN_UNCLIPPED = 0.3  # share of the thumbnail; with less, everything is compared
 FLAT_LEVELS = 2.0  # standard deviation of a thumbnail that shows nothing, of 255
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as JPEG
 
 Thumbnails = NDArray[np.uint8]  # (N, SIDE_PX, SIDE_PX, 3) RGB
 
@@ -92,27 +96,34 @@ def similarity(first: Thumbnails, second: Thumbnails) -> NDArray[np.float32]:
     return np.minimum(grey, _correlation(a, b, _unclipped(a, b)))
 
 
-def near_pairs(thumbnails: Thumbnails) -> list[NearPair]:
+def near_pairs(thumbnails: Thumbnails, close: CloseLook | None = None) -> list[NearPair]:
     """All pairs of near-duplicates, the nearest first; flat pictures have none.
 
     Memory is that of BLOCK x N hashes; time grows with N squared: 10 000 take about a second.
+
+    Args:
+        thumbnails: of all pictures.
+        close: opens pictures again, by index; None judges by the thumbnails alone.
     """
     kept = np.flatnonzero(~is_flat(thumbnails))
     hashes = perceptual_hashes(thumbnails[kept])
     pairs: list[NearPair] = []
     for start in range(0, len(kept), BLOCK):
         differing = np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[None, start:])
-        rows, columns = np.nonzero(np.triu(differing <= MAX_DISTANCE, k=1))
+        rows, columns = np.nonzero(np.triu(differing <= CLOSE_DISTANCE, k=1))
         pairs += _confirmed(
             thumbnails, kept[rows + start], kept[columns + start], differing[rows, columns]
         )
-    return sorted(pairs)
+    return sorted(_looked_at(thumbnails, pairs, close))
 
 
-def near_matches(thumbnails: Thumbnails, others: Thumbnails) -> NDArray[np.intp]:
+def near_matches(
+    thumbnails: Thumbnails, others: Thumbnails, close: CloseLook | None = None
+) -> NDArray[np.intp]:
     """(N,): of each picture the index of a near-duplicate among M others, or -1.
 
-    Of several the nearest. Memory is that of BLOCK x M hashes.
+    Of several the nearest. Memory is that of BLOCK x M hashes. `close` is as in `near_pairs`; the
+    others come after the N pictures.
     """
     both = np.concatenate([thumbnails, others])
     count = len(thumbnails)
@@ -120,12 +131,13 @@ def near_matches(thumbnails: Thumbnails, others: Thumbnails) -> NDArray[np.intp]
     mine, theirs = np.flatnonzero(~flat[:count]), np.flatnonzero(~flat[count:]) + count
     matches = np.full(count, -1, np.intp)
     hashes, other_hashes = perceptual_hashes(both[mine]), perceptual_hashes(both[theirs])
+    found: list[NearPair] = []
     for start in range(0, len(mine), BLOCK):
         differing = np.bitwise_count(hashes[start : start + BLOCK, None] ^ other_hashes[None])
-        rows, columns = np.nonzero(differing <= MAX_DISTANCE)
-        pairs = _confirmed(both, mine[rows + start], theirs[columns], differing[rows, columns])
-        for pair in sorted(pairs, reverse=True):  # the nearest last
-            matches[pair.first] = pair.second - count
+        rows, columns = np.nonzero(differing <= CLOSE_DISTANCE)
+        found += _confirmed(both, mine[rows + start], theirs[columns], differing[rows, columns])
+    for pair in sorted(_looked_at(both, found, close), reverse=True):  # the nearest last
+        matches[pair.first] = pair.second - count
     return matches
 
 
@@ -169,6 +181,34 @@ def _confirmed(
             score = round(float(alike[index]), 4)
             found.append(NearPair(int(distances[i]), int(first[i]), int(second[i]), score))
     return found
+
+
+def _looked_at(
+    thumbnails: Thumbnails, pairs: Sequence[NearPair], close: CloseLook | None
+) -> list[NearPair]:
+    """Those pairs that are one picture in colour, and where they can be opened, in structure."""
+    involved = sorted({index for pair in pairs for index in (pair.first, pair.second)})
+    looks = close(involved) if close and involved else [None] * len(involved)
+    place = {index: i for i, index in enumerate(involved)}
+    large = np.array([look is not None for look in looks], bool)
+    blank = np.zeros((CLOSE_PX, CLOSE_PX, 3), np.uint8)
+    opened = np.stack([blank if look is None else look for look in looks] or [blank])
+    kept = []
+    for start in range(0, len(pairs), BLOCK):
+        part = pairs[start : start + BLOCK]
+        first, second = (
+            np.array([getattr(pair, name) for pair in part]) for name in ("first", "second")
+        )
+        a, b = (np.array([place[i] for i in ends]) for ends in (first, second))
+        both = large[a] & large[b]
+        same = np.empty(len(part), bool)
+        same[both] = same_picture(opened[a[both]], opened[b[both]])
+        same[~both] = same_picture(
+            thumbnails[first[~both]], thumbnails[second[~both]], judge_structure=False
+        )
+        same &= both | (np.array([pair.distance for pair in part]) <= MAX_DISTANCE)
+        kept += [pair for pair, is_same in zip(part, same, strict=True) if is_same]
+    return kept
 
 
 def _unclipped(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import DatasetError
+from serve.contract.preprocess import DecodeLimits
 from train.audit_cache import FileFacts
+from train.close_look import close_looks
 from train.dataset import Dataset
 from train.duplicates import SIDE_PX, Thumbnails, near_matches
 from train.file_facts import read_facts
@@ -106,8 +108,7 @@ def open_unlabelled(root: Path, dataset: Dataset, options: DataOptions | None = 
         )
     readable = [(p, f) for p, f in zip(found, facts, strict=True) if not f.problem]
     judged = dataset.of_split("test") + dataset.of_split("val")
-    seen = read_facts(dataset.root, judged, limits)
-    leaks = _leaks([f for _, f in readable], judged, seen)
+    leaks = _leaks(root, readable, dataset.root, judged, limits)
     kept, left_out = [], bad
     for (photo, one), leak in zip(readable, leaks, strict=True):
         if leak is None:
@@ -124,12 +125,26 @@ def open_unlabelled(root: Path, dataset: Dataset, options: DataOptions | None = 
 
 
 def _leaks(
-    facts: Sequence[FileFacts], judged: list[Photo], judged_facts: Sequence[FileFacts]
+    root: Path,
+    read: Sequence[tuple[Photo, FileFacts]],
+    judged_root: Path,
+    judged: list[Photo],
+    limits: DecodeLimits,
 ) -> list[Photo | None]:
     """Of each file the test or val photograph that it is or looks like."""
+    facts = [one for _, one in read]
     same = {photo.sha256: photo for photo in reversed(judged)}
+    judged_facts = read_facts(judged_root, judged, limits)
     decoded = [i for i, one in enumerate(judged_facts) if not one.problem]
-    matches = near_matches(_thumbnails(facts), _thumbnails([judged_facts[i] for i in decoded]))
+    both = [
+        *(replace(photo, path=str(root.resolve() / photo.path)) for photo, _ in read),
+        *(replace(judged[i], path=str(judged_root.resolve() / judged[i].path)) for i in decoded),
+    ]
+    matches = near_matches(
+        _thumbnails(facts),
+        _thumbnails([judged_facts[i] for i in decoded]),
+        close_looks(Path(), both),
+    )
     near = [judged[decoded[m]] if m >= 0 else None for m in matches]
     return [same.get(one.sha256) or match for one, match in zip(facts, near, strict=True)]
 

@@ -9,7 +9,9 @@ from serve.contract.digest import sha256_of_file
 from serve.contract.errors import RunError, UsageError
 from stillroom.command_text import command_text
 from stillroom.evaluation.reading import read_checked
+from stillroom.recipe import load_recipe
 from stillroom.run_folder import RunFolder
+from stillroom.run_state import stale_note
 from train.evaluate import Predictions
 from train.shard_names import origin_of
 from train.source import root_of
@@ -31,6 +33,9 @@ class Source:
         checkpoint: folder of the model; None where there is none.
         photos: the dataset's folder; None where it is unknown or gone.
         out: where results go unless the user says otherwise.
+        run: that it is of; None for a file that stands alone.
+        stage: of the run.
+        why: what made this stage the one that is shown; empty where the user named it.
     """
 
     title: str
@@ -39,6 +44,16 @@ class Source:
     checkpoint: Path | None
     photos: Path | None
     out: Path
+    run: Path | None = None
+    stage: str = ""
+    why: str = ""
+
+    def note(self) -> str:
+        """What the user should know before the figures; empty where there is nothing."""
+        others = "; another: --stage STAGE" if self.why else ""
+        shown = f"{self.stage}: {self.why}{others}" if self.why else ""
+        stale = stale_note(self.run, self.stage) if self.run else ""
+        return "\n".join(filter(None, (shown, stale)))
 
     def of_split(self, split: str) -> Predictions:
         """The answers on one split.
@@ -61,7 +76,7 @@ def open_source(target: Path, stage: str | None, photos: Path | None) -> Source:
 
     Args:
         target: a run folder, or a predictions.csv, in a run or anywhere.
-        stage: of STAGES; None takes the student, or the first that there is.
+        stage: of STAGES; None takes what is exported, or will be, or the first that there is.
         photos: the dataset's folder or list; None takes the run's.
 
     Raises:
@@ -76,14 +91,15 @@ def open_source(target: Path, stage: str | None, photos: Path | None) -> Source:
             if stage is not None:
                 raise UsageError(f"--stage {stage} is of a run; {target} is a file.", "Leave it.")
             return _open_file(target, photos)
-        return _open_stage(run, target.parent.name, photos)
+        return _open_stage(run, target.parent.name, "", photos)
     if not target.is_dir():
         raise UsageError(f"No such run or file: {target}.", "stillroom evaluate RUN")
     run = RunFolder(target)
-    return _open_stage(run, _pick_stage(run, stage), photos)
+    return _open_stage(run, *_pick_stage(run, stage), photos)
 
 
-def _pick_stage(run: RunFolder, stage: str | None) -> str:
+def _pick_stage(run: RunFolder, stage: str | None) -> tuple[str, str]:
+    """The stage, and why this one where the user named none."""
     if stage is not None and stage not in STAGES:
         raise UsageError(f"No stage {stage!r} is evaluated.", f"Stages: {', '.join(STAGES)}.")
     there = [name for name in STAGES if (run.stage(name) / PREDICTIONS).is_file()]
@@ -93,15 +109,21 @@ def _pick_stage(run: RunFolder, stage: str | None) -> str:
             f"Train one: {command_text('train', run.photos_or('PHOTOS'), '--run', run.path)}",
         )
     if stage is None:
-        return "student" if "student" in there else there[0]
+        exported = exported_stage(run)
+        if exported in there:
+            return exported, "the model of the artifact, which predict and serve use"
+        planned = load_recipe(run.recipe_path).export.source if run.recipe_path.exists() else ""
+        wanted = [name for name in (planned, "student", *there) if name in there]
+        why = "the model that export takes" if wanted[0] == planned else "the last that was trained"
+        return wanted[0], f"{why}; nothing is exported yet"
     if stage not in there:
         raise RunError(
             f"{run.path} holds no {stage}.", f"It has {', '.join(there)}: --stage {there[0]}"
         )
-    return stage
+    return stage, ""
 
 
-def _open_stage(run: RunFolder, stage: str, photos: Path | None) -> Source:
+def _open_stage(run: RunFolder, stage: str, why: str, photos: Path | None) -> Source:
     folder = run.stage(stage)
     recorded = root_of(origin_of(run.record().get("photos", "."))) if _is_run(run) else Path()
     if photos is None and recorded.is_absolute() and recorded.is_dir():
@@ -113,7 +135,16 @@ def _open_stage(run: RunFolder, stage: str, photos: Path | None) -> Source:
         checkpoint=folder if (folder / "checkpoint.safetensors").is_file() else None,
         photos=photos,
         out=run.path / "evaluation" / stage,
+        run=run.path if _is_run(run) else None,
+        stage=stage,
+        why=why,
     )
+
+
+def exported_stage(run: RunFolder) -> str:
+    """Folder of the model that the artifact holds; empty where nothing is exported."""
+    options = (run.manifest("artifact") or {}).get("options", {})
+    return str(options.get("source", ""))
 
 
 def _open_file(path: Path, photos: Path | None) -> Source:

@@ -10,11 +10,14 @@ from train.evaluate import Predictions
 __all__ = ["Comparison", "compare", "compare_all"]
 
 SIGNIFICANT = 0.05
-PAIRS = (
-    ("student", "baseline", "Distilled student − student without teacher"),
-    ("fixres", "student", "FixRes − distilled student"),
-    ("fixres", "teacher", "FixRes − teacher"),
-)
+PAIRS = (("student", "baseline"), ("fixres", "student"), ("fixres", "teacher"))
+NAMES = {
+    "student": "distilled student",
+    "baseline": "student without teacher",
+    "fixres": "FixRes",
+    "teacher": "teacher",
+}
+NOT_KEPT = "student at the FixRes size (FixRes was not kept)"
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,26 @@ def compare(title: str, first: Predictions, second: Predictions) -> Comparison:
     return Comparison(title, n, (gained - lost) / n, gained, lost, mcnemar_p(lost, gained))
 
 
-def compare_all(predictions: dict[str, Predictions]) -> tuple[Comparison, ...]:
-    """The comparisons that a run is for: distillation, FixRes, and what compression cost."""
+def compare_all(
+    predictions: dict[str, Predictions], *, kept: bool = True, distilled: bool = True
+) -> tuple[Comparison, ...]:
+    """The comparisons that a run is for: distillation, FixRes, and what compression cost.
+
+    Args:
+        predictions: by stage.
+        kept: whether the fine-tuning of FixRes was.
+        distilled: whether the student learnt from its teacher at all.
+    """
+    names = dict(NAMES)
+    if not kept:
+        names["fixres"] = NOT_KEPT
+    if not distilled:
+        names["student"] = "student (kd_weight 0)"
     return tuple(
-        compare(title, predictions[first], predictions[second]) for first, second, title in PAIRS
+        compare(
+            f"{names[first][0].upper()}{names[first][1:]} − {names[second]}",
+            predictions[first],
+            predictions[second],
+        )
+        for first, second in PAIRS
     )

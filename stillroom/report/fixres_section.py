@@ -24,7 +24,9 @@ ROWS = (
 
 def fixres_section(run: RunFolder, facts: Facts) -> dict[str, Any]:
     """Three rows, the paired differences on val and on test, and the proof."""
-    models = [(facts.model(key), title) for key, title in ROWS]
+    kept = not facts.model("fixres").as_student
+    last = "FixRes" if kept else "FixRes, not kept: as above"
+    models = [(facts.model(key), last if key == "fixres" else title) for key, title in ROWS]
     axis = axis_of(model for model, _ in models)
     answers = _answers(run)
     paired = {
@@ -37,7 +39,11 @@ def fixres_section(run: RunFolder, facts: Facts) -> dict[str, Any]:
         "axis": draw_axis(axis),
         "rows": [(model, title, draw_row(axis, model)) for model, title in models],
         "paired": [
-            (f"FixRes − {title.lower()}", split, paired[key, split])
+            (
+                f"{'FixRes' if kept else 'FixRes, not kept'} − {title.lower()}",
+                split,
+                paired[key, split],
+            )
             for key, title in reversed(ROWS[:2])
             for split in ("val", "test")
         ],

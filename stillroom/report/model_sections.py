@@ -84,4 +84,5 @@ def mistakes_section(facts: Facts, thumbnails: Thumbnails) -> dict[str, Any]:
 def _same_size_px(facts: Facts) -> int | None:
     """The test size, where FixRes did not change it; then its two rows differ by training only."""
     student, fixres = facts.model("student"), facts.model("fixres")
-    return fixres.test_px if student.test_px == fixres.test_px else None
+    same = student.test_px == fixres.test_px and not fixres.as_student
+    return fixres.test_px if same else None

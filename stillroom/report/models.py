@@ -17,6 +17,12 @@ TITLES = {
     "student": "Student, distilled",
     "fixres": "Student, FixRes",
 }
+NAMES = {
+    "teacher": "teacher",
+    "baseline": "student without a teacher",
+    "student": "student",
+    "fixres": "student, fine-tuned with FixRes,",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Model:
 
     Args:
         key: the stage's folder, or "resized" for the student tested at the FixRes size.
-        title: for people.
+        title: for people: by what was kept of the stages that made it.
+        name: the same within a sentence.
         arch: timm name.
         parameters: number of weights.
         macs: multiply-adds of one image at the test size.
@@ -64,10 +71,13 @@ class Model:
         val: score that choices were made by.
         test: score to report.
         exported: whether the artifact holds this model.
+        as_student: whether this has the student's weights, for FixRes was not kept.
+        is_distilled: False where the student learnt from labels alone, with a kd_weight of 0.
     """
 
     key: str
     title: str
+    name: str
     arch: str
     parameters: int
     macs: int
@@ -79,6 +89,8 @@ class Model:
     val: Score
     test: Score
     exported: bool
+    as_student: bool = False
+    is_distilled: bool = True
 
 
 def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:
@@ -92,7 +104,13 @@ def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:
     found["baseline"] = replace(
         found["baseline"], latency=student.latency, latency_as="the student"
     )
-    resized = read_json(run.stage("fixres") / "fixres.json")["resized_only"]
+    made = read_json(run.stage("fixres") / "fixres.json")
+    resized = made["resized_only"]
+    if made["kept"] == "student":
+        found["fixres"] = fixres = _not_kept(fixres)
+    if _is_undistilled(run):
+        title = "Student, not distilled: kd_weight 0"
+        found["student"] = student = replace(student, title=title, is_distilled=False)
     tested_only = replace(
         student,
         key="resized",
@@ -109,6 +127,22 @@ def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:
     return tuple(order)
 
 
+def _not_kept(fixres: Model) -> Model:
+    """What FixRes leaves where its fine-tuning answered val no better."""
+    at = f"at {fixres.test_px} px"
+    return replace(
+        fixres,
+        title=f"Student {at}; FixRes was not kept",
+        name=f"student, tested {at} (FixRes answered val no better and was not kept),",
+        as_student=True,
+    )
+
+
+def _is_undistilled(run: RunFolder) -> bool:
+    options = (run.manifest("student") or {}).get("options", {})
+    return bool(options.get("distil", {}).get("kd_weight") == 0)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
     value: dict[str, Any] = json.loads(path.read_bytes())
@@ -121,6 +155,7 @@ def _read_model(folder: Path, key: str, latency: dict[str, Any] | None, *, expor
     return Model(
         key=key,
         title=TITLES[key],
+        name=NAMES[key],
         arch=card["arch"],
         parameters=card["parameters"],
         macs=card["flops"],

@@ -32,7 +32,11 @@ def write_report(context: Context) -> dict[str, Any]:
         Headline metrics: `bytes` of the page, and `verdict`: one of `loadtest.status`.
     """
     facts = read_facts(context)
-    comparisons = compare_all(facts.predictions)
+    comparisons = compare_all(
+        facts.predictions,
+        kept=not facts.model("fixres").as_student,
+        distilled=facts.model("student").is_distilled,
+    )
     verdict = judge_run(facts, comparisons)
     spec = PreprocessSpec.from_dict(facts.manifest["preprocess"])
     thumbnails = Thumbnails(context.photos, spec, THUMBNAIL_PX)

@@ -38,8 +38,6 @@ __all__ = [
 
 State = Literal["passed", "failed", "inconclusive", "invalid", "warning"]
 
-NAMES = {"fixres": "student, fine-tuned with FixRes,", "student": "student", "teacher": "teacher"}
-
 
 @dataclass(frozen=True)
 class Badge:
@@ -89,7 +87,7 @@ def headline(model: Model, teacher: Model) -> str:
     """How good the exported model is, beside its teacher."""
     test = model.test
     text = (
-        f"The {NAMES[model.key]} answers {percent(test.top1)} "
+        f"The {model.name} answers {percent(test.top1)} "
         f"({interval(test.low, test.high)}) of {count(test.n)} test images right "
         f"with {millions(model.parameters)} parameters"
     )
