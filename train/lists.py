@@ -11,6 +11,7 @@ from pathlib import Path
 
 from serve.contract.errors import DatasetError
 from serve.contract.labels import refuse_twins
+from train.file_names import escaped, misnamed_of, name_problem, repair
 from train.list_rows import ListRow, read_rows
 from train.photos import Photo
 from train.scan import SUFFIXES, why_no_image
@@ -110,6 +111,18 @@ def _check_files(root: Path, rows: list[ListRow], paths: list[str]) -> None:
     if missing:
         row, problem = missing[0]
         more = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+        folder = (root / _relative(root, row.path)).parent
+        raw = (
+            [name for name, _ in misnamed_of(one.name for one in folder.iterdir())]
+            if folder.is_dir()
+            else []
+        )
+        if raw:  # a list in UTF-8 cannot name such a file
+            raise DatasetError(
+                f"{row.place}: the image {row.path!r} is not there{more}; beside it the name of "
+                f"{escaped(raw[0])} {name_problem(raw[0])}.",
+                repair(folder, raw),
+            )
         raise DatasetError(
             f"{row.place}: the image {row.path!r} is not there{more}.",
             f"Paths are relative to the list's folder, {root}: mend them, or move the list.",

@@ -140,7 +140,8 @@ def _check_labels(path: Origin, source: Source) -> None:
         step = "Write another label."
         if folder is not None and isinstance(path, Path) and not source.places:
             step = f"Rename it: {rename(str(folder), without_unseen(label))}"
-        raise DatasetError(f"{place or path}: the label {label!a} {problem}.", step)
+        place = place or f"{path}, {photo.path}"
+        raise DatasetError(f"{place}: the label {label!a} {problem}.", step)
 
 
 def _without_misnamed(source: Source) -> Source:

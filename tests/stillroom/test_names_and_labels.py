@@ -207,3 +207,14 @@ def test_labels_with_marks_of_every_kind_are_read_back_from_what_was_written(
     assert again.code == 0
     for name in names.values():
         assert name in again.out
+
+
+def test_a_list_beside_a_name_that_is_not_utf8_says_so(stillroom, few_photos, tmp_path):
+    (few_photos / "red" / "001.jpg").rename(few_photos / "red" / f"{LATIN}.jpg")
+    rows = [f"{label}/00{i}.jpg,{label}" for label in ("green", "blue") for i in range(4)]
+    rows += ["red/été.jpg,red", "red/002.jpg,red", "red/003.jpg,red"]
+    (few_photos / "list.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    message = refused(stillroom("audit", few_photos / "list.csv", "--run", tmp_path / "r"))
+    assert r"beside it the name of \xe9t\xe9.jpg is not UTF-8" in message
+    repaired(message, few_photos)
+    assert stillroom("audit", few_photos / "list.csv", "--run", tmp_path / "r").code == 0

@@ -278,11 +278,14 @@ def test_splits_without_train_are_refused(root: Path) -> None:
 
 def test_a_label_that_is_tested_but_not_trained_names_line_and_the_nearest(root: Path) -> None:
     lines = [f"{p},{label_of(p)},{'test' if p[-5] == '3' else 'train'}" for p in names()]
-    lines[3] = "aster/003.jpg,Aster,test"
+    lines[3] = "aster/003.jpg,astre,test"
     text = refusal(write(root, "path,label,split", *lines))
     assert (
-        "line 5: the label 'Aster' of test does not occur in train. Did you mean 'aster'?" in text
+        "line 5: the label 'astre' of test does not occur in train. Did you mean 'aster'?" in text
     )
+    lines[3] = "aster/003.jpg,Aster,test"
+    text = refusal(write(root, "path,label,split", *lines))
+    assert "line 5: the label 'Aster' (U+0041) of val or test looks like 'aster' (U+0061)" in text
 
 
 def test_one_class_alone_is_refused(root: Path) -> None:
