@@ -50,9 +50,13 @@ def _absent(photos: Sequence[Photo], label: str, given: list[str]) -> DatasetErr
     if len(folders) == len(given):
         verb = "has" if len(folders) == 1 else "have"
         where = f"{' and '.join(f'{one}/' for one in folders)} {verb} no folder {label!r}"
+    there = " and ".join(given)
+    step = f"Move some of them to {there}, at least one each"
+    if count <= len(given):  # or none is left
+        step = f"Add images of it to {there}"
     return DatasetError(
         f"The class {label!r} has {count} images in train alone: {where}.",
-        f"Move some of them to {' and '.join(given)}, at least one each, or remove the class.",
+        f"{step}, or remove the class.",
     )
 
 
