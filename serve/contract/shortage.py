@@ -17,12 +17,12 @@ __all__ = ["shortage_of"]
 
 FULL_BYTES = 2**20
 OURS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+FREE = "free some space, then run the same command again."
 NEXT = {
-    errno.ENOSPC: "The disk is full: free some space{where}, then run the same command again.",
-    errno.EDQUOT: "Your disk quota is used up: free some space, then run the same command again.",
+    errno.EDQUOT: f"Your disk quota is used up: {FREE}",
     errno.EMFILE: "Too many open files for one process: raise the limit, as ulimit -n 4096 does.",
     errno.ENFILE: "Too many open files on this machine: close some, or raise fs.file-max.",
-    errno.EROFS: "{file}The file system is read-only: name another folder, or mount it writable.",
+    errno.EROFS: "The file system is read-only: name another folder, or mount it writable.",
     errno.ENOMEM: "The memory is used up: close other programs, or ask for less at once.",
 }
 NO_TEMPORARY = (
@@ -39,18 +39,15 @@ def shortage_of(error: BaseException) -> str | None:
     """
     for one in _chain(error):
         if isinstance(one, FileNotFoundError) and "temporary directory" in str(one.strerror):
-            return NO_TEMPORARY
+            return _full_disk() or NO_TEMPORARY
         if isinstance(one, MemoryError):
             return NEXT[errno.ENOMEM]
+        if isinstance(one, OSError) and one.errno == errno.ENOSPC:
+            return _full_disk() or "The disk is full: " + FREE
         if isinstance(one, OSError) and one.errno in NEXT:
-            full = _full_folders()
-            where = f" ({', '.join(map(str, full))})" if full else ""
-            file = f"{one.filename}: " if one.filename else ""
-            return NEXT[one.errno].format(where=where, file=file)
-    if not isinstance(error, OURS) and (full := _full_folders()):
-        where = f" ({', '.join(map(str, full))})"
-        return f"{type(error).__name__}. " + NEXT[errno.ENOSPC].format(where=where)
-    return None
+            file = f"{os.fspath(one.filename)}: " if one.filename else ""
+            return file + NEXT[one.errno]
+    return None if isinstance(error, OURS) else _full_disk()
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -61,18 +58,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _full_folders() -> list[Path]:
-    """Of the folders that commands write to, those with next to no space left."""
-    import tempfile
-
-    folders = [Path.cwd()]
-    if cache := os.environ.get("STILLROOM_CACHE"):
-        folders.append(Path(cache))
-    with suppress(OSError):
-        folders.append(Path(tempfile.gettempdir()))
+def _full_disk() -> str | None:
+    """The line that names the full ones of the folders that commands write to, if any is."""
+    names = [os.environ.get(name) for name in ("STILLROOM_CACHE", "TMPDIR")]
     full = []
-    for folder in dict.fromkeys(folders):
+    for name in dict.fromkeys((str(Path.cwd()), *filter(None, names), "/tmp", "/var/tmp")):
         with suppress(OSError):
-            if shutil.disk_usage(folder).free < FULL_BYTES:
-                full.append(folder)
-    return full
+            found = shutil.disk_usage(name)
+            if found.total and found.free < FULL_BYTES:
+                full.append(name)
+    return f"The disk is full at {', '.join(full)}: {FREE}" if full else None
