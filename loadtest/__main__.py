@@ -164,7 +164,8 @@ def import_locust() -> None:
 
         has_histograms()  # loaded now, not when the descriptors are spent
     except ModuleNotFoundError as error:
-        message = "Locust is not installed"
+        name = "Locust" if error.name == "locust" else error.name  # or something that it needs
+        message = f"{name} is not installed"
         raise UsageError(message, "from a checkout: pip install '.[loadtest]'") from error
 
 
