@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.command_text import command_text
+
 __all__ = ["ablate"]
 
 
@@ -34,4 +36,4 @@ def ablate(
     table = folder.stage("ablation") / TABLE
     sys.stdout.write(f"{table.read_text(encoding='utf-8')}\n{table}\n")
     if folder.manifest("artifact"):
-        sys.stdout.write(f"stillroom report {run} shows it\n")
+        sys.stdout.write(f"{command_text('report', run)} shows it\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stillroom.model_check import check_models_of
 from stillroom.pipeline import PIPELINE
 from stillroom.recipe import Recipe
 from stillroom.run import Request, run_stages
@@ -29,6 +30,7 @@ def open_audited(request: Request) -> tuple[Recipe, Dataset]:
     photos = (request.photos or Path()).resolve()
     run = RunFolder(request.run)
     recipe = RunRecipe(run, request.recipe, request.overrides).recipe
+    check_models_of(recipe, "teacher")
     audit = PIPELINE["audit"]
     source = open_source(photos)
     key = PIPELINE.key(audit, recipe, run, source.fingerprint())

@@ -178,12 +178,14 @@ def train(
     if option := next((name for name, wanted in asked.items() if wanted), ""):
         from stillroom.choices_command import measure_run
         from stillroom.profile_command import profile_run
+        from stillroom.recipe_keys import advising
         from stillroom.sanity_command import check_training
 
         if nproc > 1 or place.world > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
         looks = {"--sanity": check_training, "--profile": profile_run, "--choices": measure_run}
-        looks[option](request)
+        with advising("teacher"):
+            looks[option](request)
     elif nproc > 1:
         from stillroom.launch_ranks import launch_ranks
 
@@ -364,7 +366,9 @@ def main() -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        sys.stderr.write(f"error: {error.format_message().rstrip('.')}. See stillroom --help.\n")
+        from stillroom.usage import usage_error
+
+        sys.stderr.write(usage_error(error, sys.argv[1:]))
         sys.exit(2)
     except OSError as error:
         if error.filename is None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.errors import RunError
+from stillroom.command_text import command_text
 from stillroom.report.comparison import Comparison, compare
 from stillroom.run_folder import RunFolder
 from train.evaluate import Predictions, read_predictions
@@ -27,7 +28,10 @@ def compare_runs(first: Path, second: Path) -> None:
     """
     for path in (first, second):
         if not RunFolder(path).record():
-            raise RunError(f"{path} holds no run.", f"Make one: stillroom run PHOTOS --run {path}")
+            raise RunError(
+                f"{path} holds no run.",
+                f"Make one: {command_text('run', 'PHOTOS', '--run', path)}",
+            )
     lines = []
     for name in MODELS:
         if all((folder / name).exists() for folder in (first, second)):
@@ -62,7 +66,7 @@ def _test_predictions(run: RunFolder, name: str) -> Predictions:
     if problem := run.problem(name):
         raise RunError(
             f"{run.stage(name)} cannot be compared: {problem}.",
-            f"Build it again: stillroom report {run.path}",
+            f"Build it again: {command_text('report', run.path)}",
         )
     return read_predictions(run.stage(name) / "predictions.csv").of_split("test")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from export.options import REDUCED
 from serve.contract.errors import UsageError
+from stillroom.command_text import command_text
 from stillroom.run_folder import RunFolder
 from train.progress import say
 
@@ -48,7 +49,7 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
     for name in slow:
         say(f"{name} works and is no faster than fp32 here: serve fp32 on this machine.")
     if any(name in REDUCED for name in precisions) and folder.manifest("report"):
-        say(f"stillroom report {run} shows it")
+        say(f"{command_text('report', run)} shows it")
     return NOT_WORTH_IT if slow else 0
 
 

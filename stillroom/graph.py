@@ -11,13 +11,16 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
+from stillroom.command_text import command_text
 from stillroom.recipe import Recipe
+from stillroom.recipe_keys import advising
 from stillroom.run_folder import RunFolder
 from train.source import Source
 
@@ -84,6 +87,7 @@ class Stage:
             asks for.
         asked: whether a recipe asks for this stage, which nothing needs but some stage shows.
         kind: of the folder, in its manifest; "" is the folder's name.
+        section: of the recipe, that its training reads; "" where it trains nothing.
     """
 
     name: str
@@ -96,6 +100,7 @@ class Stage:
     shows: tuple[str, ...] = ()
     asked: Callable[[Recipe], bool] = lambda recipe: False
     kind: str = ""
+    section: str = ""
 
 
 class Graph:
@@ -122,7 +127,10 @@ class Graph:
         try:
             return self._stages[self._aliases.get(name, name)]
         except KeyError:
-            raise UsageError(f"No stage {name!r}.", f"Stages: {', '.join(self._stages)}.") from None
+            near = get_close_matches(name.lower(), [*self._stages, *self._aliases], 1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            stages = f"Stages: {', '.join(self._stages)}."
+            raise UsageError(f"No stage {name!r}.", hint + stages) from None
 
     def up_to(self, name: str, recipe: Recipe) -> list[Stage]:
         """A stage, all that it needs, and of what it shows what is asked for; parents first."""
@@ -178,7 +186,11 @@ class Graph:
             if manifest is None:
                 raise RunError(
                     f"{stage.name} needs {name}, which is not built in {run.path}.",
-                    f"stillroom run PHOTOS --run {run.path} --until {stage.name}",
+                    "Build it: "
+                    + command_text(
+                        *("run", run.photos_or("PHOTOS"), "--run", run.path),
+                        *("--until", stage.name),
+                    ),
                 )
             digests[name] = manifest["digest"]
         return digests
@@ -209,7 +221,8 @@ class Graph:
         work = run.open_work(stage.folder, key, resumable=stage.resumable)
         start = time.perf_counter()
         try:
-            built = stage.build(replace(context, out=work))
+            with advising(stage.section):
+                built = stage.build(replace(context, out=work))
         except GateError as error:
             kept = run.keep_failed(stage.folder)
             raise GateError(error.message, f"{error.next_step} Evidence: {kept}".strip()) from error

@@ -15,6 +15,7 @@ from export.preprocess_choice import PreprocessChoice
 from serve.contract.digest import digest_of_json, sha256_of_file
 from serve.contract.errors import ArtifactError, GateError, UsageError
 from serve.contract.manifest import read_manifest
+from stillroom.command_text import command_text
 from stillroom.graph import runtime, versions
 from stillroom.run_folder import RunFolder
 from train.progress import say
@@ -100,7 +101,7 @@ def import_checkpoint(request: ImportRequest) -> Path:
         **fields,
     }
     folder.publish(out.name, manifest, runtime(time.perf_counter() - start))
-    say(f"{out}: parity {fields['parity']['status']}. Serve it: stillroom serve {out}")
+    say(f"{out}: parity {fields['parity']['status']}. Serve it: {command_text('serve', out)}")
     return out
 
 
@@ -122,7 +123,7 @@ def _refuse_foreign(out: Path) -> None:
 def _digest(request: ImportRequest) -> str:
     if request.checkpoint != PACKAGE:
         return sha256_of_file(Path(request.checkpoint))
-    from train.pretrained import package_file
+    from train.weight_source import package_file
 
     return sha256_of_file(package_file(request.arch.split(".")[0]))
 

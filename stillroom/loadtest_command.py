@@ -12,6 +12,7 @@ from pathlib import Path
 from loadtest.child import run_child
 from serve.contract.errors import RunError, UsageError
 from serve.launch import running_process
+from stillroom.command_text import command_text
 from stillroom.load import write_corpus
 from stillroom.predict import is_url
 from stillroom.recipe import load_recipe
@@ -57,7 +58,8 @@ def loadtest_target(
         if is_url(target):
             if photos is None:
                 raise UsageError(
-                    "A URL needs a corpus.", f"stillroom loadtest {target} --photos FOLDER"
+                    "A URL needs a corpus.",
+                    f"Name one: {command_text('loadtest', target, '--photos', 'FOLDER')}",
                 )
             url, corpus, more = target, photos, []
         else:
@@ -103,19 +105,20 @@ def _corpus_of(run: RunFolder, scratch: Path) -> Path:
     if not record or run.manifest("artifact") is None:
         raise RunError(
             f"{run.path} holds no artifact to serve.",
-            f"stillroom run PHOTOS --run {run.path} --until export",
+            "Make one: "
+            + command_text("run", run.photos_or("PHOTOS"), "--run", run.path, "--until", "export"),
         )
     source = load_recipe(run.recipe_path).export.source
     if problem := run.problem(source):
         raise RunError(
             f"{run.stage(source)} has no answers to check by: {problem}.",
-            f"Build it again: stillroom report {run.path}",
+            f"Build it again: {command_text('report', run.path)}",
         )
     photos = root_of(origin_of(record["photos"]))
     if not photos.exists():
         raise RunError(
             f"{photos}, the photographs of this run, is not there.",
-            f"Give others: stillroom loadtest {run.path} --photos FOLDER",
+            f"Give others: {command_text('loadtest', run.path, '--photos', 'FOLDER')}",
         )
     reference = read_predictions(run.stage(source) / "predictions.csv").of_split("test")
     return write_corpus(scratch, photos, reference)

@@ -272,6 +272,7 @@ PIPELINE = Graph(
             _training_options("teacher"),
             _build_teacher,
             resumable=True,
+            section="teacher",
         ),
         Stage(
             "student",
@@ -280,6 +281,7 @@ PIPELINE = Graph(
             _student_options,
             _build_student,
             resumable=True,
+            section="student",
         ),
         Stage(
             "fixres",
@@ -288,6 +290,7 @@ PIPELINE = Graph(
             lambda recipe: asdict(recipe.fixres),
             _build_fixres,
             resumable=True,
+            section="fixres",
             version=3,  # kept where it answers val better: by top-1, then by the loss
         ),
         Stage(
@@ -297,6 +300,7 @@ PIPELINE = Graph(
             _training_options("student"),
             _build_baseline,
             resumable=True,
+            section="student",
         ),
         Stage(
             "export",
@@ -336,6 +340,7 @@ PIPELINE = Graph(
             _ablation_options,
             _build_ablation,
             resumable=True,
+            section="student",
         ),
         Stage(
             "report",

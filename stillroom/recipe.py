@@ -18,9 +18,10 @@ from compress.options import DistilOptions, FixResOptions
 from export.options import ExportOptions
 from serve.contract.errors import RecipeError
 from stillroom.options import AblationOptions, LoadOptions, ServeOptions
+from stillroom.recipe_keys import nearest_key
 from train.options import DataOptions, TrainOptions
 
-__all__ = ["Recipe", "load_recipe", "recipe_text", "shipped_recipes"]
+__all__ = ["Recipe", "load_recipe", "recipe_keys", "recipe_text", "shipped_recipes"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ def recipe_text(recipe: Recipe) -> str:
     return tomli_w.dumps(asdict(recipe))
 
 
+def recipe_keys() -> list[str]:
+    """Every key that holds a value, dotted, in the order of the recipe."""
+    every = list(_all_keys(Recipe, ""))
+    sections = {key.rpartition(".")[0] for key in every}
+    return [key for key in every if key not in sections]
+
+
 def shipped_recipes() -> dict[str, Path]:
     """Recipes that come with stillroom, by name."""
     folder = Path(str(resources.files("stillroom") / "recipes"))
@@ -80,9 +88,10 @@ def _read(source: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        near = difflib.get_close_matches(str(source).lower(), shipped, 1)
         raise RecipeError(
             f"No recipe {str(source)!r}: neither a file nor one of {', '.join(shipped)}.",
-            "Give a .toml file with --recipe.",
+            f"Did you mean --recipe {near[0]}?" if near else "Give a .toml file with --recipe.",
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path} is no readable TOML: {error}.") from error
@@ -112,7 +121,7 @@ def _changed(default: Any, values: Mapping[str, Any], prefix: str) -> Any:
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in known:
-            raise _unknown(name)
+            raise _unknown(name, value)
         hint = hints[key]
         if is_dataclass(hint):
             if not isinstance(value, Mapping):
@@ -147,14 +156,12 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _unknown(name: str) -> RecipeError:
-    valid = list(_all_keys(Recipe, ""))
-    near = difflib.get_close_matches(name, valid, 3, 0.5)
-    near.sort(key=valid.index)  # of equally near ones the first: fp32 before int8
-    near.sort(key=lambda key: -difflib.SequenceMatcher(None, key, name).ratio())
-    last = name.rsplit(".", 1)[-1]
-    near = near or [key for key in valid if key.rsplit(".", 1)[-1] == last][:1]
-    hint = f"Did you mean {near[0]!r}?" if near else f"Sections: {', '.join(_sections())}."
+def _unknown(name: str, value: Any) -> RecipeError:
+    while isinstance(value, Mapping) and len(value) == 1:  # a.b.c=1 where there is no a
+        ((key, value),) = value.items()
+        name = f"{name}.{key}"
+    near = nearest_key(name, list(_all_keys(Recipe, "")))
+    hint = f"Did you mean {near.key!r}?" if near else f"Sections: {', '.join(_sections())}."
     return RecipeError(f"Unknown recipe key {name!r}.", hint)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import Interrupted, LostRank, RunError
+from stillroom.command_text import command_text
 from stillroom.graph import Context, Graph, Stage
+from stillroom.model_check import check_models
 from stillroom.recipe import Recipe, recipe_text
 from stillroom.run_folder import RunFolder
 from stillroom.run_recipe import DEFAULT_RECIPE, RunRecipe
@@ -57,6 +59,7 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
     own = RunRecipe(run, request.recipe, request.overrides)
     stages = graph.up_to(request.until, own.recipe)
     forced = graph.from_on(request.rebuild_from) if request.rebuild_from else set()
+    check_models(own.recipe, stages, run)
     source = open_source(photos)
     inputs = source.fingerprint()
     _refuse_other_dataset(run, record, photos, inputs)
@@ -99,7 +102,8 @@ def _photos_of(request: Request, record: dict[str, Any]) -> Origin:
         return request.photos.resolve()
     if "photos" not in record:
         raise RunError(
-            f"{request.run} holds no run.", f"Make one: stillroom run PHOTOS --run {request.run}"
+            f"{request.run} holds no run.",
+            f"Make one: {command_text('run', 'PHOTOS', '--run', request.run)}",
         )
     return origin_of(record["photos"])
 

@@ -59,6 +59,13 @@ class RunFolder:
                 ) from None
             yield
 
+    def photos_or(self, placeholder: str) -> str:
+        """The photographs that the run was made of, for a command to copy."""
+        try:
+            return str(self.record().get("photos", placeholder))
+        except RunError:
+            return placeholder
+
     def record(self) -> dict[str, Any]:
         """run.json; empty where there is none.
 

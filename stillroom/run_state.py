@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.contract.errors import DatasetError, RunError
+from stillroom.command_text import command_text
 from stillroom.graph import Graph, Stage
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run_folder import RunFolder
@@ -55,7 +56,8 @@ def read_run_state(graph: Graph, run: RunFolder) -> RunState:
     record = run.record()
     if not record:
         raise RunError(
-            f"{run.path} holds no run.", f"Make one: stillroom run PHOTOS --run {run.path}"
+            f"{run.path} holds no run.",
+            f"Make one: {command_text('run', 'PHOTOS', '--run', run.path)}",
         )
     photos = origin_of(record["photos"])
     inputs, changed = record["inputs"], ""

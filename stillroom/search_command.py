@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stillroom.command_text import command_text
 from stillroom.show import students_table
 from stillroom.sweep.pareto import Bounds
 from stillroom.sweep.students import StudentsRequest, choose_student, refuse_without_pick
@@ -39,9 +39,7 @@ def search_student(
     refuse_without_pick(found)
     if overrides := found.recipe_overrides():
         sys.stdout.write("build the pick:\n")
-        sys.stdout.write(f"  stillroom compress {shlex.join([str(run), *overrides])}\n")
+        sys.stdout.write(f"  {command_text('compress', run, *overrides)}\n")
         if found.picked is not None and found.picked.cell.precision != "fp32":
             precision = found.picked.cell.precision
-            sys.stdout.write(
-                f"  stillroom export {shlex.quote(str(run))} --precision {precision}\n"
-            )
+            sys.stdout.write(f"  {command_text('export', run, '--precision', precision)}\n")

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from stillroom.command_text import command_text
 from stillroom.run_folder import RunFolder
 from stillroom.run_state import read_run_state
 
@@ -121,7 +122,7 @@ def _lines(run: RunFolder) -> list[str]:
     if run.manifest("report"):
         lines.append(f"report    {run.stage('report') / 'index.html'}")
     if artifact:
-        lines.append(f"serve it  stillroom serve {run.path}")
+        lines.append(f"serve it  {command_text('serve', run.path)}")
     return lines
 
 

@@ -7,7 +7,6 @@ server looks there under the key of its own machine, and builds what it does not
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from serve.runner import Runner, largest_batch, model_bytes
 from serve.settings import settings_from_env
 from serve.tensorrt_runner import TensorRTRunner, engine_key, open_tensorrt_runner
 from serve.verify import replay_golden
+from stillroom.command_text import command_text
 from stillroom.mobile_command import artifacts_of
 from stillroom.run_folder import RunFolder
 from train.shard_names import origin_of
@@ -70,7 +70,7 @@ def build_engines(target: Path, gpus: Sequence[str]) -> None:
         _build_ahead(artifact, gpus or GPUS, max_batch)
     _say(
         "These engines were built and never run: whether they answer as the model does, and how "
-        f"fast, shows on a machine with such a GPU: stillroom export {_quoted(target)} --tensorrt"
+        f"fast, shows on a machine with such a GPU: {command_text('export', target, '--tensorrt')}"
     )
 
 
@@ -192,10 +192,6 @@ def _max_batch() -> int:
     """A plan is for the batches of the server that will use it."""
     settings = settings_from_env({**os.environ, "STILLROOM_ARTIFACT": "."})
     return largest_batch("tensorrt", settings.max_batch)
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
 
 
 def _say(text: str) -> None:

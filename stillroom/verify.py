@@ -12,6 +12,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError
 from serve.verify import replay_golden
+from stillroom.command_text import command_text
 from stillroom.local_runner import open_local_runner
 from stillroom.mobile_command import artifacts_of
 from stillroom.predict import is_url
@@ -53,7 +54,7 @@ def _verify_run(run: RunFolder) -> None:
     if bad:
         raise GateError(
             f"The chain of {run.path} is broken. {'; '.join(bad)}.",
-            f"Build again what is wrong: stillroom report {run.path}",
+            f"Build again what is wrong: {command_text('report', run.path)}",
         )
 
 

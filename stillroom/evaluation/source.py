@@ -7,6 +7,7 @@ from pathlib import Path
 
 from serve.contract.digest import sha256_of_file
 from serve.contract.errors import RunError, UsageError
+from stillroom.command_text import command_text
 from stillroom.evaluation.reading import read_checked
 from stillroom.run_folder import RunFolder
 from train.evaluate import Predictions
@@ -88,7 +89,8 @@ def _pick_stage(run: RunFolder, stage: str | None) -> str:
     there = [name for name in STAGES if (run.stage(name) / PREDICTIONS).is_file()]
     if not there:
         raise RunError(
-            f"{run.path} holds no trained model.", f"stillroom train PHOTOS --run {run.path}"
+            f"{run.path} holds no trained model.",
+            f"Train one: {command_text('train', run.photos_or('PHOTOS'), '--run', run.path)}",
         )
     if stage is None:
         return "student" if "student" in there else there[0]

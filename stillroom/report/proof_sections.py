@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stillroom.command_text import command_text
 from stillroom.report.facts import Facts
 from stillroom.report.thumbnails import Thumbnails
 
@@ -47,14 +48,17 @@ def provenance_section(facts: Facts) -> dict[str, Any]:
     """The chain, what it was made of, and how to serve and check it."""
     run = facts.run_name
     commands = [
-        ("Serve it", f"stillroom serve {run} --port 3000"),
+        ("Serve it", command_text("serve", run, "--port", 3000)),
         (
             "Ask it",
             "curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg "
             "localhost:3000/v1/classify",
         ),
-        ("Verify the chain and replay the golden images", f"stillroom verify {run}"),
-        ("Repeat parity on other photographs", f"stillroom parity {run} --photos more-photos/"),
+        ("Verify the chain and replay the golden images", command_text("verify", run)),
+        (
+            "Repeat parity on other photographs",
+            command_text("parity", run, "--photos", "more-photos/"),
+        ),
     ]
     return {
         "stages": facts.stages,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stillroom.command_text import command_text
 from stillroom.recipe import recipe_text
 from stillroom.report.wording import interval, percent
 from stillroom.sweep.folder import SweepFolder
@@ -31,7 +32,11 @@ def write_search(
     result = SearchResult(
         rows, best, *_comparisons(folder, rows, best), importances=study.importances()
     )
-    sentences = _sentences(result)
+    judge = command_text(
+        *("run", subject.run.photos_or("PHOTOS"), "--run", f"{subject.run.path}-best"),
+        *("--recipe", folder.path / BEST),
+    )
+    sentences = _sentences(result, judge)
     if best is not None:
         head = f"# Best of {result.count('complete')} trials on val; stillroom run --recipe\n\n"
         folder.write_text(BEST, head + recipe_text(recipe_at(base, best.values)))
@@ -99,7 +104,7 @@ def _comparisons(
     return against_own, equals
 
 
-def _sentences(result: SearchResult) -> list[str]:
+def _sentences(result: SearchResult, judge: str) -> list[str]:
     best = result.best
     if best is None or best.outcome is None:
         return ["No trial is complete yet."]
@@ -128,7 +133,7 @@ def _sentences(result: SearchResult) -> list[str]:
         )
     sentences.append(
         "The best of many is chosen on the photographs it is judged on, so its figure is "
-        f"flattered. Judge it once on test: stillroom run PHOTOS --run NEW --recipe {BEST}"
+        f"flattered. Judge it once on test: {judge}"
     )
     return sentences
 

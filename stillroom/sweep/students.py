@@ -12,6 +12,7 @@ from compress.teachers import open_teachers
 from export.compare import compare_latency, gpu_is_here
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
+from stillroom.command_text import command_text
 from stillroom.pipeline import PIPELINE
 from stillroom.run import Request, run_stages
 from stillroom.run_folder import RunFolder
@@ -114,7 +115,8 @@ def refuse_without_pick(found: Students) -> None:
 def _open_course(request: StudentsRequest) -> Course:
     if not RunFolder(request.run).record():
         raise RunError(
-            f"{request.run} holds no run.", f"Make one: stillroom train PHOTOS --run {request.run}"
+            f"{request.run} holds no run.",
+            f"Make one: {command_text('train', 'PHOTOS', '--run', request.run)}",
         )
     run_stages(PIPELINE, Request(request.run, until="teacher"))
     subject = open_subject(request.run, None, request.overrides)

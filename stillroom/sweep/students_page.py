@@ -42,7 +42,7 @@ def render_students(found: Students, subject: Subject, name: str) -> str:
         start=start,
         has_gpu=has_gpu,
         overrides=[shlex.quote(override) for override in found.recipe_overrides()],
-        run=subject.run.path.name,
+        run=shlex.quote(subject.run.path.name),
         by_cpu=draw_front(found, gpu=False),
         by_gpu=draw_front(found, gpu=True) if has_gpu else None,
     )

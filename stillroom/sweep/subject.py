@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import DatasetError, RecipeError
+from stillroom.command_text import command_text
 from stillroom.pipeline import PIPELINE
 from stillroom.recipe import Recipe, load_recipe
 from stillroom.run import DEFAULT_RECIPE, Request, run_stages
@@ -102,5 +103,7 @@ def _refuse_other_data(run: RunFolder, own: Recipe, asked: Recipe) -> None:
         raise RecipeError(
             f"The data section differs from that of {run.path}: {asked.data} and {own.data}.",
             "Leave data.* out, or audit the photographs into another run: "
-            "stillroom audit PHOTOS --run NEW data.key=value",
+            + command_text(
+                *("audit", run.photos_or("PHOTOS"), "--run", f"{run.path}-2"), "data.KEY=VALUE"
+            ),
         )

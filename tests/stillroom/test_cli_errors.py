@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import socket
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
 from PIL import Image
+
+from stillroom.recipe import load_recipe
 
 
 def assert_refused(outcome, *expected: str) -> None:
@@ -83,6 +89,183 @@ def test_an_unknown_option(stillroom, few_photos):
     assert_refused(
         stillroom("run", few_photos, "--speed", "9"), "No such option: --speed", "--help"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (["run", "PHOTOS", "--epochs", "3"], "teacher.epochs=3"),
+        (["run", "PHOTOS", "--epochs=3"], "teacher.epochs=3"),
+        (["train", "PHOTOS", "--learning-rate", "0.01"], "teacher.lr=0.01"),
+        (["audit", "PHOTOS", "--val-split", "0.1"], "data.val_fraction=0.1"),
+        (["run", "PHOTOS", "--teacher-epochs", "3"], "teacher.epochs=3"),
+        (["run", "PHOTOS", "--student.lr", "0.1"], "student.lr=0.1"),
+        (["run", "PHOTOS", "--pretrained"], "teacher.weights=hub"),
+        (["run", "PHOTOS", "--model", "resnet34"], "teacher.arch=resnet34"),
+        (["compress", "RUN", "--batch-size", "32"], "student.batch_size=32"),
+        (["export", "RUN", "--quantize", "int8"], "'export.precisions=[\"int8\"]'"),
+        (["sweep", "backbones", "PHOTOS", "--epochs", "3"], "teacher.epochs=3"),
+        (["demo", "--name", "two words"], "'name=two words'"),
+        (["serve", "RUN", "--epochs", "3"], "stillroom run PHOTOS teacher.epochs=3"),
+        (["predict", "RUN", "--image-size", "96"], "stillroom run PHOTOS teacher.train_size_px=96"),
+        (["loadtest", "RUN", "--users", "4"], "stillroom run PHOTOS loadtest.users=4"),
+        (["admin", "reload", "--lr", "x"], "stillroom run PHOTOS teacher.lr=0.0003"),
+    ],
+)
+def test_an_option_that_is_a_recipe_key_is_told_as_one(stillroom, command, key):
+    outcome = stillroom(*command)
+    assert_refused(outcome, "No such option: --", "a key of the recipe")
+    assert outcome.err.rstrip().endswith(f": {key}")
+    override = shlex.split(key)[-1]  # what is printed is taken
+    load_recipe("default", [override])
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["run", "PHOTOS", "--unti", "export"], "--until"),
+        (["run", "PHOTOS", "--qqq", "9"], "See stillroom run --help."),
+        (["trian", "PHOTOS"], "Did you mean 'train'? See stillroom --help."),
+        (["sweep", "serch"], "Did you mean 'search'? See stillroom sweep --help."),
+    ],
+)
+def test_other_mistypings_name_what_is_near_or_the_help(stillroom, command, words):
+    assert_refused(stillroom(*command), words)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("fixress", "fixres"), ("FixRes", "fixres"), ("traim", "train"), ("load-test", "loadtest")],
+)
+def test_a_mistyped_stage_names_the_nearest(stillroom, few_photos, tmp_path, name, near):
+    for option in ("--until", "--from"):
+        outcome = stillroom("run", few_photos, "--run", tmp_path / "r", option, name)
+        assert_refused(outcome, f"No stage {name!r}. Did you mean {near!r}? Stages: audit, ")
+    assert not (tmp_path / "r" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("weights=package", "teacher.weights"),
+        ("teacher.learning_rate=1", "teacher.lr"),
+        ("fixres.learning_rate=1", "fixres.lr"),
+        ("learn_rate=1", "teacher.lr"),
+        ("studnet.epoch=3", "student.epochs"),
+        ("augment.flip=0", "teacher.augment.flip"),
+        ("student.flip=0", "student.augment.flip"),
+        ("export.precision=int8", "export.precisions"),
+        ("data.test_split=0.1", "data.test_fraction"),
+        ("fixres.image_size=96", "fixres.test_size_px"),
+        ("batch_size=3", "teacher.batch_size"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_by_its_last_word(stillroom, tmp_path, override, key):
+    outcome = stillroom("run", tmp_path / "photos", override, "--run", tmp_path / "r")
+    assert_refused(outcome, f"Unknown recipe key {override.partition('=')[0]!r}.", f"mean {key!r}?")
+
+
+def test_a_mistyped_recipe_names_the_nearest(stillroom, few_photos):
+    outcome = stillroom("run", few_photos, "--recipe", "flower-cpu")
+    assert_refused(outcome, "Did you mean --recipe flowers-cpu?")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("teacher.arch=resnet19", "teacher.arch = 'resnet19': timm"),
+        ("teacher.arch=resnet19", "Near it: teacher.arch=resnet"),
+        ("student.arch=mobilenet_v3", "Near it: student.arch=mobilenetv"),
+        ("student.arch=qqqqqqqq", "See timm.list_models()."),
+        ("teacher.weights=none.safetensors", "teacher.weights='none.safetensors': no such file"),
+        ("student.weights=w.pth", "student.weights='w.pth': no such file"),
+        (
+            "teacher.weights=package",
+            "teacher.weights=hub or teacher.weights=none, or teacher.arch=",
+        ),
+    ],
+)
+def test_a_model_that_nobody_has_is_found_before_the_audit(
+    stillroom, few_photos, tmp_path, override, words
+):
+    outcome = stillroom("run", few_photos, override, "--run", tmp_path / "r")
+    assert_refused(outcome, words)
+    assert "audit" not in outcome.err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_bad_name_of_a_model_is_found_without_torch(few_photos, tmp_path):
+    """In a process of its own, which would take seconds to import it."""
+    code = (
+        "import sys; from stillroom.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
+    )
+    arguments = ["run", str(few_photos), "teacher.arch=resnet19", "--run", str(tmp_path / "r")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout.strip() == "[]"
+    assert "Near it" in done.stderr
+
+
+def test_a_built_model_is_not_asked_for_again(stillroom, few_photos, tmp_path):
+    """Only an audit: it needs no model, whatever the recipe says."""
+    outcome = stillroom("audit", few_photos, "teacher.weights=gone", "--run", tmp_path / "r")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_class_that_val_and_test_lack(stillroom, few_photos, tmp_path):
+    photos = tmp_path / "split"
+    parts = {"train": slice(4), "Val": slice(4, 6), "test": slice(6, 8)}
+    for split, labels in (("train", "abc"), ("Val", "ac"), ("test", "ac")):
+        for number, label in enumerate(labels):
+            source = few_photos / ("red", "green", "blue")[number]
+            files = sorted(source.iterdir())[parts[split]]
+            (photos / split / label).mkdir(parents=True)
+            for file in files:
+                shutil.copy(file, photos / split / label)
+    outcome = stillroom("audit", photos, "--run", tmp_path / "r")
+    assert_refused(outcome, "The class 'b' has", "Val/ and test/ have no folder 'b'")
+    for split in ("Val", "test"):  # as the error says
+        (photos / split / "b").mkdir()
+        file = sorted((photos / "train" / "b").iterdir())[0]
+        file.rename(photos / split / "b" / file.name)
+    assert stillroom("audit", photos, "--run", tmp_path / "r").code == 0
+
+
+def test_a_class_of_copies_says_so_and_how_many_more_help(stillroom, few_photos, tmp_path):
+    copies, more = few_photos / "z copies", sorted((few_photos / "red").iterdir())[4:7]
+    copies.mkdir()
+    for file in sorted((few_photos / "blue").iterdir())[:2]:
+        shutil.copy(file, copies)
+    outcome = stillroom("audit", few_photos, "--run", tmp_path / "r")
+    said = "The class 'z copies' has 2 different images, 0 of them no copies of images of blue"
+    assert_refused(outcome, said)
+    added = int(re.findall(r"Add (\d+) or more", outcome.err)[0])
+    for file in more[:added]:
+        file.rename(copies / file.name)
+    assert stillroom("audit", few_photos, "--run", tmp_path / "r").code == 0
+
+
+def test_printed_commands_run_as_printed(stillroom, few_photos, tmp_path, monkeypatch):
+    """Paths with blanks and quotes: what an error says is split by the shell as it was meant."""
+    monkeypatch.chdir(tmp_path)
+    run = "it's my run"
+    for command in ("status", "report", "compress", "ablate"):
+        said = stillroom(command, run).err.rstrip().partition("stillroom ")[2]
+        assert shlex.split(said) == ["run", "PHOTOS", "--run", run]
+    photos = few_photos.rename(tmp_path / "my photos")
+    assert stillroom("audit", "my photos", "--run", run).code == 0
+    for command, words in (
+        ("loadtest", ["run", str(photos), "--run", run, "--until", "export"]),
+        ("evaluate", ["train", str(photos), "--run", run]),
+    ):
+        said = stillroom(command, run).err.rstrip().partition("stillroom ")[2]
+        assert shlex.split(said) == words
+    outcome = stillroom("loadtest", "http://127.0.0.1:9/a b")
+    assert outcome.err.rstrip().endswith("'http://127.0.0.1:9/a b' --photos FOLDER")
 
 
 def test_a_run_folder_of_another_dataset(stillroom, few_photos, tmp_path):

