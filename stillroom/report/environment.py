@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,5 +27,6 @@ def page_environment() -> Environment:
     environment.filters |= {
         name: getattr(wording, name) for name in wording.__all__ if name[0].islower()
     }
+    environment.filters["quoted"] = lambda value: shlex.quote(str(value))  # in printed commands
     environment.globals["stylesheet"] = Markup((TEMPLATES / "style.css").read_text("utf-8"))
     return environment
