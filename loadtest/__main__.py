@@ -22,6 +22,7 @@ from loadtest.plan import LoadPlan
 from loadtest.result_folder import REPORT
 from loadtest.service_watch import ServiceWatch
 from loadtest.summary import exit_code_from_summary
+from loadtest.terminal import settle_terminal
 from loadtest.text import text_from_summary
 from loadtest.workplace import Fleet
 
@@ -32,6 +33,7 @@ EXIT_STOPPED = 75
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one load test; return the exit code of the process."""
+    settle_terminal()
     options = build_parser().parse_args(arguments)
     try:
         # errors come before a large corpus is read and, all the more, before a load

@@ -31,6 +31,7 @@ from loadtest.output import check_out_folder
 from loadtest.probe_folder import probe_from_folder
 from loadtest.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
 from loadtest.slo import Slo, slo_from_text
+from loadtest.terminal import settle_terminal
 from loadtest.validity import MAX_CAPACITY_SHARE
 
 __all__ = ["main"]
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 promised, 1 no rate holds, 2 wrong use, 3 the figures mean nothing, 75 stopped.
     """
+    settle_terminal()
     options = _parser().parse_args(arguments)
     try:
         target = Target(
