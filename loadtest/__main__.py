@@ -22,11 +22,12 @@ from loadtest.junit import cases_from_summary, check_junit_file, write_junit
 from loadtest.outcome import Sample
 from loadtest.output import bytes_of_results, check_out_folder, write_outputs
 from loadtest.plan import LoadPlan
-from loadtest.preparation import check_descriptors, import_report, prepare_process
+from loadtest.preparation import check_descriptors, import_report, raise_descriptors
 from loadtest.result_folder import SAMPLES, SUMMARY
 from loadtest.service_watch import ServiceWatch
 from loadtest.status import status_of
 from loadtest.summary import exit_code_from_summary
+from loadtest.terminal import settle_terminal
 from loadtest.text import text_from_summary
 from loadtest.workplace import Fleet
 
@@ -37,7 +38,8 @@ EXIT_STOPPED = 75
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one load test; return the exit code of the process."""
-    prepare_process()
+    settle_terminal()
+    raise_descriptors()
     options = build_parser().parse_args(arguments)
     try:
         # errors come before a large corpus is read and, all the more, before a load

@@ -21,6 +21,7 @@ from loadtest.difference import Difference, compare_runs, is_over_repeats
 from loadtest.errors import InvalidMeasurement, LoadTestError, UsageError
 from loadtest.result_folder import PROMISE, Run, read_json, read_runs
 from loadtest.status import Status, status_of, status_of_promise, worst
+from loadtest.terminal import settle_terminal
 
 __all__ = ["differing_fields", "main"]
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 compared, 1 B is shown to be worse, 2 wrong use or different fingerprints, 3 a
         result is invalid.
     """
+    settle_terminal()
     options = _parser().parse_args(arguments)
     try:
         promises = [(folder / PROMISE).is_file() for folder in (options.a, options.b)]

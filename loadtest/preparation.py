@@ -1,17 +1,15 @@
 """What could fail after a long load is tried, or made to work, before it.
 
 Descriptors: each request in flight holds one. The soft limit, often 1024 and sometimes less, is
-raised to the hard one; where that cannot suffice either, the load is refused. Output: a name that
-the terminal's encoding lacks must not end the command. Imports: the page's come last otherwise.
+raised to the hard one; where that cannot suffice either, the load is refused. Imports: the page's
+come last otherwise.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import resource
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +19,7 @@ __all__ = [
     "check_descriptors",
     "fault_of",
     "import_report",
-    "prepare_process",
+    "raise_descriptors",
 ]
 
 OTHER_DESCRIPTORS = 64
@@ -30,14 +28,11 @@ FAULTS = ("EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS", "ENOMEM")
 """Errors of the machine that sends: descriptors, ports, memory."""
 
 
-def prepare_process() -> None:
-    """Raise the limit of descriptors as far as is allowed, and let every text be printed."""
+def raise_descriptors() -> None:
+    """Raise the limit of descriptors as far as is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def check_descriptors(in_flight: int) -> None:

@@ -29,12 +29,13 @@ from loadtest.errors import LoadTestError, UsageError
 from loadtest.junit import cases_from_promise, check_junit_file, write_junit
 from loadtest.output import check_out_folder, write_files
 from loadtest.plan import MAX_IN_FLIGHT
-from loadtest.preparation import check_descriptors, import_report, prepare_process
+from loadtest.preparation import check_descriptors, import_report, raise_descriptors
 from loadtest.probe_folder import probe_from_folder
 from loadtest.result_folder import PROMISE
 from loadtest.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
 from loadtest.slo import Slo, slo_from_text
 from loadtest.status import Status
+from loadtest.terminal import settle_terminal
 from loadtest.validity import MAX_CAPACITY_SHARE
 
 __all__ = ["main"]
@@ -94,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 promised, 1 no rate holds or the service went away, 2 wrong use, 3 the figures
         mean nothing or too little, 75 stopped.
     """
-    prepare_process()
+    settle_terminal()
+    raise_descriptors()
     options = _parser().parse_args(arguments)
     try:
         target = Target(

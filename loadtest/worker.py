@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from loadtest.corpus import Photo, corpus_sha256, load_corpus
 from loadtest.errors import LoadTestError
 from loadtest.histogram import has_histograms
-from loadtest.preparation import prepare_process
+from loadtest.preparation import raise_descriptors
 from loadtest.wire import plan_from_message, row_from_sample
 from loadtest.workplace import address_from_text
 
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--core", type=int, metavar="N", help="run on this core only")
     options = parser.parse_args(arguments)
     os.environ.setdefault("GEVENT_BACKEND", "select")
-    prepare_process()
+    raise_descriptors()
     try:
         host, port = address_from_text(options.master)
         if options.core is not None:

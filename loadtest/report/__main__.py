@@ -9,12 +9,14 @@ from pathlib import Path
 from loadtest.arguments import OneLineParser
 from loadtest.errors import LoadTestError
 from loadtest.report.page import write_report
+from loadtest.terminal import settle_terminal
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; returns the exit code, 0 or 2."""
+    settle_terminal()
     parser = OneLineParser(
         prog="python -m loadtest.report", description="Write report.html of a load test again."
     )

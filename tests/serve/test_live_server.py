@@ -238,6 +238,13 @@ def test_a_slow_start_is_told(artifact_copy: Path) -> None:
         assert process.wait(30) == 0
 
 
+DEFAULT_SIGNALS = """
+import signal
+for one in ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU"):
+    signal.signal(getattr(signal, one), signal.SIG_DFL)
+"""
+
+
 def test_what_the_service_refuses_is_an_error_line(artifact_copy: Path) -> None:
     command = [sys.executable, "-c", SERVE, str(artifact_copy), str(launch._free_port())]
     env = {**os.environ, "STILLROOM_BACKEND": "tensorrt-fp16"}
@@ -253,6 +260,32 @@ def test_sigterm_ends_everything_with_exit_code_0(launcher, artifact_copy: Path)
     launcher.send_signal(signal.SIGTERM)
     assert launcher.wait(30) == 0
     assert not processes_naming(name)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("number", ["HUP", "QUIT", "USR1", "USR2", "ALRM", "XCPU", "KILL"])
+def test_every_ending_signal_drains_and_leaves_nothing(
+    artifact_copy: Path, jpeg: bytes, tmp_path: Path, number: str
+) -> None:
+    """A request whose body is half here when the signal comes is answered."""
+    port = launch._free_port()
+    (tmp_path / "t").mkdir()
+    env = {**os.environ, "TMPDIR": str(tmp_path / "t")}
+    command = [sys.executable, "-c", DEFAULT_SIGNALS + SERVE, str(artifact_copy), str(port)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as process:
+        ready = lambda: launch._wait_ready(process, "127.0.0.1", port, 1.0)  # noqa: E731
+        assert wait_for(ready, 90)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+            head = f"content-type: image/jpeg\r\ncontent-length: {len(jpeg)}\r\n\r\n"
+            wire.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\n" + head.encode())
+            wire.sendall(jpeg[:100])
+            time.sleep(0.5)
+            process.send_signal(getattr(signal, f"SIG{number}"))
+            time.sleep(0.3)
+            wire.sendall(jpeg[100:])
+            assert wire.recv(12) == b"HTTP/1.1 200"
+        assert process.wait(60) == (0 if number != "KILL" else -signal.SIGKILL)
+    assert wait_for(lambda: not list((tmp_path / "t").iterdir()))
 
 
 @pytest.mark.ci

@@ -38,13 +38,15 @@ import inspect
 from pathlib import Path
 from _bentoml_impl.server import serving
 from bentoml._internal.utils import circus
+from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from serve.settings import Settings
 from serve.supervisor import supervise_workers
 
 supervise_workers(Settings(artifact=Path("x"), max_deaths=7), refusal=100)
 watcher = Watcher("service", "true", respawn=False)
-arbiter = circus.create_standalone_arbiter([watcher])
+listeners = [CircusSocket(name="a", host="0.0.0.0"), CircusSocket(name="b", host="127.0.0.1")]
+arbiter = circus.create_standalone_arbiter([watcher], sockets=listeners)
 assert arbiter.check_delay == 0.25 and watcher.respawn
 assert arbiter.manage_watchers.__func__.__module__ == "serve.supervisor"
 arbiter._exclusive_running_command = "arbiter_stop"
@@ -61,3 +63,5 @@ assert source.index("server_on_deployment(svc)") < source.index("= create_standa
 def test_bentoml_builds_its_parent_from_the_class_that_we_replace() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("warning: 0.0.0.0 can be reached from other machines")
+    assert done.stderr.count("\n") == 1

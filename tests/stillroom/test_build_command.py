@@ -105,6 +105,15 @@ def test_a_bento_serves_the_artifact_and_holds_nothing_else(
     artifact = open_artifact(artifact_copy)
     packed = {str(path.relative_to(folder / "src")) for path in (folder / "src").rglob("*")}
     assert "artifact/model.onnx" in packed
+    dockerfile = (folder / "env" / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    for line in (
+        "ORT_DISABLE_TELEMETRY=1",
+        "BENTOML_DO_NOT_TRACK=True",
+        "BENTOML_HOME=/tmp/bentoml",
+    ):
+        assert (
+            line in dockerfile
+        )  # after BentoML's own BENTOML_HOME, which a read-only root refuses
     assert not [name for name in packed if re.search(r"plan|runtime|__pycache__|torch", name)]
     for path in folder.rglob("*"):
         if path.is_file():
