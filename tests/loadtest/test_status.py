@@ -40,7 +40,9 @@ CASES = {
     "missed": (steady(latency_ms=80), SLO, {}, "failed", 1),
     "too few": (steady(60), SLO, {}, "inconclusive", 3),
     "late": (LATE, SLO, {}, "invalid", 3),
-    "late, and missed": ([replace(one, done_s=one.planned_s + 0.2) for one in LATE], SLO, {}, "invalid", 3),
+    "late, and missed": (
+        [replace(one, done_s=one.planned_s + 0.2) for one in LATE], SLO, {}, "invalid", 3,
+    ),
     "late, without an objective": (LATE, None, {}, "invalid", 3),
     "busy": (steady(), SLO, {"cpu_share": 0.95}, "invalid", 3),
     "a worker is lost": (steady(), SLO, {"workers": 2, "lost_workers": 1}, "invalid", 3),
