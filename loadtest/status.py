@@ -135,7 +135,7 @@ def _wrong(summary: dict[str, Any]) -> list[str]:
         return [f"{counts['wrong_answer']} wrong predictions of {summary['planned']} requests."]
     if not counts["ok"] and failed:
         return [f"Not one right answer to {failed} requests."]
-    return [f"With {step['users']} users: {' '.join(step['reasons'])}" for step in others]
+    return [f"With {_users(step['users'])}: {' '.join(step['reasons'])}" for step in others]
 
 
 def _silence(summary: dict[str, Any]) -> list[str]:
@@ -181,6 +181,10 @@ def _is_valid(summary: dict[str, Any]) -> bool:
 
 def _rules(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return list(summary.get("validity", {"rules": []})["rules"])
+
+
+def _users(number: int) -> str:
+    return f"{number} user{'' if number == 1 else 's'}"
 
 
 def _name(slo: dict[str, Any]) -> str:

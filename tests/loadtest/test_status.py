@@ -22,7 +22,6 @@ from tests.loadtest.hand_made import sample, steady, summary_of
 
 SLO = Slo(99, 50)
 LATE = [replace(one, sent_s=one.planned_s + 0.02) for one in steady()]
-LATE_AND_MISSED = [replace(one, done_s=one.planned_s + 0.2) for one in LATE]
 REFUSED, TIMEOUT, WRONG = Outcome.CONNECTION_ERROR, Outcome.TIMEOUT, Outcome.WRONG_ANSWER
 
 
@@ -41,7 +40,9 @@ CASES = {
     "missed": (steady(latency_ms=80), SLO, {}, "failed", 1),
     "too few": (steady(60), SLO, {}, "inconclusive", 3),
     "late": (LATE, SLO, {}, "invalid", 3),
-    "late, and missed": (LATE_AND_MISSED, SLO, {}, "invalid", 3),
+    "late, and missed": (
+        [replace(one, done_s=one.planned_s + 0.2) for one in LATE], SLO, {}, "invalid", 3,
+    ),
     "late, without an objective": (LATE, None, {}, "invalid", 3),
     "busy": (steady(), SLO, {"cpu_share": 0.95}, "invalid", 3),
     "a worker is lost": (steady(), SLO, {"workers": 2, "lost_workers": 1}, "invalid", 3),
