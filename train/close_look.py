@@ -35,7 +35,7 @@ BATCH = 512  # pairs compared at once
 
 # Chosen on objects of seed 0 and on two classes of flowers: benchmarks/near_duplicates.py.
 BRIGHT, DARK = 252, 3  # levels beyond may be clipped: what was there is not known
-LEVELS, OF_RANGE = 8.0, 0.5  # allowed difference of grey levels, and of the local range besides
+LEVELS, OF_RANGE = 6.0, 0.4  # allowed difference of grey levels, and of the local range besides
 HUES, OF_HUE, HUE_OF_RANGE = 10.0, 0.25, 0.25  # the same of colours
 DETAIL = 16.0  # local range, in levels, of a place that shows something in both
 PLAIN = 0.001  # share of places that may disagree in a plain picture: 1 of 1 024

@@ -59,7 +59,6 @@ class Model:
     Args:
         key: the stage's folder, or "resized" for the student tested at the FixRes size.
         title: for people: by what was kept of the stages that made it.
-        name: the same within a sentence.
         arch: timm name.
         parameters: number of weights.
         macs: multiply-adds of one image at the test size.
@@ -73,11 +72,11 @@ class Model:
         exported: whether the artifact holds this model.
         as_student: whether this has the student's weights, for FixRes was not kept.
         is_distilled: False where the student learnt from labels alone, with a kd_weight of 0.
+        name: the title within a sentence.
     """
 
     key: str
     title: str
-    name: str
     arch: str
     parameters: int
     macs: int
@@ -91,6 +90,7 @@ class Model:
     exported: bool
     as_student: bool = False
     is_distilled: bool = True
+    name: str = ""
 
 
 def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:

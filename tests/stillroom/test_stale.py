@@ -63,7 +63,7 @@ def states(out: str) -> dict[str, str]:
         out,
     )
     assert found, out
-    return {name: re.sub(r" ?\b[0-9a-f]{12}$", "", found[f"s{i}"]) for i, name in enumerate(order)}
+    return {name: re.sub(r" ?\b[0-9a-f]{12}\b", "", found[f"s{i}"]) for i, name in enumerate(order)}
 
 
 # ---- the summary
@@ -248,7 +248,7 @@ def test_predict_and_serve_say_that_the_artifact_is_not_todays(command, whole):
     command("run PHOTOS --run RUN student.epochs=1 --until student")
     for line in ("predict RUN x.jpg", "serve RUN", "build RUN"):
         _, err = command(line, code=2)  # no real artifact is there to open
-        assert f"note: {whole / 'artifact'} is stale: student changed since" in err, line
+        assert f"note: {whole / 'artifact'} is stale: fixres must be built again" in err, line
         assert f"--run {whole} --until export" in err
     command("export RUN")
     assert "note:" not in command("predict RUN x.jpg", code=2)[1]
@@ -280,7 +280,7 @@ def test_evaluate_without_an_artifact_takes_what_export_would(command):
 
 def test_compare_marks_a_stale_model(command, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "other")
-    assert "stale" not in command("compare RUN OTHER")[0]
+    assert "is stale" not in command("compare RUN OTHER")[0]
     command("train PHOTOS --run OTHER teacher.epochs=3")
     out, _ = command("compare RUN OTHER")
     assert f"{tmp_path / 'other' / 'student'} is stale" in out

@@ -64,3 +64,48 @@ def test_statistics_alone_are_named(make_run):
     _change(context.run.path, norm="statistics")
     write_report(context)
     assert "(its statistics)" in _section((context.out / "index.html").read_text())
+
+
+def _text(page: str) -> str:
+    text = re.sub(r"</t[dh]>", " ", re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S))
+    return " ".join(re.sub(r"<[^>]*>", "", text).split())
+
+
+def test_no_sentence_credits_fixres_with_what_was_not_kept(make_run):
+    context = make_run()
+    _change(context.run.path, kept="student")
+    write_report(context)
+    text = _text((context.out / "index.html").read_text())
+    assert (
+        "The student, tested at 24 px (FixRes answered val no better and was not kept), answers"
+        in text
+    )
+    assert "fine-tuned with FixRes" not in text
+    assert "Student at 24 px; FixRes was not kept exported" in text
+    assert "Student at the FixRes size (FixRes was not kept) − teacher" in text
+    assert "FixRes − " not in text
+    assert "further training alone" not in text
+
+
+def test_what_fixres_did_is_credited_to_it(toy_page):
+    text = _text(toy_page)
+    assert "The student, fine-tuned with FixRes, answers" in text
+    assert "FixRes − distilled student" in text
+    assert "not kept" not in text
+
+
+@pytest.mark.parametrize(("weight", "distilled"), [(0.0, False), (0.9, True)])
+def test_a_student_that_learnt_from_labels_alone_is_not_called_distilled(
+    make_run, weight, distilled
+):
+    from serve.contract.manifest import write_manifest
+
+    context = make_run()
+    options = {"distil": {"kd_weight": weight}}
+    common = {"kind": "student", "parents": {}, "lineage": [], "metrics": {}, "seed": 0}
+    write_manifest(context.run.path / "student", {**common, "options": options, "versions": {}})
+    write_report(context)
+    text = _text((context.out / "index.html").read_text())
+    assert ("Distilled student − student without teacher" in text) == distilled
+    assert ("Student (kd_weight 0) − student without teacher" in text) == (not distilled)
+    assert ("Student, not distilled: kd_weight 0" in text) == (not distilled)
