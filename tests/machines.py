@@ -60,9 +60,12 @@ def read_only(command: list[str], *, uid: int = 0, tmp: str = "size=64m,mode=177
 
 
 def traced(command: list[str], log: Path) -> list[str]:
-    """The command under strace, which writes what goes over the network to `log`."""
+    """The command under strace, which writes what goes over the network to `log`.
+
+    The process that is started is the command itself: signals reach it.
+    """
     calls = "trace=connect,sendto,sendmsg,sendmmsg"
-    options = ["-f", "-qq", "-s", "300", "-e", calls, "-e", "signal=none", "-o", str(log)]
+    options = ["-D", "-f", "-qq", "-s", "300", "-e", calls, "-e", "signal=none", "-o", str(log)]
     return ["strace", *options, *command]
 
 
