@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -177,7 +178,10 @@ def parity(  # noqa: PLR0913  # as export
     refuse_mixed_parity(target, reference, candidate, photos, of_files)
     if target is not None:
         from stillroom.local_parity import check_local_parity
+        from stillroom.run_state import stale_note
 
+        if note := stale_note(target):
+            sys.stderr.write(f"{note}\n")
         check_local_parity(target, photos, out=out, strict=strict)
     elif reference is not None and candidate is not None and photos is not None:
         from stillroom.parity_files import FilesRequest, compare_files

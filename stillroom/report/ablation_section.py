@@ -8,6 +8,7 @@ from stillroom.report.charts.whiskers import draw_whisker, scale_from
 from stillroom.report.models import read_json
 from stillroom.report.wording import percent
 from stillroom.run_folder import RunFolder
+from stillroom.run_state import stale_note
 
 __all__ = ["ablation_section"]
 
@@ -17,22 +18,26 @@ FOLDER, RESULTS = "ablation", "results.json"
 def ablation_section(run: RunFolder) -> dict[str, Any] | None:
     """The table of arms and what each addition brings; None where there is no ablation.
 
-    `outdated` names the stages that changed since it was made.
+    `outdated` names the stages that changed since it was made, `stale` says that its options did,
+    and `overrides` what it alone was told.
     """
     manifest = run.manifest(FOLDER)
     if manifest is None:
         return None
     results = read_json(run.stage(FOLDER) / RESULTS)
+    outdated = [
+        name
+        for name, digest in manifest["parents"].items()
+        if _digest(run, {"audit": "data"}.get(name, name)) != digest
+    ]
     start = scale_from(row["test_top1_low"] for row in results["rows"])
     return {
         "results": results,
         "start": start,
         "rows": [(row, _whisker(row, start)) for row in results["rows"]],
-        "outdated": [
-            name
-            for name, digest in manifest["parents"].items()
-            if _digest(run, {"audit": "data"}.get(name, name)) != digest
-        ],
+        "outdated": outdated,
+        "stale": not outdated and bool(stale_note(run.path, FOLDER)),
+        "overrides": run.overrides(FOLDER),
     }
 
 

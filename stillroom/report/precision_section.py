@@ -16,6 +16,7 @@ from stillroom.report.facts import read_flips
 from stillroom.report.models import read_json
 from stillroom.report.thumbnails import Thumbnails
 from stillroom.run_folder import RunFolder
+from stillroom.run_state import stale_note
 from train.photos import Photo
 
 __all__ = ["FOLDERS", "precision_section"]
@@ -49,7 +50,7 @@ def precision_section(
 
 
 def _row(run: RunFolder, name: str) -> dict[str, Any] | None:
-    """One published precision; `outdated` where it was made of another fp32 file."""
+    """One published precision; `outdated`: of another fp32 file; `stale`: of other options."""
     folder, manifest = run.stage(FOLDERS[name]), run.manifest(FOLDERS[name])
     if manifest is None:
         return None
@@ -64,6 +65,7 @@ def _row(run: RunFolder, name: str) -> dict[str, Any] | None:
         "benefit": _benefit(folder),
         "kept_float": manifest.get("kept_float", []),
         "outdated": name != "fp32" and manifest["parents"]["export"] != fp32,
+        "stale": name != "fp32" and bool(stale_note(run.path, FOLDERS[name])),
     }
 
 
