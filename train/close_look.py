@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from serve.contract.errors import ImageError
-from serve.contract.preprocess import decode
+from serve.contract.preprocess import NO_LIMITS, decode
 from train.photo_bytes import read_bytes
 from train.photos import Photo
 
@@ -177,7 +177,7 @@ def _halved(values: Floats) -> Floats:
 
 def _look_at(path: Path) -> NDArray[np.uint8] | None:
     try:
-        image = decode(read_bytes(path))
+        image = decode(read_bytes(path), limits=NO_LIMITS)
     except (ImageError, OSError):
         return None
     if min(image.size) < MIN_PX:
