@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from train.memory import peak_rss_mib
 from train.pace import Pace, peak_memory_mib
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_waiting_for_data_is_told_apart_from_working(tmp_path: Path) -> None:
@@ -53,3 +62,28 @@ def test_a_save_is_due_after_its_minutes(tmp_path: Path) -> None:
 
 def test_peak_memory_is_in_mib() -> None:
     assert 50 < peak_memory_mib()["peak_rss_mib"] < 100_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("how", ["run", "posix_spawn"])
+def test_peak_memory_is_not_that_of_who_started_the_process(how: str) -> None:
+    """`ru_maxrss` survives exec: a training started by a large process had that one's peak."""
+    child = "from train.memory import peak_rss_mib as p; print(p())"
+    run = f"subprocess.run([sys.executable, '-c', {child!r}])"
+    spawn = f"os.waitpid(os.posix_spawn(sys.executable, ['p', '-c', {child!r}], os.environ), 0)"
+    held = "import os, subprocess, sys; x = bytearray(b'x') * (300 << 20); "
+    script = held + {"run": run, "posix_spawn": spawn}[how]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert 2 < float(done.stdout) < 150
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_of_loader_workers_is_that_of_the_living_ones() -> None:
+    assert peak_rss_mib(os.getpid()) == pytest.approx(peak_rss_mib(), abs=50)
+    assert peak_rss_mib(2**22 + 1) == 0  # no such process
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    subprocess.run([sys.executable, "-c", "x = bytearray(b'x') * (300 << 20)"], check=True)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >= max(before, 300 * 1024)
+    assert peak_memory_mib()["peak_worker_rss_mib"] == 0  # a program that ended was no worker
