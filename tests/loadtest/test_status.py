@@ -19,6 +19,7 @@ from loadtest.status import Status, status_of, status_of_promise, worst
 from loadtest.summary import exit_code_from_summary
 from loadtest.text import text_from_summary
 from tests.loadtest.hand_made import sample, steady, summary_of
+from tests.loadtest.stub_server import Behaviour, run_command, served, write_corpus
 
 SLO = Slo(99, 50)
 LATE = [replace(one, sent_s=one.planned_s + 0.02) for one in steady()]
@@ -139,3 +140,20 @@ def test_words_of_older_probes_are_read(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text()
     for word in ("passed", "failed", "inconclusive", "invalid"):
         assert f'<td class="words {word}">{word}' in page
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "flags", [("--rate", 40, "--slo", "p50=1s"), ("--mode", "closed", "--users", 3), ("--rate", 40)]
+)
+def test_a_service_that_dies_under_load_is_failed(
+    tmp_path: Path, flags: tuple[object, ...]
+) -> None:
+    """Every connection is closed from the 41st request on, on a machine however busy."""
+    behaviour = Behaviour(delay_s=0.01, drops=lambda number: number > 40)
+    with served(behaviour) as url:
+        where = (url, "--corpus", write_corpus(tmp_path), "--out", tmp_path / "out")
+        done = run_command(*where, "--warmup-s", 0, "--duration-s", 3, *flags)
+    assert done.returncode == 1, done.stdout
+    assert "\nFAILED " in done.stdout
+    assert "stopped answering at" in " ".join(done.stdout.split())
