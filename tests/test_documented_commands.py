@@ -251,6 +251,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "small.toml").write_text(RECIPE)
     (folder / "labels.txt").write_text("\n".join(CLASSES))
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # tests share their cores; spinning OpenMP threads would stall
     state = build_model("resnet18", len(CLASSES), size_px=64).backbone.state_dict()
     save_file({name: t.contiguous() for name, t in state.items()}, folder / "w.safetensors")
     with pytest.MonkeyPatch.context() as patch:
