@@ -73,6 +73,7 @@ ELSEWHERE = {
     r"docker|kubectl|bentoml containerize": "needs Docker",
     r"srun|torchrun": "needs several machines; tests/train/test_ranks.py runs ranks on one",
     r"stillroom train \S+ .*--nproc": "four processes; tests/stillroom/test_ranks.py runs two",
+    r"stillroom train PHOTOS --choices": "torch.compile takes minutes; tests/train/test_choices.py",
     r"stillroom demo": "takes minutes; .ci/run has it",
     r"stillroom run (flowers|photos)( --recipe flowers-cpu)?$": "real photographs and a long time, "
     "or a GPU; test_every_recipe_named_in_the_readme_is_shipped loads the recipe",
@@ -112,7 +113,6 @@ SMALL = ("--recipe", "small.toml")
 ADDED: dict[str, tuple[str, ...]] = {
     "stillroom train photos --sanity": SMALL,
     "stillroom train PHOTOS --profile": SMALL,
-    "stillroom train PHOTOS --choices": SMALL,
     "stillroom run PHOTOS": (*SMALL, "--until", "teacher"),
     "stillroom sweep search": (*SMALL, "--trials", "2", "teacher.epochs=1"),
     "stillroom sweep backbones": (*SMALL, "teacher.epochs=1"),
@@ -127,7 +127,7 @@ MEASURED = (0, 1, 3)  # the figures of a busy machine may miss an objective, or 
 CODES: dict[str, tuple[int, ...]] = {
     "stillroom loadtest": MEASURED,
     "python -m loadtest http": MEASURED,
-    "stillroom train": (0, 1),  # --sanity and --choices may say no
+    "stillroom train": (0, 1),  # --sanity may say no
     "stillroom export": (0, 4),  # no faster here
     "stillroom compress RUN --search": (0, 1, 4),  # none within 5 ms
 }
@@ -251,6 +251,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "small.toml").write_text(RECIPE)
     (folder / "labels.txt").write_text("\n".join(CLASSES))
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # tests share their cores; spinning OpenMP threads would stall
     state = build_model("resnet18", len(CLASSES), size_px=64).backbone.state_dict()
     save_file({name: t.contiguous() for name, t in state.items()}, folder / "w.safetensors")
     with pytest.MonkeyPatch.context() as patch:

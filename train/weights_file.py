@@ -160,7 +160,7 @@ def _zipped(path: Path) -> tuple[str, str] | None:
         return None  # torch says what is wrong with it
     for part, kind in ZIPPED.items():
         if any(part in name for name in names):
-            return kind
+            return kind[0], kind[1].replace("'it'", repr(path.name))
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return None
     return f"a zip archive of {len(names)} files", UNPACK

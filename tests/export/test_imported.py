@@ -249,7 +249,7 @@ def test_a_torchscript_archive_is_named(tmp_path: Path) -> None:
         torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "w.pt")
     error = _refusal(str(tmp_path / "w.pt"))
     assert "is a TorchScript archive" in error.message
-    assert "torch.jit.load" in error.next_step
+    assert "torch.jit.load('w.pt')" in error.next_step
 
 
 def _pickled(path: Path, name: str, *, legacy: bool) -> str:
