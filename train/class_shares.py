@@ -95,8 +95,8 @@ def _too_small(
     if groups < files >= _needed(count, shares):
         apart = ", or let near-duplicates be divided: data.near_duplicates=apart"
     return DatasetError(
-        f"The class {label!r} has {count} different image{'s' * (count != 1)}, {why}: none is left for "
-        f"{' and '.join(missing)}.",
+        f"The class {label!r} has {count} different image{'s' * (count != 1)}, {why}: none is left "
+        f"for {' and '.join(missing)}.",
         f"Add {more} or more that are no copies (50 would be better), or remove the class{apart}"
         + ("" if apart else "."),
     )

@@ -113,7 +113,10 @@ def test_too_few_images_that_decode_are_a_finding(root: Path) -> None:
     for path in sorted((root / "bell").iterdir())[1:]:
         path.write_bytes(b"no image")
     audit = _audit(root)
-    assert any("The class 'bell' has 1 different image, too few to divide" in text for text in audit["findings"])
+    assert any(
+        "The class 'bell' has 1 different image, too few to divide" in text
+        for text in audit["findings"]
+    )
     with pytest.raises(DatasetError, match="The class 'bell'"):
         refuse_unreadable(root.parent / "out", DataOptions(unreadable="skip"))
 
