@@ -15,11 +15,11 @@ from export.graph import check_structure
 from export.int8 import Target
 from export.int8_search import FileVerdict, Search, search_int8
 from export.options import ExportOptions
-from export.publish import publish
+from export.publish import publish, require_images
 from export.stage import gate_of
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json
-from serve.contract.errors import GateError, UsageError
+from serve.contract.errors import GateError
 from train.batches import pixels_of
 from train.checkpoint import load_checkpoint
 from train.dataset import Dataset
@@ -97,9 +97,10 @@ def write_precision(
         What the manifest says of it; and for int8 what was tried.
 
     Raises:
-        GateError: no int8 file passes the gate. An fp16 file is not judged here.
-        UsageError: no training photograph is left for int8's calibration.
+        GateError: no int8 file passes the gate, or too few images are there to say so. An fp16
+            file is not judged here.
     """
+    require_images(subject, len(gate.photos), options)
     made: dict[str, Any] = {}
     tried: dict[str, Any] | None = None
     if subject.precision == "fp16":
@@ -129,14 +130,14 @@ def _calibration(dataset: Dataset, gate: Asked, asked: int) -> list[Photo]:
     """Photographs for the ranges of activations; says where they are fewer than asked for.
 
     Raises:
-        UsageError: none is left beside those of the gate.
+        GateError: none is left beside those of the gate.
     """
     photos = calibration_photos(dataset, asked, list(gate.photos))
     train = len(dataset.of_split("train"))
     of_train = sum(photo.split == "train" for photo in gate.photos)
     why = f"of {train} training images the gate takes {of_train}"
     if not photos:
-        raise UsageError(
+        raise GateError(
             f"No image is left to calibrate int8 on: {why}.",
             "Give more photographs of each class, or serve fp32.",
         )

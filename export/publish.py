@@ -12,6 +12,7 @@ import onnx
 import PIL
 
 from export.candidate import Asked, Judged, Subject, Suspicion, judge_file
+from export.exact_statistics import agreement_lower_bound
 from export.golden import write_golden, write_reference
 from export.graph import INPUT, OUTPUT
 from export.identity import machine_identity
@@ -22,8 +23,9 @@ from serve.contract.digest import canonical_json, sha256_of_file
 from serve.contract.errors import GateError
 from train.progress import say
 
-__all__ = ["describe", "publish"]
+__all__ = ["describe", "publish", "require_images"]
 
+ADVICE = "Give more photographs of each class."
 GOLDEN_ATOL_SD = 0.02  # of the logits' standard deviation: above TF32's rounding, below any fault
 
 
@@ -35,7 +37,7 @@ def publish(
     *,
     out: Path,
     suspects: Suspicion = lambda known: known,
-    advice: str = "Give more photographs of each class.",
+    advice: str = ADVICE,
     extra: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Judge `out`/model.onnx and write the other files of its artifact, if its answers hold.
@@ -103,6 +105,22 @@ def describe(verdict: Verdict) -> str:
     )
 
 
+def require_images(subject: Subject, images: int, options: ExportOptions) -> None:
+    """Stop before a reduced file is made that too few images are there to prove.
+
+    Raises:
+        GateError: fewer than the gate wants.
+    """
+    if subject.precision == "fp32" or images >= options.parity.min_images:
+        return
+    shown = agreement_lower_bound(images, images)
+    raise GateError(
+        f"PARITY INCONCLUSIVE {subject.title}: {images} images < {options.parity.min_images}, and "
+        f"an unproven {subject.precision} file is not published, so it was not made.",
+        f"{ADVICE} {_less_proof(subject, images, shown, options)}",
+    )
+
+
 def _refuse_inconclusive(
     subject: Subject, verdict: Verdict, options: ExportOptions, advice: str
 ) -> None:
@@ -113,7 +131,7 @@ def _refuse_inconclusive(
     why = "a verdict was asked for (strict)"
     if subject.precision != "fp32":
         why = f"an unproven {subject.precision} file is not published"
-        advice += f" Or be content with less proof: {_less_proof(subject, verdict, options)}"
+        advice += f" {_less_proof(subject, verdict.images, verdict.agreement_low, options)}"
     raise GateError(
         f"PARITY INCONCLUSIVE {subject.title}: {'; '.join(verdict.reasons)}, and {why}. "
         f"{len(verdict.flips)} of {verdict.images} answers flipped; of all there are, "
@@ -122,15 +140,15 @@ def _refuse_inconclusive(
     )
 
 
-def _less_proof(subject: Subject, verdict: Verdict, options: ExportOptions) -> str:
-    """Overrides with which this verdict would have been enough."""
-    parity, shown = options.parity, math.floor(100 * verdict.agreement_low) / 100
-    told = []
-    if verdict.images < parity.min_images:
-        told.append(f"export.parity.min_images={verdict.images}")
-    if verdict.agreement_low < parity.of(subject.precision).min_agreement:
-        told.append(f"export.parity.{subject.precision}.min_agreement={shown:g}")
-    return " ".join(told)
+def _less_proof(subject: Subject, images: int, shown: float, options: ExportOptions) -> str:
+    """Overrides with which so many images, and the agreement that they show, are enough."""
+    parity, told = options.parity, []
+    if images < parity.min_images:
+        told.append(f"export.parity.min_images={images}")
+    if shown < parity.of(subject.precision).min_agreement:
+        least = math.floor(100 * shown) / 100
+        told.append(f"export.parity.{subject.precision}.min_agreement={least:g}")
+    return f"Or be content with less proof: {' '.join(told)}"
 
 
 def _golden_atol(subject: Subject, verdict: Verdict) -> float:

@@ -95,8 +95,14 @@ def test_too_few_images_publish_no_reduced_file(exported: Exported, tmp_path: Pa
     options = ExportOptions(
         golden_images=6, max_batch_size=5, parity=ParityLimits(min_images=10_000)
     )
-    with pytest.raises(GateError, match=r"PARITY INCONCLUSIVE fp16.*unproven fp16 file"):
-        make(exported, tmp_path / "out", "fp16", options)
+    for precision in ("fp16", "int8", "int8-tensorrt"):
+        name = precision.partition("-")[0]
+        match = rf"PARITY INCONCLUSIVE {name}.*unproven {name} file"
+        with pytest.raises(GateError, match=match) as caught:
+            make(exported, tmp_path / precision / "out", precision, options)
+        images = 312 + (39 if precision == "fp16" else 39 - 16)
+        assert f"export.parity.min_images={images}" in caught.value.next_step
+        assert not list((tmp_path / precision / "out").iterdir())
 
 
 def test_a_file_that_answers_otherwise_is_diagnosed_and_refused(
