@@ -15,7 +15,7 @@ from serve.contract.jpeg_scans import scans_of
 __all__ = ["JPEG_BYTES", "charge_of", "shrink_of"]
 
 JPEG_BYTES = 4  # a pixel of the cheapest image: Pillow keeps RGB in 32 bits
-MAX_WHOLE_PX = 40_000_000  # of a JPEG that is decoded at its full size
+MOST_WHOLE_BYTES = 200_000_000  # of a JPEG that is decoded at its full size
 
 # Bytes of a pixel: of a decoded JPEG, and of that and what it is converted to.
 JPEG_DECODED = {"RGB": 4.25, "L": 1.0, "CMYK": 4.0}
@@ -25,16 +25,18 @@ PNG_16_BIT_COLOURS = 16.0  # no more memory, but twice the bytes to undo the fil
 COEFFICIENT_BYTES = 2  # libjpeg keeps them all while an image has more than one scan
 
 
-def shrink_of(image: Image.Image) -> int:
+def shrink_of(image: Image.Image, data: bytes) -> int:
     """By how much a JPEG's sides are divided while it is decoded: 1, 2, 4 or 8.
 
-    Above 40 megapixels the pixels that a model sees come from an image decoded at half its sides,
-    in training as in serving: at a quarter of the cost.
+    What would take more than 200 MB whole, 47 megapixels or 27 of a progressive image, is decoded
+    at half its sides, in training as in serving: at a quarter of the cost.
     """
-    shrink = 1
-    if image.format in ("JPEG", "MPO"):
-        while shrink < 8 and image.width * image.height > MAX_WHOLE_PX * shrink**2:
-            shrink *= 2
+    if image.format not in ("JPEG", "MPO") or _jpeg_bytes(image, data, 1) <= MOST_WHOLE_BYTES:
+        return 1
+    shrink = 2
+    converted = image.width * image.height * JPEG_CONVERTED.get(image.mode, 8.25)
+    while shrink < 8 and converted / shrink**2 > MOST_WHOLE_BYTES:
+        shrink *= 2
     return shrink
 
 
@@ -45,10 +47,14 @@ def charge_of(image: Image.Image, data: bytes) -> int:
         image: opened, not loaded.
         data: its file.
     """
-    pixels = image.width * image.height
     if image.format not in ("JPEG", "MPO"):
-        return int(pixels * _charge_a_pixel(image))
-    left = pixels / shrink_of(image) ** 2
+        return int(image.width * image.height * _charge_a_pixel(image))
+    return _jpeg_bytes(image, data, shrink_of(image, data))
+
+
+def _jpeg_bytes(image: Image.Image, data: bytes, shrink: int) -> int:
+    pixels = image.width * image.height
+    left = pixels / shrink**2
     decoded = left * JPEG_DECODED.get(image.mode, 4.25)
     coefficients = pixels * _coefficients_a_pixel(image, data) * COEFFICIENT_BYTES
     return int(max(decoded + coefficients, left * JPEG_CONVERTED.get(image.mode, 8.25)))

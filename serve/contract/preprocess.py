@@ -13,7 +13,7 @@ What the rules are, so that no pixel is silently wrong:
 * Alpha is composited on the background colour of the spec.
 * 16-bit grey is rescaled by 257 (65535 -> 255), never clipped; of 16-bit colour Pillow keeps the
   upper byte. JPEG has 8 bits; 12-bit and lossless ones are refused by name.
-* A JPEG of more than 40 megapixels is decoded at half its sides (`serve.contract.decode_cost`).
+* A JPEG that takes more than 200 MB is decoded at half its sides (`serve.contract.decode_cost`).
 * Animations are refused: which frame was meant is not ours to guess.
 """
 
@@ -129,7 +129,7 @@ def preprocess_sized(
         room: entered with the bytes that decoding takes, while it takes them.
     """
     opened = _open(data, limits)
-    shrink = shrink_of(opened)
+    shrink = shrink_of(opened, data)
     with room(charge_of(opened, data)):
         image = _decoded(opened, data, spec.background)
         size = (image.width * shrink, image.height * shrink)
@@ -209,8 +209,7 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
     if len(data) > limits.max_bytes:
         raise TooLargeImage(f"{len(data)} bytes are more than the limit of {limits.max_bytes}.")
     _hush()
-    if limits.max_pixels > (Image.MAX_IMAGE_PIXELS or limits.max_pixels):
-        Image.MAX_IMAGE_PIXELS = limits.max_pixels  # else Pillow refuses what is allowed here
+    Image.MAX_IMAGE_PIXELS = None  # the limits below hold, before a pixel is decoded
     try:
         image = Image.open(io.BytesIO(without_text(data)), formats=FORMATS)
     except UnidentifiedImageError as error:
@@ -268,7 +267,7 @@ def _decoded(
     image: Image.Image, data: bytes, background: tuple[int, int, int], at_least_px: int = 0
 ) -> Image.Image:
     try:
-        shrink = shrink_of(image)
+        shrink = shrink_of(image, data)
         if at_least_px or shrink > 1:  # a draft has an effect on JPEG alone
             width, height = image.width // shrink, image.height // shrink
             least_px = at_least_px or max(width, height)
@@ -281,8 +280,6 @@ def _decoded(
 
 
 def _as_image_error(error: Exception, data: bytes) -> ImageError:
-    if isinstance(error, Image.DecompressionBombError):
-        return TooManyPixels("The image has too many pixels.")
     if kind_of(data).name:
         return _unsupported(data)
     if _says_truncated(error) or _ending_is_missing(data):

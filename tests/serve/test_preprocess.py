@@ -176,7 +176,7 @@ def test_limits_hold_before_anything_is_decoded(monkeypatch, jpeg: bytes) -> Non
 
     monkeypatch.setattr(Image.Image, "load", never)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", never)
-    with pytest.raises(TooManyPixels, match="too many pixels"):
+    with pytest.raises(TooManyPixels, match="60000 x 60000 pixels are more than the limit"):
         decode(png_header_claiming(60000, 60000))
     with pytest.raises(TooManyPixels, match="9000 x 9000 pixels are more than the limit"):
         decode(png_header_claiming(9000, 9000))
