@@ -12,7 +12,7 @@ PROGRAMS = "stillroom|bentoml|python -m|curl|docker|kubectl|torchrun|srun|uv|pip
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{PROGRAMS})\s+\S")
 UV_RUN = re.compile(r"\buv run (?:--[a-z-]+ [a-z0-9-]+ )*")
 INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
-OVERRIDE = re.compile(r"[a-z_]+(?:\.[a-z_0-9]+)+=[^\s`]+")
+OVERRIDE = re.compile(r"[a-z_]+(?:\.[a-z_0-9]+)+=(?:\{[^}`]*\}|[^\s`]+)")
 COMMENT = re.compile(r"\s+# .*")
 
 
