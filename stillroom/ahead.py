@@ -74,7 +74,10 @@ def check_stage(stage: str, context: Context) -> None:
     Raises:
         StillroomError: what the stage itself would say, with the key of the recipe.
     """
+    from train.audit import refuse_unreadable
+
     if stage in TRAINED:
+        refuse_unreadable(context.run.stage("data"), context.recipe.data)
         _check_training(stage, context)
     elif stage in REDUCED:
         _check_reduced(stage, context)

@@ -22,10 +22,10 @@ SMALL = (
         (["fixres.batch_size=9999"], "fixres", "fixres.batch_size = 9999: "),
         (["student.batch_size=500"], "student", "student.batch_size = 500: "),
         (["student.batch_size=500"], "baseline", "Lower it: student.batch_size="),
-        (["student.arch=resnett18"], "student", "student: timm "),
+        (["student.arch=resnett18"], "student", "student.arch = 'resnett18'"),
         (["student.arch=vit_tiny_patch16_224"], "fixres", "cannot take 40 px"),
         (["student.head=bilinear", "student.arch=vit_tiny_patch16_224"], "student", "no feature"),
-        (["student.weights=package"], "student", "student: No package of weights"),
+        (["student.weights=package"], "student", "No package of weights"),
         (["distil.teacher_logits=cached", "student.augment.mixup=0.5"], "student", "not mixtures"),
         (["export.strict=true"], "export", "300 images prove it"),
         (['export.precisions=["fp16"]'], "report", "fp16 is published only where 300 images"),
@@ -47,7 +47,7 @@ def test_the_audit_suffices_to_refuse_it(
 @pytest.mark.parametrize(
     ("override", "until", "said"),
     [
-        ("student.weights=/none.safetensors", "student", "student.weights = '/none.safetensors'"),
+        ("student.weights=/none.safetensors", "student", "student.weights='/none.safetensors'"),
         ('distil.more_teachers=["/none"]', "student", "distil.more_teachers: /none has no"),
         ("distil.unlabelled=/none", "student", "distil.unlabelled = '/none': no such folder"),
         ("loadtest.slo=p99:50", "loadtest", "loadtest.slo 'p99:50' is not"),

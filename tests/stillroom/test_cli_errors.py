@@ -110,7 +110,7 @@ def test_an_unknown_option(stillroom, few_photos):
         (["run", "PHOTOS", "--pretrained"], "teacher.weights=hub"),
         (["run", "PHOTOS", "--model", "resnet34"], "teacher.arch=resnet34"),
         (["compress", "RUN", "--batch-size", "32"], "student.batch_size=32"),
-        (["export", "RUN", "--quantize", "int8"], "'export.precisions=[\"int8\"]'"),
+        (["export", "RUN", "--quantize", "int8"], "export.precisions=int8"),
         (["sweep", "backbones", "PHOTOS", "--epochs", "3"], "teacher.epochs=3"),
         (["demo", "--name", "two words"], "'name=two words'"),
         (["serve", "RUN", "--epochs", "3"], "stillroom run PHOTOS teacher.epochs=3"),
@@ -446,8 +446,8 @@ def test_verify_misses_a_stage_that_was_deleted(stillroom, few_photos, tmp_path)
 
 def test_compress_resolves_teachers_and_photographs(stillroom, few_photos, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("stillroom.cli._build", lambda *a: told.append(a[3]))
-    monkeypatch.setattr("stillroom.cli._run", lambda *a: told.append(a[3]))
+    monkeypatch.setattr("stillroom.cli._build", lambda *a, **_: told.append(a[3]))
+    monkeypatch.setattr("stillroom.cli._run", lambda *a, **_: told.append(a[3]))
     monkeypatch.chdir(tmp_path)
     done = stillroom(
         *("compress", "run", "distil.temperature=4", "--teacher", "a/teacher"),
