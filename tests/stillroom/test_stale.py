@@ -13,10 +13,17 @@ from tests.stillroom.conftest import write_photos
 from tests.stillroom.fake_pipeline import FakePipeline
 
 
+def check_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks are of trainings, which do not happen here."""
+    for check in ("check_needs", "check_stage"):
+        monkeypatch.setattr(f"stillroom.run.{check}", lambda *_: None)
+
+
 @pytest.fixture
 def pipeline(monkeypatch) -> FakePipeline:
     fake = FakePipeline()
     monkeypatch.setattr("stillroom.pipeline.PIPELINE", fake.graph)
+    check_nothing_ahead(monkeypatch)
     return fake
 
 
@@ -32,7 +39,9 @@ def finished(photos) -> Path:
     """A run with every stage; copied, never changed."""
     options = ("teacher.epochs=40", "student.epochs=30")
     request = Request(photos.parent / "run", photos, None, options)
-    return run_stages(FakePipeline().graph, request).path
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        check_nothing_ahead(monkeypatch)
+        return run_stages(FakePipeline().graph, request).path
 
 
 @pytest.fixture
