@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from loadtest.slo import Slo
 from serve.contract.digest import canonical_json
 from serve.contract.errors import Interrupted
 from stillroom.graph import Built, Context, Graph, Stage
 from stillroom.pipeline import PIPELINE
+from tests.loadtest.hand_made import steady, summary_of
 from train.evaluate import Predictions, write_predictions
 from train.photos import labels_of, read_index
 
@@ -55,8 +57,13 @@ class FakePipeline:
         (context.out / "options.json").write_bytes(canonical_json(stage.options(context.recipe)))
         if stage.name == "ablation":
             (context.out / "table.md").write_text(f"{context.recipe.student.epochs} epochs\n")
+        if stage.name == "loadtest":
+            _write_loads(context)
         if stage.name not in MODELS:
-            return Built(*_others(stage))
+            metrics, extra = _others(stage)
+            if "parity" in extra:
+                (context.out / "parity.json").write_bytes(canonical_json(extra["parity"]))
+            return Built(metrics, extra)
         epochs = context.recipe.teacher.epochs if stage.name == "teacher" else None
         top1 = (epochs or context.recipe.student.epochs) / 100
         _write_answers(context, stage.name)
@@ -71,6 +78,13 @@ def _others(stage: Stage):
         return {}, {"parity": parity}
     figures = {"agree": 9, "images": 9, "open_rps": 77.0, "open_p99_ms": 5.0, "closed_rps": 88.0}
     return figures, {}
+
+
+def _write_loads(context: Context) -> None:
+    for mode in ("closed", "open"):
+        (context.out / mode).mkdir()
+        load = summary_of(steady(), Slo(99, 50))
+        (context.out / mode / "summary.json").write_bytes(canonical_json(load))
 
 
 def _write_answers(context: Context, name: str) -> None:
