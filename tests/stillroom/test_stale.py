@@ -80,7 +80,7 @@ def states(out: str) -> dict[str, str]:
 
 def test_a_whole_run_shows_all_its_figures(command):
     out, _ = command("run PHOTOS --run RUN student.epochs=30")
-    for expected in ("student 30.0 %", "HTTP 9 of 9", "load 77", "index.html", "serve it"):
+    for expected in ("student 30.0 %", "HTTP 9 of 9", "77 requests", "index.html", "serve it"):
         assert expected in out
     assert "stale" not in out
 
@@ -91,7 +91,7 @@ def test_a_whole_run_shows_all_its_figures(command):
         (
             "run PHOTOS --run RUN student.epochs=1 --until export",
             ["student 1.0 %", "parity passed", "stale baseline, latency, http, loadtest, report"],
-            ["HTTP", "load 77", "baseline 30", "index.html"],
+            ["HTTP", "77 requests", "baseline 30", "index.html"],
         ),
         (
             "run PHOTOS --run RUN student.epochs=2 --until student",
@@ -101,13 +101,13 @@ def test_a_whole_run_shows_all_its_figures(command):
         (
             "train PHOTOS --run RUN teacher.epochs=3",
             ["teacher 3.0 %", "baseline 30.0 %"],
-            ["student 30", "parity", "HTTP", "load 77", "serve it", "index.html"],
+            ["student 30", "parity", "HTTP", "77 requests", "serve it", "index.html"],
         ),
-        ("export RUN export.source=student", ["student 30.0 %", "parity"], ["HTTP", "load 77"]),
+        ("export RUN export.source=student", ["student 30.0 %", "parity"], ["HTTP", "77 requests"]),
         (
             "compress RUN fixres.epochs=2",
             ["fixres 30.0 %", "baseline 30.0 %"],
-            ["parity", "load 77"],
+            ["parity", "77 requests"],
         ),
     ],
 )
