@@ -199,8 +199,8 @@ def train(
     if option := next((name for name, wanted in asked.items() if wanted), ""):
         from stillroom.choices_command import measure_run
         from stillroom.profile_command import profile_run
-        from stillroom.recipe_keys import advising
         from stillroom.sanity_command import check_training
+        from stillroom.section_advice import advising
 
         if nproc > 1 or place.world > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")

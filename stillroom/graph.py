@@ -19,8 +19,8 @@ from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.command_text import command_text
 from stillroom.recipe import Recipe, load_recipe
-from stillroom.recipe_keys import advising
 from stillroom.run_folder import OVERRIDES, RunFolder
+from stillroom.section_advice import advising
 from train.memory import peak_rss_mib
 from train.source import Source
 

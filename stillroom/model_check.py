@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from stillroom.graph import Stage
 from stillroom.recipe import Recipe
-from stillroom.recipe_keys import advising
 from stillroom.run_folder import RunFolder
+from stillroom.section_advice import advising
 from train.model_names import check_model_name
 from train.options import TrainOptions
 from train.weight_source import check_source

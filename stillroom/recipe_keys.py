@@ -1,16 +1,12 @@
-"""Recipe keys as people write them: the nearest one, and which section a stage's advice is of."""
+"""Recipe keys as people write them: the nearest one that there is."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from serve.contract.errors import StillroomError
-
-__all__ = ["SYNONYMS", "Near", "advising", "in_section", "nearest_key"]
+__all__ = ["SYNONYMS", "Near", "nearest_key"]
 
 # The words of other tools, by the last word of our key.
 SYNONYMS = {
@@ -82,37 +78,6 @@ def nearest_key(
         return None
     best = max(near, key=fit)  # the first of equal ones
     return Near(best, likeness(best) == 1)
-
-
-def in_section(section: str, text: str) -> str:
-    """Words of a training, which knows no section, as the recipe has them: keys with the section.
-
-    Args:
-        section: of the recipe, such as teacher.
-        text: which may say `weights=none`, `drop_path_rate = 0` or `lower batch_size`.
-    """
-    from stillroom.recipe import recipe_keys
-
-    keys = [key.removeprefix(f"{section}.") for key in recipe_keys() if key.startswith(section)]
-    every, long = (
-        "|".join(re.escape(key) for key in sorted(chosen, key=len, reverse=True))
-        for chosen in (keys, [key for key in keys if "_" in key])
-    )
-    told = re.sub(rf"(?<![\w.-])({every}) ?= ?(?=\S)", rf"{section}.\1=", text)
-    return re.sub(rf"(?<![\w.-])({long})(?![\w=])", rf"{section}.\1", told)
-
-
-@contextmanager
-def advising(section: str) -> Iterator[None]:
-    """Let errors of a training speak of the recipe's keys, whose section it is; "" leaves them."""
-    try:
-        yield
-    except StillroomError as error:
-        if section:
-            error.message = in_section(section, error.message)
-            step = in_section(section, error.next_step)
-            error.next_step = re.sub(r"(=\S+)\.$", r"\1", step)  # a value is copied as it stands
-        raise
 
 
 def _ratio(one: str, other: str) -> float:
