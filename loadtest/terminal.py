@@ -1,8 +1,8 @@
 """Terminal: what a load test prints and reads on any of them, however it was set up.
 
 An ASCII terminal cannot show a label such as "pâquerette", and a locale without UTF-8 makes file
-names unreadable to what writes JSON and CSV. Neither may end a command. stillroom has a copy of its own,
-for a generator imports nothing of the other packages.
+names unreadable to what writes JSON and CSV. Neither may end a command. stillroom has a copy of its
+own, for a generator imports nothing of the other packages.
 """
 
 from __future__ import annotations
