@@ -45,6 +45,7 @@ def _weights_of(path: Path, name: str) -> list[onnx.TensorProto]:
     return [] if before is None else [tensors[name] for name in before.input]
 
 
+@pytest.mark.usefixtures("exact_int8")
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_answers_of_a_trained_network_survive(
     exported: Exported, tmp_path: Path, target: Target
@@ -97,6 +98,7 @@ def test_activations_and_biases_are_as_the_target_wants_them(source: Path, tmp_p
     assert kinds == {"onnxruntime": {TensorProto.UINT8}, "tensorrt": {TensorProto.INT8}}
 
 
+@pytest.mark.usefixtures("exact_int8")
 @pytest.mark.parametrize("target", TARGETS)
 def test_pixels_and_logits_stay_in_float(source: Path, tmp_path: Path, target: Target) -> None:
     write_int8(source, tmp_path / "int8.onnx", images(16), target=target)
@@ -134,6 +136,7 @@ def test_a_layer_and_its_clip_stay_together(source: Path, tmp_path: Path, name: 
     assert "stem.clip" not in nodes  # int8 saturates where it would clip
 
 
+@pytest.mark.usefixtures("exact_int8")
 def test_the_runtime_does_not_quantise_what_is_kept(source: Path, tmp_path: Path) -> None:
     """ONNX Runtime would, with one scale for 8 filters that differ 30-fold."""
     path, pixels = tmp_path / "int8.onnx", images(64, seed=3)

@@ -31,7 +31,7 @@ def test_every_limit_is_at_least_as_strict_for_a_finer_precision() -> None:
     ("override", "expected"),
     [
         ("export.parity.min_snr_db=90", "Did you mean 'export.parity.fp32.min_snr_db'?"),
-        ("export.parity.fp8.min_snr_db=90", "Unknown recipe key 'export.parity.fp8'"),
+        ("export.parity.fp8.min_snr_db=90", "Unknown recipe key 'export.parity.fp8.min_snr_db'"),
         ("export.parity.fp32.min_snr=90", "Did you mean 'export.parity.fp32.min_snr_db'?"),
         ("export.parity.fp32=90", "expected a section [export.parity.fp32]"),
         (
