@@ -83,6 +83,7 @@ def test_an_open_loop_sees_a_freeze_and_a_closed_loop_hides_it(tmp_path: Path) -
 
 def test_wrong_answers_and_a_missed_objective_exit_1(tmp_path: Path) -> None:
     behaviour = Behaviour(
+        delay_s=0.02,  # the generator's core stays idle enough to be believed
         label_of=lambda number: "daisy" if number % 5 == 1 else "roses",
         digest_of=lambda number: f"d{number % 2}",
     )

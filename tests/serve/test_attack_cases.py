@@ -10,7 +10,15 @@ import pytest
 
 from serve.launch import running_server
 from serve.settings import Settings
-from tests.serve.attack_cases import ATTACKS, TIMEOUT_S, TOKEN, Attack, Target, table
+from tests.serve.attack_cases import (
+    ATTACKS,
+    LONG_TIMEOUT_S,
+    TIMEOUT_S,
+    TOKEN,
+    Attack,
+    Target,
+    table,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "attacks.md"
@@ -22,7 +30,7 @@ def target(
 ) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("attacked")
     plain = Settings(artifact=tiny_artifact, body_timeout_s=TIMEOUT_S, header_timeout_s=TIMEOUT_S)
-    guarded = Settings(artifact=tiny_artifact, token=TOKEN)
+    guarded = Settings(artifact=tiny_artifact, token=TOKEN, body_timeout_s=LONG_TIMEOUT_S)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_TOKEN", TOKEN)
         with running_server(tiny_artifact, log_path=folder / "2", settings=guarded) as second:
