@@ -28,14 +28,14 @@ from safetensors.torch import load_file
 from benchmarks.setting import audited
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.ablation.paired import paired_difference
-from train.averaging import measure_norms, norms_that_move
-from train.batches import build_loader, pixels_of
-from train.dataset import Dataset
-from train.evaluate import predict_logits, read_predictions
+from train.data.dataset import Dataset
+from train.engine.seed import generator
+from train.engine.weight_averaging import measure_norms, norms_that_move
+from train.evaluation import predict_logits, read_predictions
 from train.fitting import prepare_model, views_of
+from train.loader.sampler import some_batches
+from train.loader.views import build_loader, pixels_of
 from train.options import LossOptions, TrainOptions
-from train.order import some_batches
-from train.seed import generator
 from train.stage import train_teacher
 
 BASE = TrainOptions(

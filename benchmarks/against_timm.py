@@ -39,13 +39,13 @@ from benchmarks.timm_script import (
 from serve.contract.digest import sha256_of_file
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.ablation.paired import Difference, paired_difference
-from train.audit import audit_photos
-from train.batches import pixels_of
-from train.checkpoint import load_checkpoint
-from train.dataset import Dataset
-from train.evaluate import predict_logits, validator
+from train.data.audit.dataset_audit import audit_photos
+from train.data.dataset import Dataset
+from train.evaluation import predict_logits, validator
 from train.fitting import prepare_model
-from train.models import PhotoClassifier
+from train.loader.views import pixels_of
+from train.models.checkpoint import load_checkpoint
+from train.models.classifier import PhotoClassifier
 from train.options import DataOptions, TrainOptions
 
 ROOT = Path(__file__).parents[1]

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from train.audit import read_photos
-from train.augment import random_view
-from train.batches import PhotoStore
+from train.augment.random_view import random_view
+from train.data.audit.dataset_audit import read_photos
+from train.data.images import Photo, find_photos
+from train.engine.seed import generator
+from train.loader.views import PhotoStore
 from train.options import AugmentOptions
-from train.photos import Photo, find_photos
-from train.seed import generator
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "default": {},

@@ -26,16 +26,16 @@ import numpy as np
 import torch
 
 from compress.distil import Distillation
-from train.audit import audit_photos
-from train.batches import Batch, build_loader
-from train.dataset import Dataset
+from train.data.audit.dataset_audit import audit_photos
+from train.data.dataset import Dataset
+from train.engine.step import DTYPES
+from train.engine.trainer import Training
 from train.fitting import phases_of, pick_device, prepare_model, views_of
-from train.lesson import Lesson
-from train.models import PhotoClassifier, build_model
+from train.loader.sampler import Key
+from train.loader.views import Batch, build_loader
+from train.losses.task import Lesson
+from train.models.classifier import PhotoClassifier, build_model
 from train.options import DataOptions, TrainOptions
-from train.order import Key
-from train.step import DTYPES
-from train.training import Training
 
 LIMIT = 1.15  # distilling over plain plus teacher: what the project promises
 

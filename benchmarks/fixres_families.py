@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from benchmarks.setting import audited, cpu_name
 from compress.fixres_stage import RESIZED, fine_tune_fixres
 from compress.options import FixResOptions
-from export.compare import compare_latency
+from export.model_latency import compare_latency
 from export.options import ExportOptions
 from stillroom.ablation.paired import paired_difference
-from train.dataset import Dataset
-from train.evaluate import read_predictions
+from train.data.dataset import Dataset
+from train.evaluation import read_predictions
 from train.options import TrainOptions
 from train.stage import train_teacher
 

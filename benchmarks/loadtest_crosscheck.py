@@ -30,9 +30,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.loadtest_turns import USERS, Setting, Turn, hey, locust, ours, script, wrk
-from loadtest.affinity import on_cores, split_cores
-from loadtest.environment import fingerprint
-from loadtest.null_server import running_null_server
+from loadtest.generator.affinity import on_cores, split_cores
+from loadtest.generator.environment import fingerprint
+from loadtest.generator.null_server import running_null_server
 
 AGREEMENT = 0.05
 FIELDS = ("p50_ms", "p90_ms", "p99_ms")

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from train.audit import audit_photos
+from train.data.audit.dataset_audit import audit_photos
 from train.options import DataOptions
 
 SIDE = (240, 200)  # px, of a drawing

@@ -1,4 +1,4 @@
-"""Families of timm through `export.graph`: nodes, bytes, seconds, and how far answers move.
+"""Families of timm through `export.onnx_graph`: nodes, bytes, seconds, and how far answers move.
 
     python -m benchmarks.onnx_families --photos PHOTOS --table T.md
     python -m benchmarks.onnx_families --only resnet18 vit_tiny_patch16_224
@@ -28,19 +28,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from export.answers import batch_invariance, mixed_batch_logits
-from export.graph import check_structure, write_graph
-from export.judge import Answers, judge
-from export.limits import LIMITS
-from export.onnx_classifier import OnnxClassifier
+from export.foreign.onnx_file import OnnxClassifier
+from export.onnx_graph import check_structure, write_graph
 from export.options import ExportOptions
-from export.probes import read_probes
+from export.parity.batching import batch_invariance, mixed_batch_logits
+from export.parity.compare import Answers, judge
+from export.parity.image_set import read_probes
+from export.parity.tolerances import LIMITS
 from serve.contract.errors import StillroomError
 from serve.contract.preprocess import PreprocessSpec
-from train.checkpoint import ModelCard
-from train.evaluate import predict_logits
-from train.models import PhotoClassifier, build_model
-from train.seed import derive_seed, generator
+from train.engine.seed import derive_seed, generator
+from train.evaluation import predict_logits
+from train.models.checkpoint import ModelCard
+from train.models.classifier import PhotoClassifier, build_model
 
 # Small members, at the smallest size that their shape allows: the operators are those of the large.
 FAMILIES = {

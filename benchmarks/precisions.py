@@ -27,13 +27,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 from benchmarks.setting import audited, cpu_name
 from export.mobile import DownloadSize, download_size
 from export.options import ExportOptions
-from export.precision_stage import BENEFIT, export_precision
+from export.precision.stage import BENEFIT, export_precision
 from export.stage import export_artifact
 from serve.contract.artifact import MODEL
 from serve.contract.errors import GateError, UsageError
-from train.checkpoint import load_checkpoint
-from train.dataset import Dataset
-from train.evaluate import read_predictions
+from train.data.dataset import Dataset
+from train.evaluation import read_predictions
+from train.models.checkpoint import load_checkpoint
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIONS = ExportOptions()

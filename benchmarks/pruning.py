@@ -34,22 +34,22 @@ from torch.nn import functional as F
 
 from compress.distil import Distillation
 from compress.teachers import Teacher, open_teachers
-from export.graph import write_graph
 from export.latency import measure_elsewhere
+from export.onnx_graph import write_graph
 from export.options import ExportOptions
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.ablation.paired import paired_difference
-from train.batches import build_loader, pixels_of
-from train.checkpoint import ModelCard
-from train.dataset import Dataset
-from train.evaluate import predict_logits, validator
+from train.data.dataset import Dataset
+from train.data.images import dataset_digest
+from train.engine.loop import fit
+from train.evaluation import predict_logits, validator
 from train.fitting import phases_of, prepare_model, views_of
-from train.lesson import Lesson
-from train.loop import fit
-from train.models import PhotoClassifier
+from train.loader.sampler import Key
+from train.loader.views import build_loader, pixels_of
+from train.losses.task import Lesson
+from train.models.checkpoint import ModelCard
+from train.models.classifier import PhotoClassifier
 from train.options import TrainOptions
-from train.order import Key
-from train.photos import dataset_digest
 
 OPSET = ExportOptions().opset
 ROUND_TO = 8  # channels; other widths leave vector lanes idle

@@ -28,12 +28,12 @@ from typing import Any
 import httpx
 
 from benchmarks.open_loop import OpenLoop, Reply, request_bytes
-from loadtest.affinity import CoreSplit, on_cores, split_cores
-from loadtest.environment import CpuMeter, fingerprint, load_average
-from loadtest.percentiles import nearest_rank
-from loadtest.schedule import photo_picks, poisson_times
+from loadtest.generator.affinity import CoreSplit, on_cores, split_cores
+from loadtest.generator.environment import CpuMeter, fingerprint, load_average
+from loadtest.plan.schedule import photo_picks, poisson_times
+from loadtest.result.percentiles import nearest_rank
 from serve.client import describe_model
-from serve.launch import running_server
+from serve.process.launch import running_server
 
 USERS = (2, 4, 8, 16, 32)
 PHOTOS = 200

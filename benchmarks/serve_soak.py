@@ -28,7 +28,7 @@ import httpx
 import psutil
 from scipy import stats
 
-from serve.launch import running_server
+from serve.process.launch import running_server
 
 LIMIT_MB = 1.0  # resident memory for 10 000 requests
 WARM_UP = 0.2  # share of the time

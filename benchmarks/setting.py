@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from train.audit import audit_photos
-from train.dataset import Dataset
+from train.data.audit.dataset_audit import audit_photos
+from train.data.dataset import Dataset
 from train.options import DataOptions
 
 __all__ = ["audited", "cpu_name"]

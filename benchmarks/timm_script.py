@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from timm.data import create_dataset, create_loader, resolve_data_config
 
-from train.models import PhotoClassifier, build_model
+from train.models.classifier import PhotoClassifier, build_model
 
 __all__ = ["Recipe", "our_overrides", "read_final_model", "timm_flags", "top1_by_timm"]
 

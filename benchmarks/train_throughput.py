@@ -35,13 +35,13 @@ from benchmarks.against_timm import Bench, commands_of, open_bench, readable, wr
 from benchmarks.timm_script import Recipe
 from benchmarks.torchvision_script import epoch_rates, torchvision_command
 from serve.contract.digest import sha256_of_file
-from train.feed import feed
+from train.engine.loop import fit
+from train.engine.throughput import TIMINGS
+from train.engine.trainer import Training
 from train.fitting import phases_of, prepare_model, views_of
-from train.loop import fit
+from train.loader.dataloader import feed
+from train.loader.sampler import Order
 from train.options import AugmentOptions, TrainOptions
-from train.order import Order
-from train.pace import TIMINGS
-from train.training import Training
 
 CHANNELS_LAST = "timm train.py --channels-last"
 RATE = re.compile(r"100%\)\].*\(([\d.]+)s, +([\d.]+)/s\)")  # the last line of timm's epoch

@@ -34,16 +34,16 @@ from benchmarks.setting import audited, cpu_name
 from compress.fixres_stage import fine_tune_fixres
 from compress.options import DistilOptions, FixResOptions
 from compress.stage import distil_student
-from export.compare import compare_latency
+from export.model_latency import compare_latency
 from export.options import ExportOptions
 from stillroom.ablation.paired import paired_difference
-from train.dataset import Dataset
-from train.evaluate import read_predictions
+from train.data.dataset import Dataset
+from train.data.images import Photo
+from train.data.unlabelled import open_unlabelled
+from train.engine.seed import generator
+from train.evaluation import read_predictions
 from train.options import TrainOptions
-from train.photos import Photo
-from train.seed import generator
 from train.stage import train_teacher
-from train.unlabelled import open_unlabelled
 
 BATCH = 32
 USUAL = TrainOptions(

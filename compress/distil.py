@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.teachers import mean_logits
-from train.label_loss import LabelLoss
-from train.objective import StepOutput
-from train.targets import class_numbers
+from train.losses.label_loss import LabelLoss
+from train.losses.objective import StepOutput
+from train.losses.targets import class_numbers
 
 __all__ = ["CachedDistillation", "DistilLoss", "Distillation", "kd_loss", "resized"]
 
@@ -93,7 +93,8 @@ class DistilLoss:
         Args:
             logits: (N, K) of the student.
             teacher_logits: (N, K).
-            labels: (N,) or (N, K), as `train.targets`. The label loss is the mean over those that
+            labels: (N,) or (N, K), as `train.losses.targets`. The label loss is the mean over
+                those that
                 are wholly labelled; a photograph without a label, or a mixture with one, has the
                 distillation loss alone.
         """
@@ -154,7 +155,7 @@ class Distillation:
         self._student_px, self._teacher_px = student_px, teacher_px
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
-        """As `train.objective.Objective`; the terms are those of `DistilLoss`."""
+        """As `train.losses.objective.Objective`; the terms are those of `DistilLoss`."""
         with torch.no_grad():
             seen = resized(images, self._teacher_px)
             each = [teacher(seen) for teacher in self._teachers]
@@ -182,7 +183,7 @@ class CachedDistillation:
         self._loss = DistilLoss(kd_weight, temperature, label_loss or LabelLoss())
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
-        """As `train.objective.Objective`.
+        """As `train.losses.objective.Objective`.
 
         Args:
             model: the student.

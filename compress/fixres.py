@@ -18,13 +18,13 @@ from safetensors.torch import save
 from compress.proof import tensor_digests
 from serve.contract.errors import GateError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize, preprocess
-from train.batches import FixedViews, View, Views, pixels_of
-from train.dataset import Dataset
+from train.data.dataset import Dataset
+from train.data.image_bytes import read_bytes
 from train.fitting import build_views
-from train.freeze import classifiers_of
-from train.models import PhotoClassifier
-from train.order import Key
-from train.photo_bytes import read_bytes
+from train.loader.sampler import Key
+from train.loader.views import FixedViews, View, Views, pixels_of
+from train.models.classifier import PhotoClassifier
+from train.models.freeze import classifiers_of
 
 __all__ = ["ClassifierAndLastNorms", "check_views", "digests_of_model", "test_time_views"]
 
@@ -45,14 +45,14 @@ class ClassifierAndLastNorms:
         self._norms, self._affine = norms, affine
 
     def freeze(self, model: PhotoClassifier) -> None:
-        """As `train.freeze.FreezePolicy`."""
+        """As `train.models.freeze.FreezePolicy`."""
         model.requires_grad_(False)
         free = self.may_change(model)
         for name, parameter in model.backbone.named_parameters():
             parameter.requires_grad_(name in free)
 
     def set_mode(self, model: PhotoClassifier) -> None:
-        """As `train.freeze.FreezePolicy`."""
+        """As `train.models.freeze.FreezePolicy`."""
         model.eval()
         for classifier in classifiers_of(model):
             classifier.train()

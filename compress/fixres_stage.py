@@ -14,17 +14,17 @@ from compress.proof import prove_frozen
 from compress.task import check_same_task
 from serve.contract.digest import canonical_json
 from serve.contract.preprocess import PreprocessSpec
-from train.batches import pixels_of
-from train.checkpoint import ModelCard, load_checkpoint
-from train.dataset import Dataset
-from train.evaluate import Predictions, evaluate, predict_logits, validator, write_predictions
+from train.data.dataset import Dataset
+from train.engine.loop import Phase, Scores, fit
+from train.engine.plan import Plan
+from train.engine.progress import say
+from train.engine.world import share
+from train.evaluation import Predictions, evaluate, predict_logits, validator, write_predictions
 from train.fitting import pick_device
-from train.loop import Phase, Scores, fit
-from train.models import PhotoClassifier, check_size
-from train.objective import CrossEntropy
-from train.place import share
-from train.plan import Plan
-from train.progress import say
+from train.loader.views import pixels_of
+from train.losses.objective import CrossEntropy
+from train.models.checkpoint import ModelCard, load_checkpoint
+from train.models.classifier import PhotoClassifier, check_size
 from train.stage import finish
 
 __all__ = ["PHASE", "RESIZED", "Tuned", "choose_kept", "fine_tune_fixres", "tune_fixres"]

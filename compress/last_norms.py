@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from train.models import PhotoClassifier
+from train.models.classifier import PhotoClassifier
 
 __all__ = ["LastNorms", "find_last_norms"]
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serve.contract.digest import sha256_of_file
-from train.photos import find_unlabelled, fingerprint
+from train.data.images import find_unlabelled, fingerprint
 
 __all__ = ["DistilOptions", "FixResOptions", "deciding_distil"]
 
-CHECKPOINT = ("checkpoint.json", "checkpoint.safetensors")  # as train.checkpoint, which needs torch
+CHECKPOINT = (
+    "checkpoint.json",
+    "checkpoint.safetensors",
+)  # as train.models.checkpoint, which needs torch
 
 
 @dataclass(frozen=True)

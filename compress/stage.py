@@ -11,19 +11,19 @@ from compress.options import DistilOptions
 from compress.teachers import Teacher, answers_of, open_teachers
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import UsageError
-from train.dataset import Dataset
-from train.evaluate import agreement, read_predictions
+from train.data.dataset import Dataset
+from train.data.unlabelled import Unlabelled
+from train.engine.loop import Listener, Scores
+from train.engine.progress import say
+from train.engine.world import here
+from train.evaluation import agreement, read_predictions
 from train.fitting import pick_device
-from train.label_loss import LabelLoss, build_label_loss
-from train.lesson import Lesson
-from train.loop import Listener, Scores
-from train.objective import Objective
+from train.loader.sampler import draws_per_class
+from train.losses.label_loss import LabelLoss, build_label_loss
+from train.losses.objective import Objective
+from train.losses.task import Lesson
 from train.options import TrainOptions
-from train.order import draws_per_class
-from train.place import here
-from train.progress import say
 from train.stage import train_model
-from train.unlabelled import Unlabelled
 
 __all__ = ["REPORT", "build_lesson", "distil_student"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from serve.contract.errors import CheckpointError
-from train.checkpoint import ModelCard
-from train.dataset import Dataset
-from train.photos import dataset_digest
+from train.data.dataset import Dataset
+from train.data.images import dataset_digest
+from train.models.checkpoint import ModelCard
 
 __all__ = ["check_same_task"]
 

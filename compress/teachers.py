@@ -16,12 +16,12 @@ from torch import Tensor
 
 from compress.task import check_same_task
 from serve.contract.digest import sha256_of_file
-from train.batches import pixels_of
-from train.checkpoint import WEIGHTS, ModelCard, load_checkpoint
-from train.dataset import Dataset
-from train.evaluate import predict_logits
-from train.models import PhotoClassifier
-from train.photos import Photo
+from train.data.dataset import Dataset
+from train.data.images import Photo
+from train.evaluation import predict_logits
+from train.loader.views import pixels_of
+from train.models.checkpoint import WEIGHTS, ModelCard, load_checkpoint
+from train.models.classifier import PhotoClassifier
 
 __all__ = ["Teacher", "answers_of", "mean_logits", "open_teachers"]
 

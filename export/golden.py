@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from serve.contract.digest import canonical_json, sha256_of_bytes
 from serve.contract.errors import GateError
-from train.evaluate import Predictions
-from train.own_images import is_refused_by_service
-from train.photo_bytes import read_bytes
-from train.seed import derive_seed
+from train.data.image_bytes import read_bytes
+from train.data.own_images import is_refused_by_service
+from train.engine.seed import derive_seed
+from train.evaluation import Predictions
 
 __all__ = ["write_golden", "write_reference"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.errors import GateError
-from serve.session_runner import installed_onnxruntime
+from serve.runners.onnxruntime_runner import installed_onnxruntime
 
 __all__ = ["DownloadSize", "check_ort", "download_size", "write_ort"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from export.limits import LIMITS, Limits
+from export.parity.tolerances import LIMITS, Limits
 
 __all__ = ["REDUCED", "ExportOptions", "ParityLimits", "deciding_export"]
 

@@ -11,17 +11,17 @@ from typing import Any
 import onnx
 import PIL
 
-from export.candidate import Asked, Judged, Subject, Suspicion, judge_file
-from export.exact_statistics import agreement_lower_bound
+from export.gate import Asked, Judged, Subject, Suspicion, judge_file
 from export.golden import write_golden, write_reference
-from export.graph import INPUT, OUTPUT
-from export.identity import machine_identity
+from export.onnx_graph import INPUT, OUTPUT
 from export.options import ExportOptions
-from export.verdict import Verdict, require_pass, write_flips
+from export.parity.machine import machine_identity
+from export.parity.statistics import agreement_lower_bound
+from export.parity.verdict import Verdict, require_pass, write_flips
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json, sha256_of_file
 from serve.contract.errors import GateError
-from train.progress import say
+from train.engine.progress import say
 
 __all__ = ["describe", "publish", "require_images"]
 

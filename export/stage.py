@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from export.candidate import Asked, Subject
-from export.gate_photos import gate_photos
-from export.graph import check_structure, write_graph
+from export.gate import Asked, Subject
+from export.onnx_graph import check_structure, write_graph
 from export.options import ExportOptions, ParityLimits
-from export.parity import judge
+from export.parity.image_choice import gate_photos
+from export.parity.predictions import judge
 from export.publish import publish
 from serve.contract.artifact import MODEL
 from serve.contract.errors import GateError
-from train.checkpoint import load_checkpoint
-from train.dataset import Dataset
-from train.evaluate import Predictions, read_predictions
+from train.data.dataset import Dataset
+from train.evaluation import Predictions, read_predictions
+from train.models.checkpoint import load_checkpoint
 
 __all__ = ["export_artifact", "gate_of"]
 

@@ -9,27 +9,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.arguments import (
+from loadtest.errors import LoadTestError, UsageError
+from loadtest.extras.distributed.worker_config import Fleet
+from loadtest.extras.host_monitor.service_watch import ServiceWatch
+from loadtest.extras.junit import cases_from_summary, check_junit_file, write_junit
+from loadtest.generator.histogram import has_histograms
+from loadtest.generator.outcome import Sample
+from loadtest.generator.preparation import check_descriptors, import_report, raise_descriptors
+from loadtest.plan.arguments import (
     build_parser,
     check_doubling,
     fleet_from_options,
     plan_from_options,
 )
-from loadtest.corpus import Photo, load_corpus
-from loadtest.errors import LoadTestError, UsageError
-from loadtest.histogram import has_histograms
-from loadtest.junit import cases_from_summary, check_junit_file, write_junit
-from loadtest.outcome import Sample
-from loadtest.output import bytes_of_results, check_out_folder, write_outputs
-from loadtest.plan import LoadPlan
-from loadtest.preparation import check_descriptors, import_report, raise_descriptors
-from loadtest.result_folder import SAMPLES, SUMMARY
-from loadtest.service_watch import ServiceWatch
-from loadtest.status import status_of
-from loadtest.summary import exit_code_from_summary
+from loadtest.plan.corpus import Photo, load_corpus
+from loadtest.plan.load_plan import LoadPlan
+from loadtest.result.console_report import text_from_summary
+from loadtest.result.files import bytes_of_results, check_out_folder, write_outputs
+from loadtest.result.folder import SAMPLES, SUMMARY
+from loadtest.result.summary import exit_code_from_summary
+from loadtest.result.verdict import status_of
 from loadtest.terminal import settle_terminal
-from loadtest.text import text_from_summary
-from loadtest.workplace import Fleet
 
 __all__ = ["build_parser", "main", "measure", "run"]
 
@@ -135,8 +135,8 @@ def measure(
     """
     import_locust()
     import_report()
-    from loadtest.calibration import calibrate
-    from loadtest.probe import probe_service
+    from loadtest.generator.calibration import calibrate
+    from loadtest.generator.preflight import probe_service
     from loadtest.session import Session
 
     reply = probe_service(plan.url, photos[0], timeout_s=plan.timeout_s, target=plan.target)

@@ -14,9 +14,9 @@ import os
 import sys
 from pathlib import Path
 
-from loadtest.corpus import load_corpus
 from loadtest.errors import CorpusError
-from loadtest.user import ClosedLoopUser
+from loadtest.generator.users import ClosedLoopUser
+from loadtest.plan.corpus import load_corpus
 
 VARIABLE = "STILLROOM_CORPUS"
 

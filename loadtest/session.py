@@ -11,23 +11,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loadtest.affinity import split_cores
-from loadtest.calibration import p99_change
-from loadtest.corpus import Photo
-from loadtest.environment import fingerprint
 from loadtest.errors import InvalidMeasurement
-from loadtest.fleet import run_fleet
-from loadtest.gpu_watch import GpuWatch, watched_gpus
-from loadtest.outcome import Tally
-from loadtest.plan import SATURATION_MAX_USERS, LoadPlan
-from loadtest.result import LoadResult
-from loadtest.runner import run_load
-from loadtest.saturation import describe_saturation, saturate
-from loadtest.service_watch import ServiceWatch
-from loadtest.status import reasons_of, status_of
-from loadtest.summary import build_summary
-from loadtest.text import Progress
-from loadtest.workplace import Fleet
+from loadtest.extras.distributed.master import run_fleet
+from loadtest.extras.distributed.worker_config import Fleet
+from loadtest.extras.host_monitor.gpu_watch import GpuWatch, watched_gpus
+from loadtest.extras.host_monitor.service_watch import ServiceWatch
+from loadtest.extras.scaling.saturation import describe_saturation, saturate
+from loadtest.generator.affinity import split_cores
+from loadtest.generator.calibration import p99_change
+from loadtest.generator.environment import fingerprint
+from loadtest.generator.load_result import LoadResult
+from loadtest.generator.outcome import Tally
+from loadtest.generator.runner import run_load
+from loadtest.plan.corpus import Photo
+from loadtest.plan.load_plan import SATURATION_MAX_USERS, LoadPlan
+from loadtest.result.console_report import Progress
+from loadtest.result.summary import build_summary
+from loadtest.result.verdict import reasons_of, status_of
 
 __all__ = ["Session"]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from serve.bearer import authorization
 from serve.contract.errors import ServiceError
+from serve.process.token import authorization
 
 __all__ = ["classify", "classify_many", "describe_model"]
 

@@ -3,9 +3,10 @@
     STILLROOM_ARTIFACT=RUN/artifact bentoml serve serve.service:Classifier
 
 BentoML gives processes, sockets, health checks and metrics; the app, the batcher and the guard are
-ours (`serve.worker`). Its command-line process checks the artifact's files before a worker starts;
+ours (`serve.process.worker`). Its command-line process checks the artifact's files before a worker
+starts;
 the worker checks them again, and what the backend that serves makes of them. Whoever refuses leaves
-one line, and the service ends. How workers are replaced is in `serve.supervisor`.
+one line, and the service ends. How workers are replaced is in `serve.process.supervisor`.
 
 The two processes import this module and share next to nothing else: each import here delays the
 start twice.
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
-from serve.lean_start import lean_start
+from serve.process.lean_start import lean_start
 
 with lean_start():  # before anything else imports BentoML
     import bentoml
@@ -28,16 +29,16 @@ with lean_start():  # before anything else imports BentoML
 
 from starlette.types import ASGIApp
 
-from serve.allotment import service_options
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError
 from serve.contract.shortage import shortage_of
-from serve.kept import kept_by
-from serve.lifeline import die_with_parent
+from serve.process.gpu_assignment import service_options
+from serve.process.hot_reload.artifact_copies import kept_by
+from serve.process.parent_death import die_with_parent
 from serve.settings import settings_from_env
 
 if TYPE_CHECKING:
-    from serve.worker import Worker
+    from serve.process.worker import Worker
 
 __all__ = ["Classifier", "GuardedService"]
 
@@ -85,7 +86,9 @@ class Classifier:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # makes it a static method
     def verify_before_workers() -> None:
         """Refuse damaged files in the command-line process, before anything else starts."""
-        from serve.supervisor import supervise_workers  # half of what it imports is the parent's
+        from serve.process.supervisor import (
+            supervise_workers,  # half of what it imports is the parent's
+        )
 
         with _or_refuse():
             settings = settings_from_env(os.environ)
@@ -110,7 +113,7 @@ Classifier.__class__ = GuardedService  # type: ignore[method-assign]
 @cache
 def _this_worker() -> Worker:
     """Of this process; made when BentoML first asks for something that a worker does."""
-    from serve.worker import Worker
+    from serve.process.worker import Worker
 
     return Worker(settings_from_env(os.environ))
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from serve.bearer import check_token_text, token_of
 from serve.contract.errors import UsageError
 from serve.contract.manifest import MANIFEST
+from serve.process.token import check_token_text, token_of
 
 __all__ = ["PACKED", "Settings", "env_from_settings", "settings_from_env"]
 
@@ -30,7 +30,7 @@ class Settings:
 
     Args:
         artifact: the artifact folder, or the run folder above it.
-        backend: "auto" or a name from `serve.runner.BACKENDS`.
+        backend: "auto" or a name from `serve.runners.base.BACKENDS`.
         workers: processes that answer, each with a model of its own; BentoML starts them.
         gpus: GPUs that BentoML gives them, in turns; 0 leaves them all that the process sees.
         threads: CPU threads inside one inference; more than 1 rarely helps beside decoding.
@@ -92,7 +92,7 @@ class Settings:
         """The token, wherever it is; empty for none. A file is read now.
 
         Raises:
-            UsageError: as `serve.bearer.token_of`.
+            UsageError: as `serve.process.token.token_of`.
         """
         return token_of(self.token, self.token_file)
 

@@ -16,18 +16,18 @@ import typer
 from serve.contract.errors import Interrupted, StillroomError, UsageError
 from serve.contract.shortage import shortage_of
 from serve.contract.signals import ending_signals
-from stillroom.ablate_cli import ablate
-from stillroom.admin_command import admin_app
-from stillroom.evaluate_cli import evaluate
-from stillroom.export_cli import export, parity
-from stillroom.loadtest_cli import loadtest_app
-from stillroom.sweep_cli import sweep_app
+from stillroom.commands.artifact.export import export, parity
+from stillroom.commands.service.admin import admin_app
+from stillroom.commands.service.loadtest import loadtest_app
+from stillroom.commands.studies.ablate import ablate
+from stillroom.commands.studies.sweep import sweep_app
+from stillroom.commands.training.evaluate import evaluate
 from stillroom.terminal import settle_terminal
-from train.file_names import refuse_arguments
-from train.place import place_from_env
+from train.data.folders.file_names import refuse_arguments
+from train.engine.world import place_from_env
 
 if TYPE_CHECKING:
-    from stillroom.run_folder import RunFolder
+    from stillroom.run.folder import RunFolder
 
 __all__ = ["app", "main"]
 
@@ -105,7 +105,7 @@ def demo(
 
     Example: stillroom demo
     """
-    from stillroom.demo import write_digits
+    from stillroom.commands.data.demo import write_digits
 
     photos = run.parent / f"{run.name}-photos"
     photos.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def audit(
     Example: stillroom audit photos/ --strict
     """
     folder = _run(photos, run, None, overrides, "audit", None)
-    from stillroom.audit_command import show_audit
+    from stillroom.commands.data.audit import show_audit
 
     show_audit(folder, strict=strict)
 
@@ -159,7 +159,7 @@ def convert(
 
     Example: stillroom convert photos/
     """
-    from stillroom.convert_command import convert_images
+    from stillroom.commands.data.convert import convert_images
 
     convert_images(photos)
 
@@ -187,9 +187,9 @@ def train(
 
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """
-    from stillroom.run import Request
-    from train.shard_names import origin_of
-    from train.source import name_of
+    from stillroom.run.execution import Request
+    from train.data.shards.patterns import origin_of
+    from train.data.source import name_of
 
     origin = origin_of(photos)
     run = run or Path("runs") / name_of(origin)
@@ -197,10 +197,10 @@ def train(
     place = place_from_env(os.environ)
     asked = {"--sanity": sanity, "--profile": profile, "--choices": choices}
     if option := next((name for name, wanted in asked.items() if wanted), ""):
-        from stillroom.choices_command import measure_run
-        from stillroom.profile_command import profile_run
-        from stillroom.sanity_command import check_training
-        from stillroom.section_advice import advising
+        from stillroom.commands.training.choices import measure_run
+        from stillroom.commands.training.profile import profile_run
+        from stillroom.commands.training.sanity import check_training
+        from stillroom.run.section_advice import advising
 
         if nproc > 1 or place.world > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
@@ -208,14 +208,14 @@ def train(
         with advising("teacher"):
             looks[option](request)
     elif nproc > 1:
-        from stillroom.launch_ranks import launch_ranks
+        from stillroom.extras.distributed.launch_ranks import launch_ranks
 
         options = ["--run", str(run), *(["--recipe", recipe] if recipe else [])]
         arguments = ["train", *options, "--", photos, *request.overrides]
         raise typer.Exit(launch_ranks(nproc, arguments))
     elif place.world > 1:
-        from stillroom.ranks import run_as_rank
-        from stillroom.show import summary_table
+        from stillroom.commands.tables import summary_table
+        from stillroom.extras.distributed.ranks import run_as_rank
 
         folder = run_as_rank(place, request)
         if folder is not None:
@@ -264,7 +264,7 @@ def compress(  # noqa: PLR0913  # typer reads options from parameters
     if unlabelled is not None:
         told.append(f"distil.unlabelled={json.dumps(str(unlabelled.resolve()))}")
     if search is not None:
-        from stillroom.search_command import search_student
+        from stillroom.commands.training.search_students import search_student
 
         search_student(run, told, search, test_sizes, precisions, max_latency_ms, min_top1)
         return
@@ -299,7 +299,7 @@ def serve(
 
     Example: stillroom serve runs/mine --port 3000
     """
-    from serve.launch import serve_forever
+    from serve.process.launch import serve_forever
 
     _say_if_stale(target)
     raise typer.Exit(serve_forever(target, host=host, port=port, watch=watch))
@@ -315,7 +315,7 @@ def build(
 
     Example: stillroom build runs/mine --out flowers.bento
     """
-    from stillroom.build_command import build_bento
+    from stillroom.commands.service.build import build_bento
 
     _say_if_stale(target)
     build_bento(target, gpu=gpu, out=out)
@@ -334,7 +334,7 @@ def predict(
 
     Example: stillroom predict runs/mine photo.jpg
     """
-    from stillroom.predict import is_url, predict_images
+    from stillroom.commands.service.predict import is_url, predict_images
 
     if not is_url(target):
         _say_if_stale(Path(target))
@@ -347,7 +347,7 @@ def verify(target: Target) -> None:
 
     Example: stillroom verify runs/mine
     """
-    from stillroom.verify import verify_target
+    from stillroom.run.verify import verify_target
 
     verify_target(target)
 
@@ -360,7 +360,7 @@ def compare(
 
     Example: stillroom compare runs/mine runs/more-epochs
     """
-    from stillroom.compare import compare_runs
+    from stillroom.commands.training.compare import compare_runs
 
     compare_runs(first, second)
 
@@ -371,7 +371,7 @@ def status(run: Run) -> None:
 
     Example: stillroom status runs/mine
     """
-    from stillroom.show import status_table
+    from stillroom.commands.tables import status_table
 
     status_table(run)
 
@@ -413,7 +413,7 @@ def main() -> None:
 
 
 def _say_if_stale(target: Path) -> None:
-    from stillroom.run_state import stale_note
+    from stillroom.run.status import stale_note
 
     if note := stale_note(target):
         sys.stderr.write(f"{note}\n")
@@ -437,7 +437,7 @@ def _run(
     until: str,
     rebuild_from: str | None,
 ) -> Path:
-    from stillroom.show import summary_table
+    from stillroom.commands.tables import summary_table
 
     folder = _build(photos, run, recipe, overrides, until, rebuild_from)
     summary_table(folder)
@@ -453,10 +453,10 @@ def _build(
     rebuild_from: str | None,
     later: tuple[str, ...] = (),
 ) -> RunFolder:
-    from stillroom.pipeline import PIPELINE
-    from stillroom.run import Request, run_stages
-    from train.shard_names import origin_of
-    from train.source import name_of
+    from stillroom.run.execution import Request, run_stages
+    from stillroom.run.pipeline import PIPELINE
+    from train.data.shards.patterns import origin_of
+    from train.data.source import name_of
 
     origin = None if photos is None else origin_of(photos)
     if run is None:

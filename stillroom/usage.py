@@ -11,8 +11,8 @@ import typer
 
 from serve.contract.errors import RecipeError
 from stillroom.command_text import command_text
-from stillroom.recipe import load_recipe, recipe_keys
-from stillroom.recipe_keys import Near, nearest_key
+from stillroom.run.recipe import load_recipe, recipe_keys
+from stillroom.run.recipe_keys import Near, nearest_key
 
 __all__ = ["usage_error"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serve.guard import ROUTES
-from serve.metrics import Metrics
+from serve.http.guard import ROUTES
+from serve.telemetry.metrics import Metrics
 
 yaml = pytest.importorskip("yaml")
 TEXT = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")

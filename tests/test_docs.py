@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serve.settings import Settings
-from stillroom.recipe import load_recipe, shipped_recipes
+from stillroom.run.recipe import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -71,27 +71,34 @@ ELSEWHERE = {
     r"(STILLROOM_SOAK=1 )?pytest": "is a test",
     r"python -m benchmarks\.": "measures for minutes on real photographs; tests/benchmarks",
     r"docker|kubectl|bentoml containerize": "needs Docker",
-    r"srun|torchrun": "needs several machines; tests/train/test_ranks.py runs ranks on one",
-    r"stillroom train \S+ .*--nproc": "four processes; tests/stillroom/test_ranks.py runs two",
-    r"stillroom train PHOTOS --choices": "torch.compile takes minutes; tests/train/test_choices.py",
+    r"srun|torchrun": "needs several machines; "
+    "tests/train/extras/distributed/test_collectives.py runs ranks on one",
+    r"stillroom train \S+ .*--nproc": "four processes; "
+    "tests/stillroom/extras/distributed/test_ranks.py runs two",
+    r"stillroom train PHOTOS --choices": "torch.compile takes minutes; "
+    "tests/train/extras/test_step_choices.py",
     r"stillroom demo": "takes minutes; .ci/run has it",
     r"stillroom run (flowers|photos)( --recipe flowers-cpu)?$": "real photographs and a long time, "
     "or a GPU; test_every_recipe_named_in_the_readme_is_shipped loads the recipe",
     r"stillroom audit flowers$": "real photographs; `stillroom audit photos` is the same",
-    r"stillroom export .*--tensorrt": "TensorRT; tests/stillroom/test_tensorrt_command.py",
+    r"stillroom export .*--tensorrt": "TensorRT; "
+    "tests/stillroom/commands/artifact/test_tensorrt.py",
     r"stillroom build|bentoml import|bentoml serve flowers": "fills BentoML's store; "
-    "tests/stillroom/test_build_command.py builds, imports and serves one",
-    r"stillroom train 'https://": "a server of shards; tests/train/test_shard_cache.py has one",
-    r"stillroom train 'shards/": "ten shards; tests/stillroom/test_shard_input.py packs some",
+    "tests/stillroom/commands/service/test_build.py builds, imports and serves one",
+    r"stillroom train 'https://": "a server of shards; "
+    "tests/train/data/shards/test_cache.py has one",
+    r"stillroom train 'shards/": "ten shards; tests/stillroom/run/test_shard_input.py packs some",
     r"stillroom loadtest (runs/mine --slo p99=50ms|RUN)$": "searches for minutes; "
-    "tests/loadtest/test_promise.py",
+    "tests/loadtest/max_rate/test_command.py",
     r"stillroom loadtest http://host:8000": "another's server; "
-    "tests/loadtest/test_other_classifiers.py has some",
+    "tests/loadtest/plan/test_other_classifiers.py has some",
     r"python -m loadtest(\.worker)? (https|10\.|http://classifier)": "needs several machines; "
-    "tests/loadtest/test_fleet.py runs workers on one",
-    r"python -m loadtest --service-pid PID": "an option alone; tests/loadtest/test_affinity.py",
-    r"python -m train\.nonfinite": "a bundle of a NaN; tests/train/test_nonfinite.py makes one",
-    r"STILLROOM_TRACING=1": "a collector of traces; tests/serve/test_tracing.py has one",
+    "tests/loadtest/extras/distributed/test_master.py runs workers on one",
+    r"python -m loadtest --service-pid PID": "an option alone; "
+    "tests/loadtest/generator/test_affinity.py",
+    r"python -m train\.nonfinite": "a bundle of a NaN; "
+    "tests/train/extras/nan_doctor/test_diagnosis.py makes one",
+    r"STILLROOM_TRACING=1": "a collector of traces; tests/serve/telemetry/test_tracing.py has one",
 }
 # Names in capitals, and hosts, that stand for what a reader has.
 NAMES = {
@@ -192,7 +199,7 @@ def test_every_added_argument_is_still_needed() -> None:
 
 @pytest.mark.parametrize("override", documented_overrides())
 def test_a_documented_override_is_taken(override: str) -> None:
-    from stillroom.recipe import load_recipe, recipe_text
+    from stillroom.run.recipe import load_recipe, recipe_text
 
     key = override.partition("=")[0].rpartition(".")[2]
     text = recipe_text(load_recipe("default", [override]))
@@ -246,7 +253,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     import torch
     from safetensors.torch import save_file
 
-    from train.models import build_model
+    from train.models.classifier import build_model
 
     folder = tmp_path_factory.mktemp("documented")
     draw(folder / "photos", PER_CLASS)

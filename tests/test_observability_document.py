@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from prometheus_client import CollectorRegistry
 
-from serve.metrics import Metrics
+from serve.telemetry.metrics import Metrics
 
 TEXT = (Path(__file__).parents[1] / "docs" / "observability.md").read_text(encoding="utf-8")
 

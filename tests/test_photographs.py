@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from serve.contract.preprocess import PreprocessSpec, preprocess
-from train.audit import audit_photos
+from train.data.audit.dataset_audit import audit_photos
+from train.data.images import read_index
 from train.options import DataOptions
-from train.photos import read_index
 
 PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder"))
 

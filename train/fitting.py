@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 from serve.contract.digest import digest_of_json
 from serve.contract.preprocess import PreprocessSpec
-from train.answers import AnsweredViews
-from train.augment import may_recolour_later, random_view, uncoloured_view
-from train.batches import PhotoStore, TrainingViews, View, Views, pixels_of
-from train.checkpoint import ModelCard
-from train.dataset import Dataset
-from train.evaluate import validator
-from train.freeze import HeadOnly, TrainAll
-from train.initialise import initialise
-from train.lesson import Lesson
-from train.loop import Fitted, Listener, Phase, Scores, fit
-from train.models import PhotoClassifier, build_model, check_size
-from train.objective import build_objective
+from train.augment.random_view import may_recolour_later, random_view, uncoloured_view
+from train.data.dataset import Dataset
+from train.data.images import Photo, dataset_digest
+from train.data.shards.shard_images import warn_of_small_cache
+from train.engine.loop import Fitted, Listener, Phase, Scores, fit
+from train.engine.plan import plan_of
+from train.engine.seed import derive_seed
+from train.engine.world import here, share
+from train.evaluation import validator
+from train.loader.sampler import draws_per_class, lanes_of, sizes_px
+from train.loader.soft_targets import AnsweredViews
+from train.loader.views import PhotoStore, TrainingViews, View, Views, pixels_of
+from train.losses.objective import build_objective
+from train.losses.task import Lesson
+from train.models.checkpoint import ModelCard
+from train.models.classifier import PhotoClassifier, build_model, check_size
+from train.models.freeze import HeadOnly, TrainAll
+from train.models.weight_init import initialise
+from train.models.weights.pretrained import load_pretrained
 from train.options import TrainOptions, deciding
-from train.order import draws_per_class, lanes_of, sizes_px
-from train.photos import Photo, dataset_digest
-from train.place import here, share
-from train.plan import plan_of
-from train.pretrained import load_pretrained
-from train.seed import derive_seed
-from train.shards import warn_of_small_cache
 
 __all__ = [
     "Trained",

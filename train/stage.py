@@ -8,18 +8,18 @@ from typing import Any
 import torch
 
 from serve.contract.digest import canonical_json
-from train.batches import pixels_of
-from train.checkpoint import ModelCard, save_checkpoint
-from train.dataset import Dataset
-from train.evaluate import Predictions, evaluate, predict_logits, write_predictions
+from train.data.dataset import Dataset
+from train.engine.loop import Listener, Scores
+from train.engine.throughput import TIMINGS
+from train.engine.trainer import METRICS
+from train.engine.world import here
+from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import Trained, fit_model, prepare_model, views_of
-from train.lesson import Lesson
-from train.loop import Listener, Scores
-from train.models import PhotoClassifier
+from train.loader.views import pixels_of
+from train.losses.task import Lesson
+from train.models.checkpoint import ModelCard, save_checkpoint
+from train.models.classifier import PhotoClassifier
 from train.options import TrainOptions
-from train.pace import TIMINGS
-from train.place import here
-from train.training import METRICS
 
 __all__ = [
     "Dataset",

@@ -18,8 +18,8 @@ from PIL import Image
 
 from serve.contract.artifact import open_artifact
 from serve.contract.preprocess import crop_and_resize, preprocess
-from serve.prediction import top_predictions
-from serve.session_runner import session_options
+from serve.model.predictions import top_predictions
+from serve.runners.onnxruntime_runner import session_options
 
 __all__ = ["TOP_K", "Answering", "artifact_of_this_process"]
 

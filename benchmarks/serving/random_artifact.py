@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.onnx_families import CLASSES, pixels_for, random_model
-from export.imported_stage import export_imported
+from export.foreign.stage import export_imported
 from export.options import ExportOptions
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import PreprocessSpec
-from train.checkpoint import ModelCard
+from train.models.checkpoint import ModelCard
 
 __all__ = ["write_random_artifact"]
 

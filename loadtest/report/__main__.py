@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.arguments import OneLineParser
 from loadtest.errors import LoadTestError
+from loadtest.plan.arguments import OneLineParser
 from loadtest.report.page import write_report
 from loadtest.terminal import settle_terminal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from loadtest.target import STILLROOM
+from loadtest.plan.target import STILLROOM
 
 __all__ = ["command_of"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest.errors import UsageError
-from loadtest.percentiles import nearest_rank, samples_needed
-from loadtest.proportion import percentile_ranks
+from loadtest.result.binomial import percentile_ranks
+from loadtest.result.percentiles import nearest_rank, samples_needed
 
 __all__ = [
     "Failure",
@@ -35,7 +35,7 @@ class Row:
     Attributes:
         planned_s: when it was due; `done_s` when its answer was there, None without.
         intended_ms: latency from when it was due; `service_ms` from when it was sent. None without.
-        outcome: as `loadtest.outcome.Outcome` writes it.
+        outcome: as `loadtest.generator.outcome.Outcome` writes it.
         status: of HTTP; 0 without an answer.
         path: of the photo.
         request_id: of the service's answer.

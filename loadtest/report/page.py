@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from loadtest.errors import UsageError
-from loadtest.output import write_files
 from loadtest.report.charts import (
     draw_heat,
     draw_percentiles,
@@ -27,8 +26,9 @@ from loadtest.report.charts import (
 from loadtest.report.command import command_of
 from loadtest.report.figures import Percentile, failures_of, percentile_rows, read_rows, seconds_of
 from loadtest.report.verdict import promise_verdict, run_verdict
-from loadtest.result_folder import PROMISE, REPORT, SAMPLES, SUMMARY, read_json
-from loadtest.status import Status, status_of_step
+from loadtest.result.files import write_files
+from loadtest.result.folder import PROMISE, REPORT, SAMPLES, SUMMARY, read_json
+from loadtest.result.verdict import Status, status_of_step
 
 __all__ = ["load_template", "write_report"]
 

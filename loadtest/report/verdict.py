@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.status import Status, reasons_of, status_of, status_of_promise
+from loadtest.result.verdict import Status, reasons_of, status_of, status_of_promise
 
 __all__ = ["Verdict", "promise_verdict", "run_verdict"]
 

@@ -13,7 +13,8 @@ What the rules are, so that no pixel is silently wrong:
 * Alpha is composited on the background colour of the spec.
 * 16-bit grey is rescaled by 257 (65535 -> 255), never clipped; of 16-bit colour Pillow keeps the
   upper byte. JPEG has 8 bits; 12-bit and lossless ones are refused by name.
-* A JPEG that takes more than 200 MB is decoded at half its sides (`serve.contract.decode_cost`).
+* A JPEG that takes more than 200 MB is decoded at half its sides
+  (`serve.contract.image.decode_cost`).
 * Animations are refused: which frame was meant is not ours to guess.
 """
 
@@ -31,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from serve.contract.decode_cost import JPEG_BYTES, charge_of, shrink_of
 from serve.contract.errors import (
     EmptyImage,
     ImageError,
@@ -41,10 +41,11 @@ from serve.contract.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from serve.contract.jpeg_scans import MOST_SCANS, scans_of
-from serve.contract.png_chunks import without_text
-from serve.contract.rgb import rgb_from
-from serve.contract.sniff import kind_of
+from serve.contract.image.decode_cost import JPEG_BYTES, charge_of, shrink_of
+from serve.contract.image.jpeg_scans import MOST_SCANS, scans_of
+from serve.contract.image.png_chunks import without_text
+from serve.contract.image.rgb import rgb_from
+from serve.contract.image.sniff import kind_of
 from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 
 __all__ = [

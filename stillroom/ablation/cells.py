@@ -14,15 +14,15 @@ from compress.options import DistilOptions, FixResOptions
 from compress.stage import distil_student
 from serve.contract.digest import canonical_json
 from serve.contract.errors import RecipeError
-from train.batches import pixels_of
-from train.checkpoint import load_checkpoint
-from train.dataset import Dataset
-from train.evaluate import Predictions, predict_logits, write_predictions
+from train.data.dataset import Dataset
+from train.data.unlabelled import Unlabelled
+from train.engine.progress import say
+from train.engine.seed import derive_seed
+from train.evaluation import Predictions, predict_logits, write_predictions
+from train.loader.views import pixels_of
+from train.models.checkpoint import load_checkpoint
 from train.options import TrainOptions
-from train.progress import say
-from train.seed import derive_seed
 from train.stage import train_teacher
-from train.unlabelled import Unlabelled
 
 __all__ = ["ARMS", "Arm", "Trainings", "cell_folder"]
 

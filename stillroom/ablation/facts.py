@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stillroom.ablation.cells import ARMS, DONE, RESIZED, STUDENT, cell_folder
 from stillroom.ablation.paired import mean_interval, paired_difference
-from stillroom.report.wording import ms, percent, points, times
-from train.evaluate import read_predictions
+from stillroom.page.format import ms, percent, points, times
+from train.evaluation import read_predictions
 
 __all__ = ["Contrast", "Row", "contrasts_of", "read_rows", "sentences_of"]
 

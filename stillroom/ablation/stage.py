@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from export.compare import compare_latency
+from export.model_latency import compare_latency
 from serve.contract.digest import canonical_json
 from stillroom.ablation.cells import Trainings, cell_folder
 from stillroom.ablation.facts import contrasts_of, read_rows, sentences_of
-from stillroom.graph import Context
-from stillroom.recipe import Recipe
+from stillroom.run.recipe import Recipe
+from stillroom.run.stage_graph import Context
 from stillroom.sweep.speed import busy_notice
-from train.dataset import Dataset
-from train.progress import say
-from train.unlabelled import Unlabelled
+from train.data.dataset import Dataset
+from train.data.unlabelled import Unlabelled
+from train.engine.progress import say
 
 __all__ = ["RESULTS", "TABLE", "run_ablation", "table_of"]
 

@@ -6,8 +6,8 @@ from scipy.stats import binomtest
 
 from stillroom.evaluation.findings import Findings
 from stillroom.evaluation.measures import ClassScore, Estimate
+from stillroom.page.format import count, interval, percent
 from stillroom.report.mistakes import ConfusedPair
-from stillroom.report.wording import count, interval, percent
 
 __all__ = ["advise", "headline", "in_words", "spread_of"]
 

@@ -12,10 +12,10 @@ from scipy.special import softmax
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
-from train.evaluate import Predictions
-from train.photo_bytes import read_bytes
-from train.photos import Photo
-from train.seed import generator
+from train.data.image_bytes import read_bytes
+from train.data.images import Photo
+from train.engine.seed import generator
+from train.evaluation import Predictions
 
 __all__ = ["Exported", "export_by_prediction", "file_name", "folder_names", "sample_by_prediction"]
 

@@ -19,7 +19,7 @@ from stillroom.evaluation.measures import (
 )
 from stillroom.evaluation.source import Source
 from stillroom.report.mistakes import Bin, ConfusedPair, confused_pairs, reliability_bins
-from train.evaluate import Predictions, evaluate
+from train.evaluation import Predictions, evaluate
 
 __all__ = ["Findings", "gather", "metrics_of"]
 

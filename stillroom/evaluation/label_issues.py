@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from train.evaluate import Predictions
-from train.photos import Photo
+from train.data.images import Photo
+from train.evaluation import Predictions
 
 __all__ = ["LabelIssue", "confident_classes", "suspect_labels"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import softmax
 
-from train.evaluate import Predictions, wilson_interval
-from train.seed import generator
+from train.engine.seed import generator
+from train.evaluation import Predictions, wilson_interval
 
 __all__ = [
     "ClassScore",

@@ -15,10 +15,10 @@ from PIL import Image
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError, StillroomError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, preprocess
-from train.cam import class_maps, find_cam_layer
-from train.checkpoint import load_checkpoint
-from train.photo_bytes import read_bytes
-from train.photos import Photo
+from train.data.image_bytes import read_bytes
+from train.data.images import Photo
+from train.grad_cam import class_maps, find_cam_layer
+from train.models.checkpoint import load_checkpoint
 
 __all__ = ["Overlays", "draw_overlays", "overlay"]
 

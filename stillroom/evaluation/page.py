@@ -14,14 +14,14 @@ from stillroom.evaluation.findings import Findings
 from stillroom.evaluation.measures import ClassScore
 from stillroom.evaluation.overlays import Overlays, draw_overlays
 from stillroom.evaluation.source import Source
-from stillroom.report.charts.confusion import draw_confusion
+from stillroom.page.charts.confusion import draw_confusion
+from stillroom.page.charts.whiskers import draw_whisker, scale_from
+from stillroom.page.environment import page_environment
+from stillroom.page.format import count
+from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.charts.reliability import draw_reliability
-from stillroom.report.charts.whiskers import draw_whisker, scale_from
-from stillroom.report.environment import page_environment
 from stillroom.report.mistakes import ConfusedPair, confident_mistakes, mistakes_by_pair
-from stillroom.report.thumbnails import Thumbnails
-from stillroom.report.wording import count
-from train.photos import Photo
+from train.data.images import Photo
 
 __all__ = ["confused_classes", "render_page"]
 

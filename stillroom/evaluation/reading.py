@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.errors import UsageError
-from train.evaluate import Predictions
-from train.photos import Photo
+from train.data.images import Photo
+from train.evaluation import Predictions
 
 __all__ = ["read_checked"]
 

@@ -9,12 +9,12 @@ from serve.contract.digest import sha256_of_file
 from serve.contract.errors import RunError, UsageError
 from stillroom.command_text import command_text
 from stillroom.evaluation.reading import read_checked
-from stillroom.recipe import load_recipe
-from stillroom.run_folder import RunFolder
-from stillroom.run_state import stale_note
-from train.evaluate import Predictions
-from train.shard_names import origin_of
-from train.source import root_of
+from stillroom.run.folder import RunFolder
+from stillroom.run.recipe import load_recipe
+from stillroom.run.status import stale_note
+from train.data.shards.patterns import origin_of
+from train.data.source import root_of
+from train.evaluation import Predictions
 
 __all__ = ["STAGES", "Source", "open_source"]
 

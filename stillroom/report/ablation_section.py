@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillroom.report.charts.whiskers import draw_whisker, scale_from
+from stillroom.page.charts.whiskers import draw_whisker, scale_from
+from stillroom.page.format import percent
 from stillroom.report.models import read_json
-from stillroom.report.wording import percent
-from stillroom.run_folder import RunFolder
-from stillroom.run_state import stale_note
+from stillroom.run.folder import RunFolder
+from stillroom.run.status import stale_note
 
 __all__ = ["ablation_section"]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, decode
-from stillroom.report.environment import page_environment
-from stillroom.report.thumbnails import QUALITY, Thumbnails, spread
-from stillroom.report.wording import count, number
-from train.photo_bytes import read_bytes
-from train.photos import Photo
-from train.problems import files_of
-from train.split import SPLITS
+from stillroom.page.environment import page_environment
+from stillroom.page.format import count, number
+from stillroom.page.thumbnails import QUALITY, Thumbnails, spread
+from train.data.audit.findings import files_of
+from train.data.image_bytes import read_bytes
+from train.data.images import Photo
+from train.data.split import SPLITS
 
 __all__ = ["Group", "Kind", "write_audit_page"]
 

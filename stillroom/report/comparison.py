@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from export.parity import mcnemar_p
-from train.evaluate import Predictions
+from export.parity.predictions import mcnemar_p
+from train.evaluation import Predictions
 
 __all__ = ["Comparison", "compare", "compare_all"]
 

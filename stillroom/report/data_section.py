@@ -6,9 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from stillroom.page.thumbnails import Thumbnails, spread
 from stillroom.report.facts import Facts
-from stillroom.report.thumbnails import Thumbnails, spread
-from train.photos import Photo
+from train.data.images import Photo
 
 __all__ = ["ClassRow", "data_section"]
 

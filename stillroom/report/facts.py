@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.graph import Context
 from stillroom.report.models import Model, read_json, read_models
-from stillroom.run_folder import RunFolder
-from train.evaluate import Predictions, read_predictions
-from train.photos import Photo, read_index
+from stillroom.run.folder import RunFolder
+from stillroom.run.stage_graph import Context
+from train.data.images import Photo, read_index
+from train.evaluation import Predictions, read_predictions
 
 __all__ = ["Facts", "StageRecord", "read_facts", "read_flips"]
 

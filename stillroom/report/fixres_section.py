@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from compress.fixres_stage import RESIZED
+from stillroom.page.format import count, percent, points
 from stillroom.report.charts.intervals import axis_of, draw_axis, draw_row
 from stillroom.report.facts import Facts
 from stillroom.report.models import read_json
-from stillroom.report.wording import count, percent, points
-from stillroom.run_folder import RunFolder
+from stillroom.run.folder import RunFolder
 from stillroom.sweep.paired import Paired, pair
-from train.evaluate import Predictions, read_predictions
+from train.evaluation import Predictions, read_predictions
 
 __all__ = ["fixres_section"]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtest.status import status_of, status_of_slo
+from loadtest.result.verdict import status_of, status_of_slo
 from stillroom.report.charts.load import (
     MAX_POINTS,
     draw_over_time,
     draw_percentiles,
     latency_limits,
 )
+from stillroom.report.charts.samples import read_samples
 from stillroom.report.facts import Facts
-from stillroom.report.samples import read_samples
-from stillroom.run_folder import RunFolder
+from stillroom.run.folder import RunFolder
 
 __all__ = ["cores_of", "load_section", "stage_split"]
 

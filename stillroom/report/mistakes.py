@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from train.evaluate import ECE_BINS, Predictions, wilson_interval
-from train.photos import Photo
+from train.data.images import Photo
+from train.evaluation import ECE_BINS, Predictions, wilson_interval
 
 __all__ = [
     "Bin",

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from stillroom.report.charts.confusion import MAX_CLASSES, draw_confusion
+from stillroom.page.charts.confusion import MAX_CLASSES, draw_confusion
+from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.charts.curves import draw_curves
+from stillroom.report.charts.history import read_history
 from stillroom.report.charts.intervals import axis_of, draw_axis, draw_row
 from stillroom.report.charts.reliability import draw_reliability
 from stillroom.report.comparison import Comparison
 from stillroom.report.facts import Facts
-from stillroom.report.history import read_history
 from stillroom.report.mistakes import confident_mistakes, confused_pairs, reliability_bins
-from stillroom.report.thumbnails import Thumbnails
-from stillroom.run_folder import RunFolder
+from stillroom.run.folder import RunFolder
 
 __all__ = ["mistakes_section", "models_section", "training_section"]
 

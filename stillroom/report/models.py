@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stillroom.run_folder import RunFolder
+from stillroom.run.folder import RunFolder
 
 __all__ = ["Latency", "Model", "Score", "read_json", "read_models"]
 

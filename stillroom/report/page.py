@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from serve.contract.preprocess import PreprocessSpec
-from stillroom.graph import Context
-from stillroom.report import wording
+from stillroom.page import format as wording
+from stillroom.page.environment import page_environment
+from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.ablation_section import ablation_section
 from stillroom.report.comparison import compare_all
 from stillroom.report.data_section import data_section
-from stillroom.report.environment import page_environment
 from stillroom.report.facts import Facts, read_facts
 from stillroom.report.fixres_section import fixres_section
 from stillroom.report.load_section import load_section
 from stillroom.report.model_sections import mistakes_section, models_section, training_section
 from stillroom.report.precision_section import precision_section
 from stillroom.report.proof_sections import parity_section, provenance_section
-from stillroom.report.thumbnails import Thumbnails
 from stillroom.report.verdict import judge_run
+from stillroom.run.stage_graph import Context
 
 __all__ = ["write_report"]
 
@@ -29,7 +29,7 @@ def write_report(context: Context) -> dict[str, Any]:
     """Write index.html into `context.out`.
 
     Returns:
-        Headline metrics: `bytes` of the page, and `verdict`: one of `loadtest.status`.
+        Headline metrics: `bytes` of the page, and `verdict`: one of `loadtest.result.verdict`.
     """
     facts = read_facts(context)
     comparisons = compare_all(

@@ -11,13 +11,13 @@ from export.mobile import check_ort, download_size, write_ort
 from export.options import REDUCED
 from serve.contract.artifact import MODEL, Artifact, open_artifact
 from serve.contract.errors import GateError
-from stillroom.mobile_command import golden_pixels
+from stillroom.commands.artifact.mobile import golden_pixels
+from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.facts import read_flips
 from stillroom.report.models import read_json
-from stillroom.report.thumbnails import Thumbnails
-from stillroom.run_folder import RunFolder
-from stillroom.run_state import stale_note
-from train.photos import Photo
+from stillroom.run.folder import RunFolder
+from stillroom.run.status import stale_note
+from train.data.images import Photo
 
 __all__ = ["FOLDERS", "precision_section"]
 

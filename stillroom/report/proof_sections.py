@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stillroom.command_text import command_text
+from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.facts import Facts
-from stillroom.report.thumbnails import Thumbnails
 
 __all__ = ["parity_section", "provenance_section"]
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loadtest.status import Status, reasons_of, status_of, status_of_slo, worst
-from stillroom.report.comparison import Comparison
-from stillroom.report.facts import Facts
-from stillroom.report.models import Model
-from stillroom.report.wording import (
+from loadtest.result.verdict import Status, reasons_of, status_of, status_of_slo, worst
+from stillroom.page.format import (
     count,
     interval,
     millions,
@@ -24,6 +21,9 @@ from stillroom.report.wording import (
     points,
     times,
 )
+from stillroom.report.comparison import Comparison
+from stillroom.report.facts import Facts
+from stillroom.report.models import Model
 
 __all__ = [
     "Badge",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.trial import Outcome, train_trial
-from train.dataset import Dataset
+from train.data.dataset import Dataset
+from train.engine.progress import say
 from train.options import TrainOptions
-from train.progress import say
 
 __all__ = ["Cell", "train_cells"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from serve.contract.digest import canonical_json
 from serve.contract.errors import RunError, UsageError
-from train.checkpoint import CARD, WEIGHTS
+from train.models.checkpoint import CARD, WEIGHTS
 
 __all__ = ["SCHEMA_VERSION", "SweepFolder"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stillroom.report.charts.whiskers import draw_whisker, scale_from
-from stillroom.report.environment import page_environment
-from stillroom.report.wording import percent
+from stillroom.page.charts.whiskers import draw_whisker, scale_from
+from stillroom.page.environment import page_environment
+from stillroom.page.format import percent
 from stillroom.sweep.subject import Subject
 
 __all__ = ["Tile", "render", "top1_cell", "whisker_start"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillroom.compare import paired_interval
+from stillroom.commands.training.compare import paired_interval
+from stillroom.page.format import p_value, points
 from stillroom.report.comparison import compare
-from stillroom.report.wording import p_value, points
 from stillroom.sweep.trial import PREDICTIONS
-from train.evaluate import Predictions, read_predictions
+from train.evaluation import Predictions, read_predictions
 
 __all__ = ["Paired", "compare_trials", "pair"]
 

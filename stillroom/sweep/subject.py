@@ -9,14 +9,14 @@ from pathlib import Path
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import DatasetError, RecipeError
 from stillroom.command_text import command_text
-from stillroom.pipeline import PIPELINE
-from stillroom.recipe import Recipe, load_recipe
-from stillroom.run import DEFAULT_RECIPE, Request, run_stages
-from stillroom.run_folder import RunFolder
-from train.audit import refuse_unreadable
-from train.dataset import Dataset
-from train.shard_names import Origin, origin_of
-from train.source import name_of, open_source, root_of
+from stillroom.run.execution import DEFAULT_RECIPE, Request, run_stages
+from stillroom.run.folder import RunFolder
+from stillroom.run.pipeline import PIPELINE
+from stillroom.run.recipe import Recipe, load_recipe
+from train.data.audit.dataset_audit import refuse_unreadable
+from train.data.dataset import Dataset
+from train.data.shards.patterns import Origin, origin_of
+from train.data.source import name_of, open_source, root_of
 
 __all__ = ["Subject", "judged_without_test", "open_subject"]
 

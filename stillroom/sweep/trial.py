@@ -15,17 +15,17 @@ import torch
 
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.preprocess import PreprocessSpec
-from train.batches import pixels_of
-from train.checkpoint import save_checkpoint
-from train.dataset import Dataset
-from train.evaluate import Predictions, evaluate, predict_logits, write_predictions
+from train.data.dataset import Dataset
+from train.data.images import dataset_digest
+from train.engine.loop import Listener
+from train.engine.trainer import METRICS
+from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import fit_model
-from train.lesson import Lesson
-from train.loop import Listener
-from train.models import PhotoClassifier
+from train.loader.views import pixels_of
+from train.losses.task import Lesson
+from train.models.checkpoint import save_checkpoint
+from train.models.classifier import PhotoClassifier
 from train.options import TrainOptions
-from train.photos import dataset_digest
-from train.training import METRICS
 
 __all__ = [
     "PREDICTIONS",

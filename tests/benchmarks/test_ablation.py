@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation
-from train.dataset import Dataset
+from train.data.dataset import Dataset
+from train.data.images import Photo
 from train.options import TrainOptions
-from train.photos import Photo
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from benchmarks.fixres_families import ARMS, Family, proofs_of, run, table_of
 from compress.fixres_stage import RESIZED
 from tests.stillroom.sweeps import fake_latency
 from tests.train.toy import fast, toy_dataset
-from train.evaluate import read_predictions
+from train.evaluation import read_predictions
 from train.options import TrainOptions
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import loadtest_crosscheck
 from benchmarks.loadtest_crosscheck import Part, cost_ms, main, part_text
 from benchmarks.loadtest_turns import Setting, Turn, _at, _ms, hey
-from loadtest.null_server import running_null_server
+from loadtest.generator.null_server import running_null_server
 
 ROOT = Path(__file__).parents[2]
 

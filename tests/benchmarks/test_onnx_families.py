@@ -15,7 +15,7 @@ from benchmarks.onnx_families import (
     random_model,
     table_of,
 )
-from export.limits import LIMITS
+from export.parity.tolerances import LIMITS
 from serve.contract.errors import StillroomError
 
 NOT_EXPORTED: dict[str, str] = {}  # architecture -> what its error says

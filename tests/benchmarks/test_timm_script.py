@@ -11,9 +11,9 @@ from timm.data.transforms_factory import create_transform
 from timm.scheduler import create_scheduler_v2
 
 from benchmarks.timm_script import Recipe, our_overrides, read_final_model, timm_flags, top1_by_timm
-from stillroom.recipe import load_recipe
-from train.models import build_model
-from train.plan import plan_of
+from stillroom.run.recipe import load_recipe
+from train.engine.plan import plan_of
+from train.models.classifier import build_model
 
 STEPS = 11
 

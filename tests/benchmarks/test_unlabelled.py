@@ -12,8 +12,8 @@ from benchmarks.unlabelled import ARMS, Setting, few_labels, rights_of, run, ste
 from compress.options import FixResOptions
 from tests.stillroom.sweeps import fake_latency
 from tests.train.toy import fast, open_dataset, write_photos
-from train.dataset import Dataset
-from train.photos import Photo
+from train.data.dataset import Dataset
+from train.data.images import Photo
 
 SETTING = Setting(labels=4, unlabelled=8, steps=4, teacher_px=(40, 48), student_px=(32, 40))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.train.toy import card_of, toy_dataset, toy_model
-from train.checkpoint import ModelCard
+from train.models.checkpoint import ModelCard
 from train.stage import Dataset
 
 

@@ -28,14 +28,14 @@ from tests.train.toy import (
     toy_views,
     write_checkpoint,
 )
-from train.checkpoint import save_checkpoint
-from train.evaluate import Predictions, predict_logits, read_predictions, write_predictions
-from train.freeze import TrainAll
-from train.label_loss import LabelLoss
-from train.loop import Phase, fit
-from train.mix import Mix
-from train.models import PhotoClassifier
-from train.plan import Plan
+from train.augment.mixup import Mix
+from train.engine.loop import Phase, fit
+from train.engine.plan import Plan
+from train.evaluation import Predictions, predict_logits, read_predictions, write_predictions
+from train.losses.label_loss import LabelLoss
+from train.models.checkpoint import save_checkpoint
+from train.models.classifier import PhotoClassifier
+from train.models.freeze import TrainAll
 from train.stage import Dataset, train_teacher
 
 IMAGES = torch.randint(

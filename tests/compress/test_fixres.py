@@ -18,13 +18,13 @@ from compress.options import FixResOptions
 from serve.contract.errors import CheckpointError, GateError, UsageError
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from tests.train.toy import SIZE_PX, lively, state_of, toy_model, write_checkpoint
-from train import checkpoint
-from train.batches import pixels_of
-from train.checkpoint import load_checkpoint
-from train.evaluate import evaluate, predict_logits, read_predictions
-from train.models import PhotoClassifier
-from train.objective import CrossEntropy, StepOutput
-from train.photos import Photo
+from train.data.images import Photo
+from train.evaluation import evaluate, predict_logits, read_predictions
+from train.loader.views import pixels_of
+from train.losses.objective import CrossEntropy, StepOutput
+from train.models import checkpoint
+from train.models.checkpoint import load_checkpoint
+from train.models.classifier import PhotoClassifier
 from train.stage import Dataset
 
 TEST_SIZE_PX = 40

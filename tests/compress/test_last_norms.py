@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.last_norms import find_last_norms
 from tests.train.toy import same_tensors, state_of
-from train.models import PhotoClassifier, build_model
+from train.models.classifier import PhotoClassifier, build_model
 
 # What the forward of each ends with, read in timm's source: (size, names of the last batch norms).
 LAST = {

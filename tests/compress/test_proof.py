@@ -13,7 +13,7 @@ from compress.fixres import digests_of_model
 from compress.proof import prove_frozen, tensor_digests
 from serve.contract.errors import GateError
 from tests.train.toy import PATIENT, toy_model
-from train.checkpoint import WEIGHTS, ModelCard, save_checkpoint
+from train.models.checkpoint import WEIGHTS, ModelCard, save_checkpoint
 
 HEAD = {"classifier.weight", "classifier.bias"}
 NAMES = st.text("abcdef.", min_size=1, max_size=6)

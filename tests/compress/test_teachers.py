@@ -28,11 +28,11 @@ from tests.train.toy import (
     toy_model,
     write_checkpoint,
 )
-from train.batches import pixels_of
-from train.checkpoint import save_checkpoint
-from train.evaluate import predict_logits
-from train.mix import Mix
-from train.models import PhotoClassifier
+from train.augment.mixup import Mix
+from train.evaluation import predict_logits
+from train.loader.views import pixels_of
+from train.models.checkpoint import save_checkpoint
+from train.models.classifier import PhotoClassifier
 from train.stage import Dataset
 
 SEEDS = st.integers(0, 10**6)

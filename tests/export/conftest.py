@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from export.graph import write_graph
+from export.onnx_graph import write_graph
 from tests.train.toy import (
     SIZE_PX,
     lively,
@@ -17,10 +17,10 @@ from tests.train.toy import (
     write_checkpoint,
     write_photos,
 )
-from train.batches import pixels_of
-from train.checkpoint import ModelCard
-from train.evaluate import Predictions, predict_logits, write_predictions
-from train.models import PhotoClassifier
+from train.evaluation import Predictions, predict_logits, write_predictions
+from train.loader.views import pixels_of
+from train.models.checkpoint import ModelCard
+from train.models.classifier import PhotoClassifier
 from train.options import DataOptions
 from train.stage import Dataset
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from export.diagnose import Finding, Suspects, diagnose, explain
-from export.judge import Answers, Verdict, judge, require_pass
-from export.limits import LIMITS, Precision
-from export.suspect_graphs import logits_of
+from export.diagnose.diagnosis import Finding, Suspects, diagnose, explain
+from export.diagnose.graph_edits import logits_of
+from export.parity.compare import Answers, Verdict, judge, require_pass
+from export.parity.tolerances import LIMITS, Precision
 from serve.contract.errors import GateError
 
 Pixels = NDArray[np.uint8]

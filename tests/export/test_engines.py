@@ -1,6 +1,6 @@
 """Every exported model parses and builds under the real TensorRT-RTX, which needs no GPU.
 
-That a plan gives the right answers needs one: tests/serve/test_runner.py, marked `tensorrt`.
+That a plan gives the right answers needs one: tests/serve/runners/test_base.py, marked `tensorrt`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pytest
 import timm
 import torch
 
-from export.graph import write_graph
+from export.onnx_graph import write_graph
 from serve.contract.errors import EngineError
-from serve.engine_build import BuiltEngine, Profile, build_engine
-from serve.engine_library import EngineLibrary, find_engine_library
+from serve.engines.build import BuiltEngine, Profile, build_engine
+from serve.engines.library import EngineLibrary, find_engine_library
 from tests.export.conftest import Exported
 from tests.train.toy import SIZE_PX, card_of
-from train.models import build_model
+from train.models.classifier import build_model
 
 PROFILE = Profile.up_to(8)
 QUICK = ("test_vit",)

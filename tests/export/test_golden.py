@@ -12,8 +12,8 @@ from export.golden import write_golden, write_reference
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.preprocess import preprocess
 from tests.export.conftest import Exported
-from train.batches import pixels_of
-from train.evaluate import Predictions
+from train.evaluation import Predictions
+from train.loader.views import pixels_of
 
 
 @pytest.fixture(scope="module")

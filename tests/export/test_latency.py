@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import export.compare
-from export.compare import compare_latency, gpu_is_here
+import export.model_latency
 from export.latency import measure, measure_elsewhere
+from export.model_latency import compare_latency, gpu_is_here
 from serve.contract.errors import MeasurementError
 from tests.export.conftest import Exported
 
@@ -44,7 +44,7 @@ def test_the_models_of_a_run_are_compared_in_one_go(
     def write(model: object, card: object, path: Path, *, opset: int) -> None:
         shutil.copy(exported.graph, path)
 
-    monkeypatch.setattr(export.compare, "write_graph", write)
+    monkeypatch.setattr(export.model_latency, "write_graph", write)
     models = {"teacher": exported.folder, "student": exported.folder, "file": exported.graph}
     metrics = compare_latency(models, opset=20, out=tmp_path)
     latency = json.loads((tmp_path / "latency.json").read_bytes())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from export.int8 import write_int8
 from export.mobile import check_ort, download_size, write_ort
+from export.precision.quantize import write_int8
 from serve.contract.errors import GateError
 from tests.export.toy_graph import images, write_toy_graph
 

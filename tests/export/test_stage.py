@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import export.stage
-from export.graph import write_graph
+from export.onnx_graph import write_graph
 from export.options import ExportOptions, ParityLimits
 from export.stage import export_artifact
 from serve.contract.artifact import open_artifact
@@ -20,12 +20,12 @@ from serve.contract.errors import CheckpointError, GateError
 from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import preprocess
-from serve.runner import open_runner
+from serve.runners.base import open_runner
 from tests.export.conftest import Exported
 from tests.train.toy import lively, toy_model
-from train.checkpoint import ModelCard
-from train.evaluate import read_predictions, write_predictions
-from train.models import PhotoClassifier
+from train.evaluation import read_predictions, write_predictions
+from train.models.checkpoint import ModelCard
+from train.models.classifier import PhotoClassifier
 
 Writer = Callable[..., None]
 OPTIONS = ExportOptions(golden_images=6, max_batch_size=5)

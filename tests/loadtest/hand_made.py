@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loadtest.corpus import Photo
-from loadtest.outcome import Outcome, Sample
-from loadtest.plan import LoadPlan
-from loadtest.reply import Model, Stages
-from loadtest.result import LoadResult
-from loadtest.slo import Slo
-from loadtest.summary import build_summary
+from loadtest.generator.load_result import LoadResult
+from loadtest.generator.outcome import Outcome, Sample
+from loadtest.plan.corpus import Photo
+from loadtest.plan.load_plan import LoadPlan
+from loadtest.plan.reply import Model, Stages
+from loadtest.plan.slo import Slo
+from loadtest.result.summary import build_summary
 
 MODEL = Model("stub", "1", "sha256:0123456789abcdef", "onnxruntime-cpu")
 PHOTOS = [Photo("a.png", b"bytes", "image/png", "roses"), Photo("b.png", b"more", "image/png")]

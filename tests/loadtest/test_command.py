@@ -133,7 +133,7 @@ def test_only_the_senders_import_locust() -> None:
 def test_it_imports_nothing_else_of_ours() -> None:
     script = """
         import sys
-        import loadtest.runner, loadtest.__main__
+        import loadtest.generator.runner, loadtest.__main__
         ours = {"serve", "train", "compress", "export", "stillroom", "torch", "bentoml"}
         print(sorted(ours & set(sys.modules)))
     """

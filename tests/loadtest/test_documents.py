@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from loadtest.arguments import build_parser, fleet_from_options, plan_from_options
+from loadtest.plan.arguments import build_parser, fleet_from_options, plan_from_options
 from tests.loadtest.stub_server import ROOT
 
 TEXT = (ROOT / "docs" / "loadtest-distributed.md").read_text(encoding="utf-8")

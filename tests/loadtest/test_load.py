@@ -111,11 +111,11 @@ def test_every_planned_request_has_one_outcome(tmp_path: Path) -> None:
     with served(behaviour) as url:
         done = run_script(f"""
             from pathlib import Path
-            import locust, loadtest.user
+            import locust, loadtest.generator.users
             from loadtest.__main__ import run
-            from loadtest.corpus import load_corpus
-            from loadtest.plan import LoadPlan
-            loadtest.user.MAX_IN_FLIGHT = 6
+            from loadtest.plan.corpus import load_corpus
+            from loadtest.plan.load_plan import LoadPlan
+            loadtest.generator.users.MAX_IN_FLIGHT = 6
             plan = LoadPlan(url={url!r}, rate=80.0, duration_s=2.0, warmup_s=0.0, timeout_s=0.5)
             run(plan, load_corpus(Path({str(write_corpus(tmp_path))!r})), Path({str(out)!r}))
         """)
@@ -148,10 +148,10 @@ def test_each_load_of_a_session_watches_the_service_by_its_own_clock() -> None:
     done = run_script("""
         import subprocess, sys
         import loadtest.session as session
-        from loadtest.plan import LoadPlan
-        from loadtest.outcome import SampleLog
-        from loadtest.result import LoadResult
-        from loadtest.service_watch import ServiceWatch
+        from loadtest.plan.load_plan import LoadPlan
+        from loadtest.generator.outcome import SampleLog
+        from loadtest.generator.load_result import LoadResult
+        from loadtest.extras.host_monitor.service_watch import ServiceWatch
         from tests.loadtest.hand_made import PHOTOS, steady
 
         def run_load(plan, photos, report):

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import pytest
 
 from loadtest.__main__ import main
-from loadtest.junit import Case, check_junit_file, write_junit
-from loadtest.output import check_out_folder
-from loadtest.promise import main as search
+from loadtest.extras.junit import Case, check_junit_file, write_junit
+from loadtest.max_rate.command import main as search
+from loadtest.result.files import check_out_folder
 from tests.loadtest.stub_server import ROOT, Behaviour, command, served, write_corpus
 
 SHORT = ("--rate", 20, "--duration-s", 0.5, "--warmup-s", 0)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.difference import compare_runs
-from loadtest.outcome import Outcome
-from loadtest.output import write_outputs
-from loadtest.probe_folder import probe_from_folder
-from loadtest.result_folder import read_runs
-from loadtest.slo import Slo
+from loadtest.extras.compare.difference import compare_runs
+from loadtest.generator.outcome import Outcome
+from loadtest.max_rate.trial_folder import probe_from_folder
+from loadtest.plan.slo import Slo
+from loadtest.result.files import write_outputs
+from loadtest.result.folder import read_runs
 from tests.loadtest.hand_made import sample, steady, summary_of
 from tests.loadtest.stub_server import Behaviour, run_command, served, write_corpus
 

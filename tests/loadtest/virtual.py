@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from random import Random
 
-from loadtest.outcome import Outcome, Sample
+from loadtest.generator.outcome import Outcome, Sample
 
 Server = Callable[[float], float]
 

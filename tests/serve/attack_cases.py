@@ -329,7 +329,7 @@ def two_lengths(to: Target) -> None:
 
 
 def message_rules(to: Target) -> None:
-    """All cases of tests/serve/test_message.py in a few; the connection ends after each."""
+    """All cases of tests/serve/http/test_message.py in a few; the connection ends after each."""
     body = b"\r\n0\r\n\r\n"
     get, post = b"GET /livez HTTP/1.1\r\n", b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
     for data in (get, get + b"Host: x\r\nHost: x\r\n", get + b"Host: a b\r\n", b"GET /livez\r\n"):
@@ -602,8 +602,8 @@ def _lines() -> Iterator[str]:
     yield "# What strangers may send"
     yield ""
     yield "Each line is sent to a real `bentoml serve` process by"
-    yield "`uv run pytest tests/serve/test_attack_cases.py`, but for the last two, with tests of"
-    yield "their own."
+    yield "`uv run pytest tests/serve/http/test_attack_cases.py`, but for the last two, with tests"
+    yield "of their own."
     yield ""
     yield "| | sent | answered |"
     yield "|---|---|---|"

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serve.app import build_app
-from serve.guard import Guard, GuardLimits
-from serve.metrics import Metrics
-from serve.served_model import ServedModel, open_served_model
+from serve.http.app import build_app
+from serve.http.guard import Guard, GuardLimits
+from serve.model.served_model import ServedModel, open_served_model
 from serve.settings import Settings
+from serve.telemetry.metrics import Metrics
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx
 
-from serve.admin import ask_workers
+from serve.process.hot_reload.admin import ask_workers
 
 SERVE = """
 import sys
 from pathlib import Path
-from serve.launch import serve_forever
+from serve.process.launch import serve_forever
 sys.exit(serve_forever(Path(sys.argv[1]), port=int(sys.argv[2])))
 """
 JPEG = {"content-type": "image/jpeg"}

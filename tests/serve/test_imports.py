@@ -27,7 +27,7 @@ def test_serve_imports_no_torch_and_exports_what_it_names() -> None:
 
 def test_the_process_above_the_workers_imports_nothing_that_computes() -> None:
     code = (
-        "import sys, serve.service, serve.supervisor\n"
+        "import sys, serve.service, serve.process.supervisor\n"
         "print([name for name in ('numpy', 'PIL', 'onnxruntime') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,9 +10,9 @@ CODE = """
 import asyncio, os
 import httpx
 from serve.service import Classifier, GuardedService
-from serve.direct import Direct
-from serve.drain import Leaving
-from serve.guard import Guard
+from serve.http.asgi_switch import Direct
+from serve.process.drain import Leaving
+from serve.http.guard import Guard
 from _bentoml_sdk import Service
 
 assert type(Classifier) is GuardedService and isinstance(Classifier, Service)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest.slo import Slo
+from loadtest.plan.slo import Slo
 from serve.contract.digest import canonical_json
 from serve.contract.errors import Interrupted
-from stillroom.graph import Built, Context, Graph, Stage
-from stillroom.pipeline import PIPELINE
+from stillroom.run.pipeline import PIPELINE
+from stillroom.run.stage_graph import Built, Context, Graph, Stage
 from tests.loadtest.hand_made import steady, summary_of
-from train.evaluate import Predictions, write_predictions
-from train.photos import labels_of, read_index
+from train.data.images import labels_of, read_index
+from train.evaluation import Predictions, write_predictions
 
 MODELS = ("teacher", "student", "fixres", "baseline")
 

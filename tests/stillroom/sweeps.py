@@ -28,8 +28,8 @@ TIMES = ("epoch_s", "wall_s", "latency_ms", "latency_q1_ms", "latency_q3_ms")
 
 def make_run(folder: Path) -> Path:
     """Audited photographs: 45 to train on, 15 of val, 12 of test."""
-    from stillroom.pipeline import PIPELINE
-    from stillroom.run import Request, run_stages
+    from stillroom.run.execution import Request, run_stages
+    from stillroom.run.pipeline import PIPELINE
 
     photos = write_photos(folder / "photos", count=24)
     overrides = ("data.val_fraction=0.2", "data.test_fraction=0.17")

@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 from PIL import Image
 
-from stillroom.recipe import load_recipe
+from stillroom.run.recipe import load_recipe
 
 
 def assert_refused(outcome, *expected: str) -> None:

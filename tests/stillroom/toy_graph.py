@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from serve.contract.errors import CheckpointError
-from stillroom.graph import Built, Context, Graph, Stage
-from stillroom.run import Request, run_stages
-from stillroom.run_folder import RunFolder
+from stillroom.run.execution import Request, run_stages
+from stillroom.run.folder import RunFolder
+from stillroom.run.stage_graph import Built, Context, Graph, Stage
 
 
 def _build_first(context: Context) -> Built:

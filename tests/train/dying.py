@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import train.state
+import train.engine.resume_state
 
 FILE_EVENTS = (
     *("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.scandir"),
@@ -30,7 +30,7 @@ class DeathAt:
         self._folder, self._number = str(folder), number
         self.seen = 0
         sys.addaudithook(self._watch)
-        fsync, save_file = os.fsync, train.state.save_file
+        fsync, save_file = os.fsync, train.engine.resume_state.save_file
 
         def counted_fsync(descriptor: int) -> None:
             self._count()
@@ -46,7 +46,7 @@ class DeathAt:
             self._count()
 
         os.fsync = counted_fsync
-        train.state.save_file = torn_save
+        train.engine.resume_state.save_file = torn_save
 
     def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in FILE_EVENTS and self._folder in str(arguments[0]):

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from serve.contract.preprocess import PreprocessSpec
 from tests.train.toy import FAST, SIZE_PX, toy_model, toy_views
-from train.batches import pixels_of
-from train.evaluate import validator
-from train.freeze import FreezePolicy, TrainAll
-from train.loop import Fitted, Listener, Phase, Validate, fit
-from train.models import PhotoClassifier
-from train.objective import CrossEntropy, Objective, StepOutput
-from train.place import share
-from train.plan import Plan
+from train.engine.loop import Fitted, Listener, Phase, Validate, fit
+from train.engine.plan import Plan
+from train.engine.world import share
+from train.evaluation import validator
+from train.loader.views import pixels_of
+from train.losses.objective import CrossEntropy, Objective, StepOutput
+from train.models.classifier import PhotoClassifier
+from train.models.freeze import FreezePolicy, TrainAll
 from train.stage import Dataset
 
 PLAN = Plan(

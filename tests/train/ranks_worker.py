@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from serve.contract.errors import Interrupted, StillroomError
 from tests.train.fits import PLAN, Poisoned, SignalAt, fit_toy, validate_of
 from tests.train.toy import SIZE_PX, lively, toy_model, toy_views
-from train.averaging import measure_norms
-from train.centre_loss import CentreLoss
-from train.dataset import Dataset
-from train.evaluate import predict_logits
-from train.label_loss import LabelLoss
-from train.loop import Fitted
-from train.models import PhotoClassifier
-from train.objective import CrossEntropy, StepOutput, Supervised, Term
-from train.order import some_batches
-from train.place import here, place_from_env, share, standing
-from train.ranks import each_rank, gather_rows, open_ranks
-from train.together import check_equal
+from train.data.dataset import Dataset
+from train.engine.loop import Fitted
+from train.engine.weight_averaging import measure_norms
+from train.engine.world import here, place_from_env, share, standing
+from train.evaluation import predict_logits
+from train.extras.center_loss import CentreLoss
+from train.extras.distributed.collectives import each_rank, gather_rows, open_ranks
+from train.extras.distributed.shared_errors import check_equal
+from train.loader.sampler import some_batches
+from train.losses.label_loss import LabelLoss
+from train.losses.objective import CrossEntropy, StepOutput, Supervised, Term
+from train.models.classifier import PhotoClassifier
 
 SMOOTH = "test_efficientnet_gn"  # no batch norm, no dropout: nothing in it is of one rank alone
 CURVE = replace(

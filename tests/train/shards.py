@@ -13,11 +13,11 @@ from typing import Any
 
 from webdataset import TarWriter
 
-from train.audit import audit_photos
-from train.dataset import Dataset
+from train.data.audit.dataset_audit import audit_photos
+from train.data.dataset import Dataset
+from train.data.shards.patterns import ShardPattern
+from train.data.source import open_source
 from train.options import DataOptions
-from train.shard_names import ShardPattern
-from train.source import open_source
 
 Sample = Mapping[str, Any]
 

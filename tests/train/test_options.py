@@ -12,7 +12,7 @@ from train.options import AugmentOptions, DataOptions, LossOptions, TrainOptions
 
 SOURCES = "\n".join(
     path.read_text(encoding="utf-8")
-    for path in sorted(Path(train.__file__).parent.glob("*.py"))
+    for path in sorted(Path(train.__file__).parent.rglob("*.py"))
     if path.name != "options.py"
 )
 

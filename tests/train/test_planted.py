@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from serve.contract.preprocess import decode
-from train.audit import audit_photos
+from train.data.audit.dataset_audit import audit_photos
 from train.options import DataOptions
 
 PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder"))

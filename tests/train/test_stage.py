@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.train.toy import fast
-from train.batches import pixels_of
-from train.checkpoint import load_checkpoint
-from train.evaluate import evaluate, predict_logits, read_predictions, validator
+from train.engine.plan import Plan, plan_of
+from train.evaluation import evaluate, predict_logits, read_predictions, validator
+from train.loader.views import pixels_of
+from train.models.checkpoint import load_checkpoint
 from train.options import AugmentOptions, TrainOptions
-from train.plan import Plan, plan_of
 from train.stage import Dataset, fit_model, train_teacher
 
 

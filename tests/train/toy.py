@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serve.contract.preprocess import PreprocessSpec
-from train.audit import audit_photos
-from train.augment import random_view
-from train.batches import PhotoStore, TrainingViews
-from train.checkpoint import ModelCard, save_checkpoint
-from train.models import PhotoClassifier, build_model
+from train.augment.random_view import random_view
+from train.data.audit.dataset_audit import audit_photos
+from train.data.images import Photo, dataset_digest
+from train.loader.views import PhotoStore, TrainingViews
+from train.models.checkpoint import ModelCard, save_checkpoint
+from train.models.classifier import PhotoClassifier, build_model
 from train.options import AugmentOptions, DataOptions, TrainOptions
-from train.photos import Photo, dataset_digest
 from train.stage import Dataset
 
 torch.set_num_threads(1)  # tests share their cores; spinning OpenMP threads would stall

@@ -1,1 +1,1 @@
-"""Charts as inline SVG: they take their colours from the page, so they follow its colour scheme."""
+"""Charts of the report, from the files of a run."""

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from stillroom.report.charts.drawing import BLUE, RED, SOFT, drawing, inline_svg, plain
-from stillroom.report.history import History
+from stillroom.page.charts.drawing import BLUE, RED, SOFT, drawing, inline_svg, plain
+from stillroom.report.charts.history import History
 
 __all__ = ["draw_curves"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from stillroom.report.charts.svg import svg, tag, text
+from stillroom.page.charts.svg import svg, tag, text
 from stillroom.report.models import Model, Score
 
 __all__ = ["Axis", "axis_of", "draw_axis", "draw_row"]

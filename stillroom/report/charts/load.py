@@ -12,7 +12,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from stillroom.report.charts.drawing import (
+from stillroom.page.charts.drawing import (
     AMBER,
     BLUE,
     GREEN,
@@ -23,7 +23,7 @@ from stillroom.report.charts.drawing import (
     inline_svg,
     plain,
 )
-from stillroom.report.samples import Samples
+from stillroom.report.charts.samples import Samples
 
 __all__ = ["MAX_POINTS", "draw_over_time", "draw_percentiles", "latency_limits"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from stillroom.report.charts.drawing import AMBER, BLUE, SOFT, drawing, inline_svg, plain
+from stillroom.page.charts.drawing import AMBER, BLUE, SOFT, drawing, inline_svg, plain
 from stillroom.report.mistakes import Bin
 
 __all__ = ["draw_reliability"]

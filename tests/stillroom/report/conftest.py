@@ -17,13 +17,13 @@ from PIL import Image
 from export.options import ParityLimits
 from serve.contract.digest import canonical_json, sha256_of_file
 from serve.contract.manifest import write_manifest
-from stillroom.graph import Context
-from stillroom.recipe import Recipe, recipe_text
 from stillroom.report.page import write_report
-from stillroom.run_folder import RunFolder
+from stillroom.run.folder import RunFolder
+from stillroom.run.recipe import Recipe, recipe_text
+from stillroom.run.stage_graph import Context
 from tests.conftest import write_tiny_artifact
-from train.evaluate import Predictions, evaluate, write_predictions
-from train.photos import Photo, dataset_digest, write_index
+from train.data.images import Photo, dataset_digest, write_index
+from train.evaluation import Predictions, evaluate, write_predictions
 
 SPEC = {
     "size_px": 24,
@@ -94,7 +94,7 @@ def write_stage(folder: Path, photos: list[Photo], labels: tuple[str, ...], wron
 
 
 def load_summary(mode: str, **changes: Any) -> dict[str, Any]:
-    """summary.json of a load of 200 requests, as `loadtest.summary` writes it."""
+    """summary.json of a load of 200 requests, as `loadtest.result.summary` writes it."""
     figures = {"n": 200, "p50_ms": 5.0, "p90_ms": 8.0, "p95_ms": 9.0, "p99_ms": 12.0}
     figures |= {"max_ms": 15.0, "mean_ms": 5.5}
     slo = {"percentile": 99.0, "target_ms": 100.0, "observed_ms": 12.0, "met": True}

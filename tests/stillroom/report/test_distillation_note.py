@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from serve.contract.manifest import write_manifest
-from stillroom.graph import Context
 from stillroom.report.page import write_report
+from stillroom.run.stage_graph import Context
 
 FOUND = {
     "teachers": [{"arch": "resnet50"}, {"arch": "resnet18"}],

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
+from stillroom.report.charts.history import read_history
+from stillroom.report.charts.samples import read_samples
 from stillroom.report.facts import read_facts
-from stillroom.report.history import read_history
 from stillroom.report.load_section import stage_split
 from stillroom.report.mistakes import confident_mistakes, confused_pairs, reliability_bins
-from stillroom.report.samples import read_samples
 
 
 def test_models_in_the_order_of_the_table(toy_run):

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stillroom.page.format import SPACE
 from stillroom.report.comparison import compare, compare_all
 from stillroom.report.facts import read_facts
 from stillroom.report.models import Latency
 from stillroom.report.verdict import badges_of, headline, judge_run, load_sentence
-from stillroom.report.wording import SPACE
-from train.evaluate import Predictions
-from train.photos import Photo
+from train.data.images import Photo
+from train.evaluation import Predictions
 
 
 def plain(text: str) -> str:

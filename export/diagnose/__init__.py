@@ -1,0 +1,1 @@
+"""Why a candidate failed parity: one thing changed at a time (optional)."""

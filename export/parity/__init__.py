@@ -1,0 +1,1 @@
+"""The parity verdict: does a candidate predict what the reference predicts, on real images?"""

@@ -1,0 +1,55 @@
+"""Which photographs a gate looks at, and which an int8 model is calibrated on: never the same."""
+
+from __future__ import annotations
+
+from train.data.dataset import Dataset
+from train.data.images import Photo
+from train.engine.seed import derive_seed
+
+__all__ = ["MIN_CALIBRATION", "calibration_photos", "gate_photos"]
+
+MIN_CALIBRATION = 16  # fewer photographs say little of an activation's range
+
+
+def gate_photos(dataset: Dataset, at_least: int, *, calibration: int = 0) -> list[Photo]:
+    """The val split; where it is small, training photographs besides.
+
+    The test split is never asked: a gate that chooses a file is a choice. Parity compares a model
+    with itself, so photographs that it was trained on serve as well as others. Of the training
+    photographs the gate takes what it lacks, but leaves MIN_CALIBRATION for calibration; of fewer
+    than twice as many, half.
+
+    Args:
+        dataset: with a train and a val split.
+        at_least: wanted; fewer only where both splits together have fewer.
+        calibration: number wanted for that; 0 where nothing is calibrated.
+
+    Returns:
+        Val in its order, then training photographs, class by class in turn.
+    """
+    val, train = dataset.of_split("val"), dataset.of_split("train")
+    left = min(calibration, MIN_CALIBRATION, (len(train) + 1) // 2)
+    wanted = min(at_least - len(val), len(train) - left)
+    return val + _in_turn(train, "gate")[: max(0, wanted)]
+
+
+def calibration_photos(dataset: Dataset, count: int, gate: list[Photo]) -> list[Photo]:
+    """Training photographs for calibration, class by class in turn; none that the gate looks at.
+
+    Args:
+        dataset: with a train split.
+        count: wanted; fewer where there are no more.
+        gate: of `gate_photos`.
+    """
+    seen = {photo.sha256 for photo in gate}
+    others = [photo for photo in dataset.of_split("train") if photo.sha256 not in seen]
+    return _in_turn(others, "calibration")[:count]
+
+
+def _in_turn(photos: list[Photo], purpose: str) -> list[Photo]:
+    """One of each class in turn; each class in the order of a hash of the photographs' bytes."""
+    by_class: dict[str, list[Photo]] = {}
+    for photo in sorted(photos, key=lambda photo: derive_seed(purpose, photo.sha256)):
+        by_class.setdefault(photo.label, []).append(photo)
+    ranked = [(rank, label) for label in by_class for rank in range(len(by_class[label]))]
+    return [by_class[label][rank] for rank, label in sorted(ranked)]

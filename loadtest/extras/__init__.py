@@ -1,0 +1,1 @@
+"""Optional parts of the load test: nothing here is loaded unless it is asked for."""

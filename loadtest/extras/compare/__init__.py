@@ -1,0 +1,1 @@
+"""Two results against one another, with intervals (optional)."""

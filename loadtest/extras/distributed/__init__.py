@@ -1,0 +1,1 @@
+"""One load by several generators: a master, its workers, their messages (optional)."""

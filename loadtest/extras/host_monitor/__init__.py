@@ -1,0 +1,1 @@
+"""What the service's processes and GPUs do under load (optional)."""

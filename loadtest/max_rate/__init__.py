@@ -1,0 +1,1 @@
+"""The largest rate that holds an objective, by one load after another."""

@@ -1,0 +1,1 @@
+"""What is sent when: plan, scenario, schedule, corpus, target, objective."""

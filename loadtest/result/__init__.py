@@ -1,0 +1,1 @@
+"""What was measured: summary, validity, warnings, verdict, files."""

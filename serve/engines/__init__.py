@@ -1,0 +1,1 @@
+"""TensorRT engines: built, keyed and cached (optional)."""

@@ -1,0 +1,1 @@
+"""HTTP: the guard, the routes, uploads, problems and the page."""

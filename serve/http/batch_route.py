@@ -1,0 +1,61 @@
+"""POST /v1/classify/batch: several images in one form, each with its own answer or problem."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serve.contract.errors import ImageError
+from serve.http.handlers import answers_unless_gone, budget_ms_of, served_model, with_problems
+from serve.http.problems import RequestError, problem_from, problem_of_status
+from serve.http.request_log import fault_line
+from serve.http.response import exchange_of
+from serve.http.upload import images_from_form
+from serve.model.batcher import Answer
+from serve.model.predictions import top_k_of, top_predictions
+from serve.model.served_model import ServedModel
+
+__all__ = ["classify_batch"]
+
+
+@with_problems
+async def classify_batch(request: Request) -> Response:
+    """Answer a form with up to MAX_FILES parts named "image"; status 200 whatever becomes of each.
+
+    A request that cannot be read, or that finds no place, is refused whole.
+    """
+    model = served_model(request)
+    top_k = top_k_of(request.query_params.get("top_k"), len(model.artifact.labels))
+    blobs = await images_from_form(request)
+    await asyncio.to_thread(model.check_together, blobs)
+    budget_ms = budget_ms_of(request, model)
+    waiting: list[asyncio.Future[Answer]] = []
+    try:
+        waiting += [model.batcher.submit(blob, budget_ms=budget_ms) for blob in blobs]
+    except RequestError:
+        for one in waiting:
+            one.cancel()
+        raise
+    found = await answers_unless_gone(request, waiting)
+    results = [_result(request, model, one, top_k) for one in found]
+    body = {"results": results, "model": model.identity}
+    return JSONResponse(body, headers={"cache-control": "no-store"})
+
+
+def _result(
+    request: Request, model: ServedModel, found: Answer | BaseException, top_k: int
+) -> dict[str, Any]:
+    if isinstance(found, Answer):
+        return {"predictions": top_predictions(found.logits, model.artifact.labels, top_k)}
+    exchange = exchange_of(request.scope)
+    problem = problem_of_status(500)
+    if isinstance(found, ImageError | RequestError):
+        problem = problem_from(found)
+    else:
+        exchange.fault = fault_line(found)
+    if metrics := request.app.state.metrics:
+        metrics.observe_problem(problem.slug)
+    return {"problem": problem.members(exchange.request_id)}

@@ -1,0 +1,129 @@
+"""Exchange: one request and its answer, as the guard sees them.
+
+The app inside sets `problem` and answers with a bare status. Every answer of 400 and above, whoever
+wrote it, leaves as problem+json from here, so there is one place that decides what strangers read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from random import Random
+
+from starlette.types import Message, Receive, Scope, Send
+
+from serve.http.problems import MEDIA_TYPE, Problem, problem_of_status
+
+__all__ = ["Exchange", "exchange_of"]
+
+SCOPE_KEY = "stillroom.exchange"
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+HIDDEN = {b"server", b"x-request-id", b"x-bentoml-request-id", b"x-bentoml-trace-id"}
+IDS = Random()  # it names requests and guards nothing, so it need not ask the system each time
+LINGER_BYTES = 64 * 2**20
+
+
+class Exchange:
+    """Request id, state and the way out.
+
+    Args:
+        scope: ASGI scope of an HTTP request.
+        send: ASGI send of the server.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.request_id = _request_id(scope)
+        self.problem: Problem | None = None
+        self.status = 0
+        self.fault = ""
+        self.started_at = time.perf_counter()
+        self._speaks_v2 = scope["path"].startswith("/v2")
+        self._send = send
+        self._swallow = False
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Time since the request came."""
+        return (time.perf_counter() - self.started_at) * 1e3
+
+    async def send(self, message: Message) -> None:
+        """ASGI send for the app inside: rewrites errors, adds the request id, hides the server."""
+        if message["type"] != "http.response.start":
+            if not self._swallow:
+                await self._send(message)
+            return
+        if message["status"] >= 400:
+            self._swallow = True
+            await self.refuse(self.problem or problem_of_status(message["status"]))
+            return
+        kept = [(k, v) for k, v in message.get("headers", []) if k.lower() not in HIDDEN]
+        await self._start(message["status"], kept)
+
+    async def refuse(
+        self, problem: Problem, unread: Receive | None = None, linger_s: float = 0.0
+    ) -> None:
+        """Answer with a problem.
+
+        Args:
+            problem: the answer.
+            unread: ASGI receive, if the body was not read to its end. The answer is sent whole,
+                then what still arrives is discarded for a while before the connection closes: a
+                client that still sends would otherwise see a reset and never read the answer.
+            linger_s: how long at most.
+        """
+        self.problem = problem
+        body, media_type = problem.body(self.request_id), MEDIA_TYPE
+        if self._speaks_v2:
+            body, media_type = problem.v2_body(), "application/json"
+        headers = {
+            "content-type": media_type,
+            "content-length": str(len(body)),
+            "cache-control": "no-store",
+            **problem.headers,
+        }
+        if unread is not None:
+            headers["connection"] = "close"
+        await self._start(
+            problem.status, [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
+        )
+        lingering = unread is not None
+        await self._send({"type": "http.response.body", "body": body, "more_body": lingering})
+        if unread is not None:
+            await _discard(unread, linger_s)
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def leave(self, problem: Problem) -> None:
+        """Note why there is nobody to answer."""
+        self.problem, self.status = problem, problem.status
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        tagged = [*headers, (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": tagged})
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that the guard put into the scope."""
+    exchange: Exchange = scope[SCOPE_KEY]
+    return exchange
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and SANE_ID.fullmatch(text := value.decode("latin-1")):
+            return str(text)
+    return f"{IDS.getrandbits(64):016x}"
+
+
+async def _discard(receive: Receive, linger_s: float) -> None:
+    left = LINGER_BYTES
+    try:
+        async with asyncio.timeout(linger_s):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return

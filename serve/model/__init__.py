@@ -1,0 +1,1 @@
+"""The served model of one worker: batcher, memory, golden check, predictions."""

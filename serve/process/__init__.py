@@ -1,0 +1,1 @@
+"""Processes of the service: launch, supervisor, workers, drain."""

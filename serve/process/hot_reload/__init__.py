@@ -1,0 +1,1 @@
+"""Another model without a pause, and back again (optional)."""

@@ -1,0 +1,1 @@
+"""Metrics, and where asked for drift and tracing."""

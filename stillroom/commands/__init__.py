@@ -1,0 +1,1 @@
+"""The commands, by what they work on; `stillroom.cli` is their table."""

@@ -1,0 +1,1 @@
+"""Commands that make artifacts: export, import, mobile files, engines."""

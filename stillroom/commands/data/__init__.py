@@ -1,0 +1,1 @@
+"""Commands on a folder of images: audit, convert, the demo's images."""

@@ -1,0 +1,1 @@
+"""Commands around a service: build, predict, load test, admin."""

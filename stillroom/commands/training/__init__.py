@@ -1,0 +1,1 @@
+"""Commands around a training: sanity, profile, choices, evaluate, compare."""

@@ -1,0 +1,1 @@
+"""Optional parts of the command line: nothing here is loaded unless it is asked for."""

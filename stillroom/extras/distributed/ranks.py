@@ -1,0 +1,185 @@
+"""`stillroom train` by several processes: rank 0 runs the pipeline, the others join its training.
+
+Rank 0 holds the run's lock, audits, writes and publishes. The others wait for its call, train with
+it, write nothing, and end with it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from serve.contract.errors import Interrupted, LostRank, StillroomError
+from serve.contract.signals import ENDING
+from stillroom.run.execution import Request, run_stages
+from stillroom.run.folder import RunFolder
+from stillroom.run.stage_graph import Built, Context
+from train.data.shards.patterns import ShardPattern
+from train.engine.world import Place, here
+from train.options import TrainOptions
+
+__all__ = ["build_with_ranks", "run_as_rank"]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What rank 0 says to those that wait: train with me, or (without a context) end."""
+
+    context: Context | None
+    exit_code: int = 0
+
+
+def run_as_rank(place: Place, request: Request) -> RunFolder | None:
+    """Build what a request needs, as one of several ranks.
+
+    Args:
+        place: of this process.
+        request: that ends with a training.
+
+    Returns:
+        The run folder; None on ranks that only join.
+
+    Raises:
+        SystemExit: on every rank, after an error that one of them said.
+    """
+    from train.extras.distributed.collectives import open_ranks
+
+    with open_ranks(place):
+        try:
+            if place.is_writer:
+                return _lead(request)
+            _follow(request)
+        except StillroomError as error:
+            _say_and_exit(error)
+        except Exception:
+            _ignore_signals()
+            raise
+    return None
+
+
+def _say_and_exit(error: StillroomError) -> NoReturn:
+    """End this rank; what all ranks raise is said by rank 0, which ends first.
+
+    Torchrun signals the other ranks as soon as one has ended; each ends by itself, in its words.
+    """
+    from train.extras.distributed.shared_errors import is_shared
+
+    _ignore_signals()
+    if not here().is_writer and is_shared(error):
+        _wait_for_the_end_of_rank_0()
+    elif here().is_writer or not isinstance(error, Interrupted):
+        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
+    sys.exit(error.exit_code)
+
+
+def build_with_ranks(
+    stage: str, options: TrainOptions, context: Context, build: Callable[[Context], Built]
+) -> Built:
+    """Build a training stage together with the ranks that wait for it, if there are any.
+
+    Args:
+        stage: name of its section in the recipe, for messages.
+        options: of the training.
+        context: of rank 0.
+        build: what every rank calls.
+
+    Raises:
+        UsageError: several ranks cannot do this training, or see other files.
+    """
+    if here().world == 1:
+        return build(context)
+    from train.extras.distributed.parallel import check_sync_bn
+    from train.extras.distributed.shared_errors import check_batch_size
+    from train.fitting import pick_device
+
+    check_batch_size(options.batch_size, f"{stage}.batch_size")
+    if options.sync_bn:
+        check_sync_bn(pick_device())
+    _say(_Call(replace(context, source=None)))
+    _check_files(context)
+    _waiting.clear()
+    built = build(context)
+    _waiting.add(True)
+    return built
+
+
+_waiting = {True}  # empty while the other ranks are busy, and would not hear a call
+
+
+def _lead(request: Request) -> RunFolder:
+    code = 1
+    try:
+        folder = run_stages_of(request)
+        code = 0
+    except StillroomError as error:
+        code = error.exit_code
+        raise
+    finally:
+        if _waiting:
+            _say(_Call(None, code))
+    return folder
+
+
+def run_stages_of(request: Request) -> RunFolder:
+    """Run the pipeline; imported late, because the pipeline imports this module."""
+    from stillroom.run.pipeline import PIPELINE
+
+    return run_stages(PIPELINE, request)
+
+
+def _follow(request: Request) -> None:
+    from stillroom.run.pipeline import build_teacher
+    from train.data.source import open_source
+
+    while (call := _hear()).context is not None:
+        if isinstance(request.photos, ShardPattern):
+            open_source(request.photos)  # another machine has an index of its own
+        _check_files(call.context)
+        build_teacher(call.context)
+    if call.exit_code:
+        _ignore_signals()
+        _wait_for_the_end_of_rank_0()
+        sys.exit(call.exit_code)
+
+
+def _say(call: _Call) -> None:
+    from train.extras.distributed.collectives import from_rank
+
+    from_rank(0, call)
+
+
+def _hear() -> _Call:
+    from train.extras.distributed.collectives import from_rank
+
+    return from_rank(0, _Call(None, 1))
+
+
+def _check_files(context: Context) -> None:
+    """All ranks must see the run folder and the photographs of rank 0."""
+    from train.extras.distributed.shared_errors import refuse_together
+
+    wanted: tuple[Path, ...] = (context.photos, context.run.stage("data"), context.out)
+    missing = [str(path) for path in wanted if not path.is_dir()]
+    refuse_together(
+        f"cannot see {missing[0]}." if missing else "",
+        "Put photographs and run folder where all machines see them under the same path.",
+    )
+
+
+def _wait_for_the_end_of_rank_0() -> None:
+    """Let rank 0 say what happened before torchrun, seeing another rank end, signals it."""
+    from train.extras.distributed.collectives import from_rank
+
+    with suppress(LostRank):
+        from_rank(0, None)  # its end breaks the connection
+
+
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)

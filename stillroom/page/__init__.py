@@ -1,0 +1,1 @@
+"""What all pages share: format of numbers, thumbnails, templates, charts."""

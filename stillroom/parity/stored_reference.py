@@ -1,0 +1,68 @@
+"""The reference answers that an artifact keeps, and a runner judged by them. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.options import ParityLimits
+from export.parity.batching import batch_invariance, mixed_batch_logits
+from export.parity.compare import Answers, judge
+from export.parity.tolerances import LIMITS, Limits, Precision
+from export.parity.verdict import Verdict
+from serve.contract.artifact import Artifact
+from serve.contract.reference import stored_reference
+from serve.runners.base import Runner
+
+__all__ = ["judge_runner", "limits_here", "said_at_export", "stored_reference"]
+
+PARITY = "parity.json"
+
+
+def said_at_export(artifact: Artifact) -> dict[str, Any]:
+    """parity.json as it was published."""
+    said: dict[str, Any] = json.loads((artifact.root / PARITY).read_bytes())
+    return said
+
+
+def judge_runner(
+    artifact: Artifact, runner: Runner, reference: Answers, pixels: NDArray[np.uint8]
+) -> Verdict:
+    """Ask a runner in batches of mixed sizes and alone; compare by the artifact's own limits.
+
+    Args:
+        artifact: whose limits are used.
+        runner: the very one that serves here.
+        reference: stored answers of N images.
+        pixels: (N, size_px, size_px, 3) uint8 of the same images.
+
+    Raises:
+        ValueError: there is no image.
+        GateError: the stored answers are not finite.
+    """
+    said = said_at_export(artifact)
+    candidate = mixed_batch_logits(runner, pixels)
+    return judge(
+        reference,
+        candidate,
+        limits_here(artifact, said, str(runner.describe()["backend"])),
+        min_images=int(said.get("min_images", ParityLimits.min_images)),
+        invariance=batch_invariance(runner, pixels, candidate),
+    )
+
+
+def limits_here(artifact: Artifact, said: dict[str, Any], backend: str) -> Limits:
+    """Those that the artifact was published with, where its parity.json has them.
+
+    GPUs multiply fp32 matrices as TF32, whose mantissa is that of fp16.
+    """
+    if artifact.precision == "fp32" and backend.startswith(("onnxruntime-cuda", "tensorrt")):
+        return LIMITS["fp16"]
+    stored = said.get("limits", {})
+    if stored.keys() == {field.name for field in fields(Limits)}:
+        return Limits(**stored)
+    return LIMITS[cast("Precision", artifact.precision)]

@@ -1,0 +1,1 @@
+"""A run: recipe, stage graph, pipeline, folder, status, verification."""

@@ -1,0 +1,1 @@
+"""`stillroom sweep backbones`: architectures under one budget."""

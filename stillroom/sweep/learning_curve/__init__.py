@@ -1,0 +1,1 @@
+"""`stillroom sweep learning-curve`: would more images help?"""

@@ -1,0 +1,1 @@
+"""`stillroom sweep resolution`: which sizes to train and to test at."""

@@ -1,0 +1,1 @@
+"""`stillroom sweep search`: the teacher's options that are best on val."""

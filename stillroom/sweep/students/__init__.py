@@ -1,0 +1,1 @@
+"""`stillroom compress --search`: which student at which test size."""

@@ -1,0 +1,1 @@
+"""Random views of a training image: crops, colours, degradations, policies, mixup."""

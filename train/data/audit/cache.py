@@ -1,0 +1,180 @@
+"""What an audit learnt of each file, kept between audits: only new and changed files are decoded.
+
+A file counts as unchanged while its size, times and inode are. The cache may be deleted at any
+time; one that is damaged is begun anew, and one that cannot be written is done without.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from train.engine.progress import say
+
+__all__ = ["AuditCache", "FileFacts", "FileKey", "cache_folder", "open_cache"]
+
+READER = f"2 Pillow {PIL.__version__}"  # of the facts; another one reads all files again
+CHANGING_S = 0.1  # a file that changed so recently may change again within its times' resolution
+QUERIED = 500  # rows a query
+COLUMNS = "sha256, width, height, thumbnail, problem, remarks"
+SCHEMA = """CREATE TABLE IF NOT EXISTS file_facts (
+    path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL, width INTEGER NOT NULL,
+    height INTEGER NOT NULL, thumbnail BLOB NOT NULL, problem TEXT NOT NULL, remarks TEXT NOT NULL
+) WITHOUT ROWID"""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What one file is.
+
+    Args:
+        sha256: of its bytes; empty where it could not be read.
+        width: upright width in pixels; 0 where it does not decode.
+        height: upright height in pixels; 0 where it does not decode.
+        thumbnail: bytes of `train.data.audit.near_duplicates.thumbnail_of`; empty where it does
+            not decode.
+        problem: why it does not decode; empty where it does.
+        remarks: kinds of `train.data.audit.findings` that a person should look at, with blanks
+            between them.
+    """
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    thumbnail: bytes = b""
+    problem: str = ""
+    remarks: str = ""
+
+
+@dataclass(frozen=True)
+class FileKey:
+    """A file as it was when it was looked at.
+
+    Args:
+        path: absolute; bytes that are no UTF-8 are escaped.
+        stamp: size, times, inode and reader; equal stamps mean equal facts.
+        changed_s: when it last changed, in seconds of `time.time`.
+    """
+
+    path: str
+    stamp: str
+    changed_s: float
+
+    @classmethod
+    def of(cls, path: Path) -> FileKey:
+        """Look at a file.
+
+        Raises:
+            OSError: it is gone.
+        """
+        stat = path.stat()
+        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, READER)
+        changed_s = max(stat.st_mtime_ns, stat.st_ctime_ns) / 1e9
+        name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+        return cls(name, "/".join(map(str, facts)), changed_s)
+
+
+class AuditCache:
+    """Facts by file. Made by `open_cache`; without a database it remembers nothing.
+
+    Args:
+        database: open, with the table of facts; None to do without.
+    """
+
+    def __init__(self, database: sqlite3.Connection | None) -> None:
+        self._database = database
+
+    def read(self, keys: Sequence[FileKey]) -> dict[str, FileFacts]:
+        """Facts by path of those files that are known and have not changed."""
+        found: dict[str, FileFacts] = {}
+        for start in range(0, len(keys), QUERIED):
+            stamps = {key.path: key.stamp for key in keys[start : start + QUERIED]}
+            marks = ", ".join("?" * len(stamps))
+            query = f"SELECT path, stamp, {COLUMNS} FROM file_facts WHERE path IN ({marks})"
+            for path, stamp, *facts in self._execute(query, tuple(stamps)):
+                if stamps[path] == stamp:
+                    found[path] = FileFacts(*facts)
+        return found
+
+    def write(self, facts: Iterable[tuple[FileKey, FileFacts]]) -> None:
+        """Remember the facts of files, but of those that changed just now."""
+        settled_s = time.time() - CHANGING_S
+        rows = [
+            (key.path, key.stamp, *astuple(one)) for key, one in facts if key.changed_s < settled_s
+        ]
+        if self._database is not None and rows:
+            try:
+                with self._database:
+                    self._database.executemany(
+                        "INSERT OR REPLACE INTO file_facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+                    )
+            except sqlite3.Error as error:
+                self._give_up(error)
+
+    def _execute(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        if self._database is None:
+            return []
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return []
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        say(f"  audit: going on without the cache ({error})")
+        self._database = None
+
+
+def cache_folder() -> Path:
+    """$STILLROOM_CACHE, or stillroom in $XDG_CACHE_HOME, or in ~/.cache."""
+    if own := os.environ.get("STILLROOM_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "stillroom"
+
+
+@contextmanager
+def open_cache(folder: Path | None = None) -> Iterator[AuditCache]:
+    """Open the cache in a folder (default: `cache_folder()`), or do without and say so."""
+    database = None
+    try:
+        folder = folder or cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        database = _open(folder / "audit.sqlite")
+    except (OSError, sqlite3.Error, RuntimeError) as error:  # RuntimeError: there is no home
+        say(f"  audit: no cache in {folder or 'the home folder'} ({error}); every file is decoded")
+    try:
+        yield AuditCache(database)
+    finally:
+        if database is not None:
+            database.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except sqlite3.OperationalError:
+        raise  # locked or unwritable, but sound
+    except sqlite3.DatabaseError:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=5.0)
+    try:
+        database.execute(SCHEMA)
+        database.execute(f"SELECT path, stamp, {COLUMNS} FROM file_facts LIMIT 1")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database

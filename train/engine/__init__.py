@@ -1,0 +1,1 @@
+"""The training engine: trainer, step, loop, schedule, averages, resumed state, world."""

@@ -1,0 +1,345 @@
+"""A model in training: its optimiser, its averages, its log, and how far it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from serve.contract.errors import CheckpointError, StillroomError
+from serve.contract.manifest import fsync_path
+from train.augment.mixup import Mix
+from train.engine.plan import Plan
+from train.engine.progress import say
+from train.engine.resume_state import Progress, load_state, save_state, saved_steps
+from train.engine.schedule import Plateau
+from train.engine.seed import derive_seed
+from train.engine.step import Attempt, Part, Stepper
+from train.engine.sums import RunningSums
+from train.engine.weight_averaging import Scores, build_swa
+from train.engine.world import here
+from train.extras.distributed.collectives import any_rank, each_rank, mean, share_buffers
+from train.extras.distributed.shared_errors import check_equal, explain_together, shared
+from train.extras.nan_doctor.diagnosis import diagnose, diagnose_weights, explain
+from train.extras.nan_doctor.replay import Step
+from train.loader.views import Batch
+from train.losses.objective import Objective
+from train.losses.targets import class_numbers
+from train.models.classifier import PhotoClassifier
+from train.models.freeze import FreezePolicy
+
+__all__ = ["METRICS", "Listener", "Training", "Validate"]
+
+METRICS = "metrics.jsonl"
+HITS, LABELLED = "train_hits", "train_labelled"  # shares of a batch, summed over an epoch
+
+Validate = Callable[[PhotoClassifier], Scores]  # with val_loss and val_top1
+Listener = Callable[[dict[str, Any]], None]  # gets each epoch's record
+
+
+class Training:
+    """One phase under way.
+
+    Args:
+        name: of the phase.
+        model: on its device; changed in place.
+        objective: forward and loss; a module's tensors are saved and restored with the state.
+        policy: what learns.
+        plan: the schedule.
+        per_epoch: steps of an epoch.
+        late: as `train.engine.step.Stepper`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: PhotoClassifier,
+        objective: Objective,
+        policy: FreezePolicy,
+        plan: Plan,
+        per_epoch: int,
+        *,
+        late: bool | None = None,
+    ) -> None:
+        self.name, self.model, self.plan = name, model, plan
+        self.per_epoch, self.total = per_epoch, per_epoch * plan.epochs
+        self._objective, self._policy = objective, policy
+        policy.freeze(model)
+        self._stepper = Stepper(model, objective, plan, late)
+        self._ema = (
+            ModelEmaV3(model, decay=plan.ema_decay, use_warmup=True) if plan.ema_decay else None
+        )
+        self._swa: AveragedModel | None = build_swa(model) if plan.swa_epochs else None
+        self._schedule = plan.schedule_of(per_epoch)
+        self._plateau = Plateau(max(1, round(plan.decay_epochs)))
+        self._mix = Mix(model.num_classes, mixup=plan.mixup, cutmix=plan.cutmix)
+        self.done = 0
+        self._val_loss: float | None = None  # of the weights as they are now
+        self._unsaved = ""  # why the last save failed
+        self._sums = RunningSums()
+        self.loss = math.nan  # of this rank's share, as last looked at
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the last step was the last of an epoch."""
+        return self.done % self.per_epoch == 0
+
+    def resume(self, folder: Path, lineage: Mapping[str, str] | None = None) -> None:
+        """Go on from the state in `folder`, or start there.
+
+        Raises:
+            CheckpointError: the state there belongs to another recipe or dataset.
+        """
+        folder.mkdir(exist_ok=True)
+        self.folder, self._log, self._lineage = folder, folder / METRICS, lineage
+        try:
+            progress = load_state(
+                folder, modules=self._modules(), optimizer=self._stepper.optimizer, lineage=lineage
+            )
+        except CheckpointError as error:
+            shared(error)  # all ranks read the same folder
+            raise
+        check_equal(progress.step, f"a state of {self.name} at step")
+        self.done, self._sums = progress.step, RunningSums(_sums_of_rank(progress.sums))
+        self._stepper.load_scaler(progress.scaler)
+        best, self._plateau.waited, self._plateau.decays = progress.plateau
+        self._plateau.best = math.inf if best is None else best
+        if here().is_writer:
+            self._log.touch()
+            os.truncate(self._log, progress.log_bytes)
+        self._policy.set_mode(self.model)
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step on this rank's share of a batch.
+
+        Raises:
+            StillroomError: the loss or the gradient is not finite: of this step, or on a GPU of
+                the one before.
+        """
+        own = (here().rank,) if here().rank else ()  # the first rank draws as a process alone does
+        torch.manual_seed(derive_seed(self.plan.seed, "step", self.done, *own))  # mixing
+        images, labels, _ = batch.to(self.model.device)
+        if self._mixes:
+            images, labels = self._mix(images, labels)
+        logits, terms = self._stepper.run(self._parts(images, labels, own), step=self.done)
+        self._look(self._stepper.looked_at())  # before the update: the weights stay
+        self._rate = self._schedule.rate(self.done, self._plateau.decays)
+        self._stepper.update(self._rate)
+        self.done += 1
+        self._val_loss = None
+        if self._ema is not None:
+            self._ema.update(self.model, step=self.done)
+        numbers = class_numbers(labels, self.model.num_classes)
+        hits = (logits.argmax(1) == numbers).float().mean()
+        self._sums.add(terms | {HITS: hits, LABELLED: (numbers >= 0).float().mean()})
+
+    def look_back(self) -> None:
+        """Look at all steps that were not looked at yet.
+
+        Raises:
+            StillroomError: the loss or the gradient of one is not finite.
+        """
+        self._look(self._stepper.looked_at(all_of_them=True))
+
+    def end_epoch(self, validate: Validate) -> dict[str, Any]:
+        """Average, validate, log, and return the epoch's record."""
+        self.look_back()
+        epoch = self.done // self.per_epoch
+        for module in self._modules().values():
+            share_buffers(module)  # each rank's batch norms followed its own share
+        if self._swa is not None and epoch > self.plan.epochs - self.plan.swa_epochs:
+            self._swa.update_parameters(self.model)
+        scores = validate(self._ema.module if self._ema is not None else self.model)
+        self._policy.set_mode(self.model)
+        self._plateau.watch(scores["val_loss"])
+        # Sorted: sums that were read back from a state are.
+        sums = mean(self._sums.values())
+        top1 = sums.pop(HITS) / max(sums.pop(LABELLED), 1e-9)
+        means = {key: value / self.per_epoch for key, value in sorted(sums.items())}
+        means["train_top1"] = top1
+        record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
+        record |= means | {"weight_norm": self._weight_norm()} | scores
+        if here().is_writer:
+            with self._log.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        self._sums = RunningSums()
+        self._val_loss = scores["val_loss"]
+        if not math.isfinite(scores["val_loss"]):
+            raise self._explain_validation()
+        return record
+
+    def line(self, record: dict[str, Any]) -> str:
+        """An epoch's record, for people."""
+        agrees = ""
+        if "val_agreement" in record:
+            agrees = f"  as the teacher {record['val_agreement']:.1%}"
+        return (
+            f"  {self.name} epoch {record['epoch']}/{self.plan.epochs}  "
+            f"loss {record['data_loss']:.3f}  train {record['train_top1']:.1%}  "
+            f"val {record['val_top1']:.1%}{agrees}"
+        )
+
+    def weights(self) -> dict[str, PhotoClassifier]:
+        """The model and its averages, by name; averages without an update are left out."""
+        weights: dict[str, Any] = {"raw": self.model}
+        if self._ema is not None:
+            weights["ema"] = self._ema.module
+        if self._swa is not None and int(self._swa.n_averaged):
+            weights["swa"] = self._swa.module
+        return weights
+
+    def save(self) -> None:
+        """Save the state, to be found by `resume`; without space the older ones stay, and so do we.
+
+        A training must not end because a disk is full for an hour. Of several ranks the first
+        alone writes.
+        """
+        self.look_back()
+        sums = _sums_of_all(each_rank(self._sums.values()))
+        if not here().is_writer:
+            return
+        fsync_path(self._log)  # the state names its length
+        plateau = self._plateau
+        best = plateau.best if math.isfinite(plateau.best) else None
+        progress = Progress(
+            self.done,
+            sums,
+            self._log.stat().st_size,
+            (best, plateau.waited, plateau.decays),
+            self._stepper.scaler_state(),
+        )
+        try:
+            save_state(
+                self.folder,
+                progress,
+                modules=self._modules(),
+                optimizer=self._stepper.optimizer,
+                lineage=self._lineage,
+                val_loss=self._val_loss,
+            )
+        except OSError as error:
+            self._unsaved = str(error)
+            say(f"  Step {self.done} could not be saved: {error}. {self._kept()}")
+        else:
+            self._unsaved = ""
+
+    def stopped(self) -> str:
+        """What to say when a signal ended the training, after the save."""
+        where = f"Stopped at step {self.done} of {self.total} of {self.name}"
+        if not self._unsaved:
+            return f"{where}; everything is saved."
+        return f"{where}, which could not be saved: {self._unsaved}. {self._kept()}"
+
+    def _kept(self) -> str:
+        states = saved_steps(self.folder)
+        return f"The state of step {states[-1]} is kept." if states else "Nothing was saved yet."
+
+    @property
+    def _mixes(self) -> bool:
+        epoch = self.done // self.per_epoch
+        return self._mix.is_on and epoch < self.plan.epochs - self.plan.mix_off_epochs
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"model": self.model}
+        if self._ema is not None:
+            modules["ema"] = self._ema.module
+        if self._swa is not None:
+            modules["swa"] = self._swa
+        if isinstance(self._objective, nn.Module):
+            modules["objective"] = self._objective
+        return modules
+
+    def _parts(self, images: Tensor, labels: Tensor, own: tuple[int, ...]) -> list[Part]:
+        """The batch in `accumulate` parts, each with the seed that its forward is replayed by."""
+        count = min(self.plan.accumulate, len(images))
+        first = derive_seed(self.plan.seed, "forward", self.done, *own)
+        seeds = [derive_seed(first, "part", n) if n else first for n in range(count)]
+        pieces = zip(images.tensor_split(count), labels.tensor_split(count), seeds, strict=True)
+        return [Part(*piece) for piece in pieces]
+
+    def _look(self, attempts: list[Attempt]) -> None:
+        """Raise where a step was not finite; the weights are those of before it."""
+        for attempt in attempts:
+            self.loss = attempt.loss
+            if any_rank(bad := attempt.loss_is_bad):
+                raise self._explain(attempt, lambda bad=bad: bad)  # type: ignore[misc]
+            if attempt.norm_is_bad:  # on all ranks, and not due to each
+                raise self._explain(attempt, lambda at=attempt: self._fails(at) is not None)  # type: ignore[misc]
+
+    def _weight_norm(self) -> float:
+        """Euclidean norm of the weights that decay."""
+        with torch.no_grad():
+            decayed = self._stepper.decayed
+            return float(nn.utils.get_total_norm(decayed)) if decayed else 0.0
+
+    def _explain(self, attempt: Attempt, saw_it: Callable[[], bool]) -> StillroomError:
+        """Replay the step that went wrong; its bundle lies beside the stage's folder."""
+
+        def explained() -> StillroomError:
+            part = self._fails(attempt) or attempt.parts[-1]
+            return explain(
+                self.model,
+                self._objective,
+                part.images,
+                part.labels,
+                seed=part.seed,
+                precision=self.plan.precision,
+                folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{attempt.step + 1}",
+                step=attempt.step,
+                phase=self.name,
+            )
+
+        return explain_together(explained, saw_it=saw_it)
+
+    def _fails(self, attempt: Attempt) -> Part | None:
+        """The first part that is not finite when it is run again."""
+        for part in attempt.parts:
+            step = Step(
+                self.model,
+                self._objective,
+                part.images,
+                part.labels,
+                part.seed,
+                self.plan.precision,
+            )
+            if diagnose(step).origin != "nowhere":
+                return part
+        return None
+
+    def _explain_validation(self) -> StillroomError:
+        averaged = self._ema.module if self._ema is not None else self.model
+        diagnosis = diagnose_weights(averaged)
+        why = f": {diagnosis.words}" if diagnosis is not None else ""
+        error = StillroomError(
+            f"The validation loss of {self.name} is not finite at step {self.done}{why}.",
+            "Lower lr, or set precision=fp32, and run again.",
+        )
+        return shared(error)
+
+
+def _sums_of_all(sums: list[dict[str, float]]) -> dict[str, float]:
+    """The running sums of all ranks under names of their own: `loss`, and `loss@1` of rank 1."""
+    return {
+        f"{name}@{rank}" if rank else name: value
+        for rank, own in enumerate(sums)
+        for name, value in own.items()
+    }
+
+
+def _sums_of_rank(saved: dict[str, float]) -> dict[str, float]:
+    """This rank's running sums again; where the number of ranks changed, the mean of all."""
+    sums: dict[int, dict[str, float]] = {}
+    for key, value in saved.items():
+        name, _, rank = key.partition("@")
+        sums.setdefault(int(rank or 0), {})[name] = value
+    if len(sums) == here().world:
+        return sums[here().rank]
+    return {name: sum(own[name] for own in sums.values()) / len(sums) for name in sums.get(0, {})}

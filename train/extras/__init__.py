@@ -1,0 +1,1 @@
+"""Optional parts of training: nothing here is loaded unless it is asked for."""

@@ -1,0 +1,1 @@
+"""Training by several processes: collectives, shared errors, averaged gradients (optional)."""

@@ -1,0 +1,1 @@
+"""`stillroom train --sanity`: whether this training can work at all (optional)."""

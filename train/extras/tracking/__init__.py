@@ -1,0 +1,1 @@
+"""Curves of a training in TensorBoard and MLflow (optional)."""

@@ -1,0 +1,1 @@
+"""Objectives: a batch becomes one loss with named terms."""

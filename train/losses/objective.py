@@ -1,0 +1,134 @@
+"""What is minimised: an objective maps a batch to one loss and its named terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from train.extras.center_loss import CentreLoss
+from train.losses.label_loss import build_label_loss
+from train.options import TrainOptions
+
+__all__ = ["CrossEntropy", "Objective", "StepOutput", "Supervised", "Term", "build_objective"]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Result of an objective on one batch.
+
+    Args:
+        loss: scalar, to be minimised.
+        logits: (N, K) of the model that is trained.
+        terms: named scalars for the log, detached.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """Forward and loss. What it needs beside the model (a teacher) lives inside it."""
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
+        """Score one batch.
+
+        Args:
+            model: in the mode that the freeze policy set.
+            images: (N, H, W, 3) in 0..255, uint8, or float32 where they are mixed.
+            labels: (N,) int64 class numbers, or (N, K) float32 probabilities of mixed images.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy with label smoothing in [0, 1)."""
+
+    label_smoothing: float = 0.0
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
+        """As `Objective`; the one term is `ce`."""
+        logits = model(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        return StepOutput(loss, logits, {"ce": loss.detach()})
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a loss.
+
+    Args:
+        loss: maps (what it reads, labels) to a scalar; a module's tensors are saved and restored.
+        weight: >= 0, factor in the sum; the log shows the term without it.
+        reads: the model's logits (N, K), or its features (N, D) before the classifier.
+    """
+
+    loss: nn.Module
+    weight: float = 1.0
+    reads: Literal["logits", "features"] = "logits"
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(f"weight = {self.weight}: expected 0 or more.")
+
+
+class Supervised(nn.Module):
+    """Objective: a weighted sum of named terms. A further term is a further entry.
+
+    Args:
+        terms: by the name that the log shows; their weights are the place to balance them.
+
+    Raises:
+        ValueError: there is no term.
+
+    Example:
+        centre = CentreLoss(classes=5, features=1280)
+        Supervised({"ce": Term(LabelLoss()), "centre": Term(centre, 1e-3, reads="features")})
+    """
+
+    def __init__(self, terms: Mapping[str, Term]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("terms = {}: expected at least one.")
+        self._terms = dict(terms)
+        self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
+
+    def forward(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
+        """As `Objective`; the terms are logged unweighted, under their names."""
+        outputs: dict[str, Tensor] = {}
+        if any(term.reads == "features" for term in self._terms.values()):
+            outputs["logits"], outputs["features"] = model(images, with_features=True)
+        else:
+            outputs["logits"] = model(images)
+        raw = {name: term.loss(outputs[term.reads], labels) for name, term in self._terms.items()}
+        loss = torch.stack([self._terms[name].weight * value for name, value in raw.items()]).sum()
+        detached = {name: value.detach() for name, value in raw.items()}
+        return StepOutput(loss, outputs["logits"], detached)
+
+
+def build_objective(options: TrainOptions, *, counts: ArrayLike, num_features: int) -> Supervised:
+    """The objective on labels that a recipe asks for.
+
+    Args:
+        options: `loss` and `label_smoothing`.
+        counts: (K,) training photographs of each class.
+        num_features: D, length of the model's features before the classifier.
+
+    Raises:
+        DatasetError: class weights are asked for and a class has no photograph.
+    """
+    loss = options.loss
+    labels = build_label_loss(loss, label_smoothing=options.label_smoothing, counts=counts)
+    terms = {labels.name: Term(labels)}
+    if loss.centre_weight:
+        centre = CentreLoss(np.size(counts), num_features, rate=loss.centre_rate)
+        terms["centre"] = Term(centre, loss.centre_weight, reads="features")
+    return Supervised(terms)

@@ -1,0 +1,1 @@
+"""timm backbones with their normalisation inside: build, freeze, group, save and load."""
