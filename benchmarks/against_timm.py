@@ -38,14 +38,14 @@ from benchmarks.timm_script import (
 )
 from serve.contract.digest import sha256_of_file
 from serve.contract.preprocess import PreprocessSpec
-from stillroom.ablation.paired import Difference, paired_difference
-from train.data.audit.dataset_audit import audit_photos
+from stillroom.ablation.paired import PairedDifference, paired_difference
+from train.data.audit.dataset_audit import audit_images
 from train.data.dataset import Dataset
 from train.evaluation import predict_logits, validator
 from train.fitting import prepare_model
 from train.loader.views import pixels_of
 from train.models.checkpoint import load_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.options import DataOptions, TrainOptions
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def open_bench(photos: Path, recipe: Recipe, script: Path, out: Path) -> Bench:
     folder, data = out / "photos", out / "data"
     if not (data / "index.csv").exists():
         data.mkdir(parents=True, exist_ok=True)
-        audit_photos(photos, DataOptions(), seed=0, out=data)
+        audit_images(photos, DataOptions(), seed=0, out=data)
     found = Dataset.open(photos.resolve(), data / "index.csv", 2048)
     for photo in found.photos:
         name = f"{Path(photo.path).stem}-{photo.sha256[:8]}{Path(photo.path).suffix}"
@@ -149,7 +149,7 @@ def timed(command: list[str], record: Path, unfinished: Path) -> float:
     return float(record.read_text())
 
 
-def final_model(bench: Bench, side: str, seed: int) -> PhotoClassifier:
+def final_model(bench: Bench, side: str, seed: int) -> ImageClassifier:
     """A side's model after the last epoch; of raw and average the lower val loss, as ours keeps."""
     if side == "stillroom":
         return load_checkpoint(bench.out / "stillroom" / str(seed) / "teacher")[0]
@@ -208,7 +208,7 @@ def measure(bench: Bench, weights: str, seeds: int) -> tuple[dict[str, Outcome],
     return outcomes, audit_s
 
 
-def table_of(outcomes: dict[str, Outcome], gap: Difference, audit_s: float) -> list[str]:
+def table_of(outcomes: dict[str, Outcome], gap: PairedDifference, audit_s: float) -> list[str]:
     """Markdown: a row a side, then the paired difference and the ratio of the times."""
     lines = [
         "| | test top-1, mean (SD) | by timm's own evaluation | wall s, each seed |",

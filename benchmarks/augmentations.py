@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from train.augment.random_view import random_view
-from train.data.audit.dataset_audit import read_photos
-from train.data.images import Photo, find_photos
+from train.data.audit.dataset_audit import read_images
+from train.data.images import LabelledImage, find_images
 from train.engine.seed import generator
-from train.loader.views import PhotoStore
+from train.loader.views import ImageStore
 from train.options import AugmentOptions
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -39,16 +39,16 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 
 
-def sample(root: Path, count: int) -> list[Photo]:
+def sample(root: Path, count: int) -> list[LabelledImage]:
     """Every so-many-th photograph of a folder."""
-    found = find_photos(root)
-    return read_photos(root, found[:: max(1, len(found) // count)][:count])[0]
+    found = find_images(root)
+    return read_images(root, found[:: max(1, len(found) // count)][:count])[0]
 
 
 def measure(root: Path, size_px: int, rounds: int, count: int) -> dict[str, list[float]]:
     """Views a second of each switch, one figure a round."""
     photos = sample(root, count)
-    store = PhotoStore(root, photos, keep_px=2 * size_px, cache_mib=4096)
+    store = ImageStore(root, photos, keep_px=2 * size_px, cache_mib=4096)
     rates: dict[str, list[float]] = {name: [] for name in SWITCHES}
     for number in range(rounds):
         for name, changes in SWITCHES.items():

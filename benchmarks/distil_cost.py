@@ -26,15 +26,15 @@ import numpy as np
 import torch
 
 from compress.distil import Distillation
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.data.dataset import Dataset
 from train.engine.step import DTYPES
-from train.engine.trainer import Training
+from train.engine.trainer import Trainer
 from train.fitting import phases_of, pick_device, prepare_model, views_of
-from train.loader.sampler import Key
+from train.loader.sampler import ViewKey
 from train.loader.views import Batch, build_loader
-from train.losses.task import Lesson
-from train.models.classifier import PhotoClassifier, build_model
+from train.losses.task import TrainingTask
+from train.models.classifier import ImageClassifier, build_model
 from train.options import DataOptions, TrainOptions
 
 LIMIT = 1.15  # distilling over plain plus teacher: what the project promises
@@ -92,7 +92,7 @@ def measure(dataset: Dataset, setting: Setting) -> Times:
         student_px=options.train_size_px if setting.teacher_px else 0,
         teacher_px=setting.teacher_px,
     )
-    lesson = Lesson(objective, view_px=setting.view_px if setting.teacher_px else 0)
+    lesson = TrainingTask(objective, view_px=setting.view_px if setting.teacher_px else 0)
     small = _batches(dataset, setting, 0)
     large = _batches(dataset, setting, setting.teacher_px)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,11 +115,11 @@ def measure(dataset: Dataset, setting: Setting) -> Times:
 
 
 def _training(
-    dataset: Dataset, options: TrainOptions, lesson: Lesson | None, folder: Path
-) -> Training:
+    dataset: Dataset, options: TrainOptions, lesson: TrainingTask | None, folder: Path
+) -> Trainer:
     model = prepare_model(dataset, options, 0)
     phase = phases_of(dataset, model, options, lesson, 0)[-1]
-    training = Training("all", model, phase.objective, phase.policy, phase.plan, per_epoch=10**6)
+    training = Trainer("all", model, phase.objective, phase.policy, phase.plan, per_epoch=10**6)
     folder.mkdir()
     training.resume(folder / ".all")
     return training
@@ -131,19 +131,19 @@ def _batches(dataset: Dataset, setting: Setting, side_px: int) -> list[Batch]:
     views = views_of(dataset, replace(options, train_size_px=side), 0)
     size = options.batch_size
     keys = [
-        [Key(0, position % len(views), 0, side) for position in range(first, first + size)]
+        [ViewKey(0, position % len(views), 0, side) for position in range(first, first + size)]
         for first in range(0, setting.steps * size, size)
     ]
     return list(build_loader(views, keys, workers=0))
 
 
-def _run(training: Training, batches: list[Batch]) -> None:
+def _run(training: Trainer, batches: list[Batch]) -> None:
     for batch in batches:
         training.step(batch)
     training.look_back()
 
 
-def _answer(teacher: PhotoClassifier, batches: list[Batch], precision: str) -> None:
+def _answer(teacher: ImageClassifier, batches: list[Batch], precision: str) -> None:
     dtype = DTYPES.get(precision)
     for batch in batches:
         images = batch.to(teacher.device).images
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        audit_photos(args.photos, DataOptions(), seed=0, out=Path(folder))
+        audit_images(args.photos, DataOptions(), seed=0, out=Path(folder))
         dataset = Dataset.open(args.photos, Path(folder) / "index.csv", 2048)
         student = TrainOptions(arch=args.student, train_size_px=args.size, batch_size=args.batch)
         setting = Setting(student, args.teacher, args.teacher_size, args.steps, args.rounds)

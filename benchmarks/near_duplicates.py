@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.options import DataOptions
 
 SIDE = (240, 200)  # px, of a drawing
@@ -215,7 +215,7 @@ class Result:
 def judge(folder: Path, differs_by: dict[str, str], planted: dict[str, tuple[str, str]]) -> Result:
     """Audit a folder and compare its groups with what was planted."""
     with tempfile.TemporaryDirectory() as out:
-        audit = audit_photos(folder, DataOptions(), seed=0, out=Path(out))
+        audit = audit_images(folder, DataOptions(), seed=0, out=Path(out))
     root = {**{path: path for path in differs_by}, **{c: of for c, (of, _) in planted.items()}}
     group_of: dict[str, int] = {}
     true, false = 0, Counter[str]()

@@ -32,15 +32,15 @@ from export.foreign.onnx_file import OnnxClassifier
 from export.onnx_graph import check_structure, write_graph
 from export.options import ExportOptions
 from export.parity.batching import batch_invariance, mixed_batch_logits
-from export.parity.compare import Answers, judge
-from export.parity.image_set import read_probes
+from export.parity.compare import ModelOutputs, compare_outputs
+from export.parity.image_set import read_image_set
 from export.parity.tolerances import LIMITS
 from serve.contract.errors import StillroomError
 from serve.contract.preprocess import PreprocessSpec
 from train.engine.seed import derive_seed, generator
 from train.evaluation import predict_logits
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 
 # Small members, at the smallest size that their shape allows: the operators are those of the large.
 FAMILIES = {
@@ -141,8 +141,8 @@ def export_family(arch: str, pixels: NDArray[np.uint8], folder: Path) -> FamilyR
         candidate = mixed_batch_logits(file, pixels)
         invariance = batch_invariance(file, pixels, candidate)
     names = tuple(f"image {number}" for number in range(len(pixels)))
-    verdict = judge(
-        Answers(names, names, labels, reference, None),
+    verdict = compare_outputs(
+        ModelOutputs(names, names, labels, reference, None),
         candidate,
         LIMITS["fp32"],
         min_images=len(pixels),  # whether answers are equal is asked here, not how many agree
@@ -161,7 +161,7 @@ def export_family(arch: str, pixels: NDArray[np.uint8], folder: Path) -> FamilyR
     )
 
 
-def random_model(arch: str, pixels: NDArray[np.uint8]) -> PhotoClassifier:
+def random_model(arch: str, pixels: NDArray[np.uint8]) -> ImageClassifier:
     """Random weights, equal for equal names, with batch norm's statistics of these pixels."""
     torch.manual_seed(derive_seed("family", arch) % 2**31)
     model = build_model(arch, CLASSES, size_px=pixels.shape[1]).eval()
@@ -202,7 +202,7 @@ def pixels_for(photos: Path | None, size_px: int) -> NDArray[np.uint8]:
     """IMAGES photographs at a size; generated ones where there are none."""
     if photos is None:
         return generated_pixels(IMAGES, size_px)
-    return read_probes(photos, PreprocessSpec(size_px, 1.0), (), limit=IMAGES).pixels
+    return read_image_set(photos, PreprocessSpec(size_px, 1.0), (), limit=IMAGES).pixels
 
 
 def table_of(results: list[FamilyResult]) -> str:

@@ -44,11 +44,11 @@ from train.data.images import dataset_digest
 from train.engine.loop import fit
 from train.evaluation import predict_logits, validator
 from train.fitting import phases_of, prepare_model, views_of
-from train.loader.sampler import Key
+from train.loader.sampler import ViewKey
 from train.loader.views import build_loader, pixels_of
-from train.losses.task import Lesson
+from train.losses.task import TrainingTask
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.options import TrainOptions
 
 OPSET = ExportOptions().opset
@@ -96,7 +96,7 @@ class Answered:
         right: by split, (images,), whether the answer is right.
     """
 
-    model: PhotoClassifier
+    model: ImageClassifier
     card: ModelCard
     right: dict[str, NDArray[np.bool_]]
 
@@ -104,14 +104,14 @@ class Answered:
 def train(
     dataset: Dataset,
     teachers: list[Teacher],
-    model: PhotoClassifier,
+    model: ImageClassifier,
     options: TrainOptions,
     *,
     seed: int,
     folder: Path,
-) -> PhotoClassifier:
+) -> ImageClassifier:
     """Distil into a model in place, as the student's stage does."""
-    lesson = Lesson(
+    lesson = TrainingTask(
         Distillation(*(t.model for t in teachers), kd_weight=0.9, temperature=2.0),
     )
     views = views_of(dataset, options, seed)
@@ -125,7 +125,7 @@ def train(
     return model.cpu().eval()
 
 
-def answers(dataset: Dataset, model: PhotoClassifier, options: TrainOptions) -> Answered:
+def answers(dataset: Dataset, model: ImageClassifier, options: TrainOptions) -> Answered:
     """Ask a trained model about val and test."""
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
     card = card_of(dataset, model, spec)
@@ -136,7 +136,7 @@ def answers(dataset: Dataset, model: PhotoClassifier, options: TrainOptions) -> 
     return Answered(model, card, right)
 
 
-def card_of(dataset: Dataset, model: PhotoClassifier, spec: PreprocessSpec) -> ModelCard:
+def card_of(dataset: Dataset, model: ImageClassifier, spec: PreprocessSpec) -> ModelCard:
     """What an export needs to know."""
     return ModelCard.of(
         model,
@@ -147,7 +147,7 @@ def card_of(dataset: Dataset, model: PhotoClassifier, spec: PreprocessSpec) -> M
     )
 
 
-def latencies(models: list[tuple[PhotoClassifier, ModelCard]]) -> list[dict[str, float]]:
+def latencies(models: list[tuple[ImageClassifier, ModelCard]]) -> list[dict[str, float]]:
     """Of all, in turn, as the pipeline measures it: one image, one CPU thread, ONNX Runtime."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(scratch) / f"{number}.onnx" for number in range(len(models))]
@@ -157,8 +157,8 @@ def latencies(models: list[tuple[PhotoClassifier, ModelCard]]) -> list[dict[str,
 
 
 def prune_to_latency(
-    dataset: Dataset, parent: PhotoClassifier, setting: Setting, criterion: str, seed: int
-) -> tuple[PhotoClassifier, float]:
+    dataset: Dataset, parent: ImageClassifier, setting: Setting, criterion: str, seed: int
+) -> tuple[ImageClassifier, float]:
     """Prune a copy of a student until it is as fast as the same network at the rival's size.
 
     Returns:
@@ -187,12 +187,12 @@ def prune_to_latency(
 
 def pruned(
     dataset: Dataset,
-    parent: PhotoClassifier,
+    parent: ImageClassifier,
     options: TrainOptions,
     ratio: float,
     criterion: str,
     seed: int,
-) -> PhotoClassifier:
+) -> ImageClassifier:
     """A copy of a model without the channels that count least, over all layers together."""
     model = build_like(parent, dataset, options)
     model.load_state_dict(parent.state_dict())
@@ -217,7 +217,7 @@ def pruned(
     return model
 
 
-def build_like(parent: PhotoClassifier, dataset: Dataset, options: TrainOptions) -> PhotoClassifier:
+def build_like(parent: ImageClassifier, dataset: Dataset, options: TrainOptions) -> ImageClassifier:
     """The same architecture, on the CPU, with whatever weights."""
     return prepare_model(dataset, replace(options, weights="none"), 0).cpu()
 
@@ -228,7 +228,7 @@ def scored_batches(
     """Training views for the Taylor criterion; the same for every ratio."""
     views = views_of(dataset, options, seed)
     chosen = np.random.default_rng(seed).permutation(len(views))[:SCORED]
-    keys = [Key(0, int(position), 0, options.train_size_px) for position in chosen]
+    keys = [ViewKey(0, int(position), 0, options.train_size_px) for position in chosen]
     size = options.batch_size
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     for batch in build_loader(views, batches, workers=0):

@@ -30,7 +30,7 @@ import httpx
 from benchmarks.open_loop import OpenLoop, Reply, request_bytes
 from loadtest.generator.affinity import CoreSplit, on_cores, split_cores
 from loadtest.generator.environment import CpuMeter, fingerprint, load_average
-from loadtest.plan.schedule import photo_picks, poisson_times
+from loadtest.plan.schedule import image_picks, poisson_times
 from loadtest.result.percentiles import nearest_rank
 from serve.client import describe_model
 from serve.process.launch import running_server
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     split = split_cores()
     files = sorted(given.photos.rglob("*.jpg"))
-    picks = photo_picks(photos=len(files), seed=given.seed)
+    picks = image_picks(photos=len(files), seed=given.seed)
     images = [files[next(picks)].read_bytes() for _ in range(PHOTOS)]
     with ExitStack() as stack:
         with on_cores(split.service):  # what starts now stays there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.data.dataset import Dataset
 from train.options import DataOptions
 
@@ -23,7 +23,7 @@ def audited(photos: Path, out: Path, cache_mib: int) -> Dataset:
     data = out / "data"
     if not (data / "index.csv").exists():
         data.mkdir(parents=True, exist_ok=True)
-        audit_photos(photos, DataOptions(), seed=0, out=data)
+        audit_images(photos, DataOptions(), seed=0, out=data)
     return Dataset.open(photos, data / "index.csv", cache_mib)
 
 

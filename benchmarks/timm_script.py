@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from timm.data import create_dataset, create_loader, resolve_data_config
 
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 
 __all__ = ["Recipe", "our_overrides", "read_final_model", "timm_flags", "top1_by_timm"]
 
@@ -130,7 +130,7 @@ def timm_flags(recipe: Recipe, weights: Path, seed: int, *, classes: int, steps:
     return [*named, *switches]
 
 
-def read_final_model(checkpoint: Path, recipe: Recipe, classes: int) -> list[PhotoClassifier]:
+def read_final_model(checkpoint: Path, recipe: Recipe, classes: int) -> list[ImageClassifier]:
     """The weights after the last epoch as our models: the raw ones, and the average if there is.
 
     Args:
@@ -149,7 +149,7 @@ def read_final_model(checkpoint: Path, recipe: Recipe, classes: int) -> list[Pho
     return models
 
 
-def top1_by_timm(model: PhotoClassifier, root: Path, class_map: Path, size_px: int) -> float:
+def top1_by_timm(model: ImageClassifier, root: Path, class_map: Path, size_px: int) -> float:
     """Top-1 of a folder of classes as timm's library evaluates it: its reader and transform."""
     backbone = model.backbone.eval()
     settings = {"input_size": (3, size_px, size_px), "crop_pct": 1.0, "interpolation": "bicubic"}

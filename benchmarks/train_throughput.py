@@ -37,10 +37,10 @@ from benchmarks.torchvision_script import epoch_rates, torchvision_command
 from serve.contract.digest import sha256_of_file
 from train.engine.loop import fit
 from train.engine.throughput import TIMINGS
-from train.engine.trainer import Training
+from train.engine.trainer import Trainer
 from train.fitting import phases_of, prepare_model, views_of
 from train.loader.dataloader import feed
-from train.loader.sampler import Order
+from train.loader.sampler import BatchSampler
 from train.options import AugmentOptions, TrainOptions
 
 CHANNELS_LAST = "timm train.py --channels-last"
@@ -105,11 +105,11 @@ class _MemorySteps:
         model = prepare_model(bench.dataset, options, 0)
         (phase,) = phases_of(bench.dataset, model, options, None, 0)
         plan = phase.plan
-        order = Order(
+        order = BatchSampler(
             bench.dataset.targets("train"), plan.batch_size, 1, plan.seed, sizes_px=plan.sizes_px
         )
         self._batches = list(feed(views, order, workers=0))  # type: ignore[arg-type]
-        self._training = Training(
+        self._training = Trainer(
             phase.name, model, phase.objective, phase.policy, plan, order.per_epoch
         )
         self._folder = tempfile.TemporaryDirectory()

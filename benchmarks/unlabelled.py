@@ -38,7 +38,7 @@ from export.model_latency import compare_latency
 from export.options import ExportOptions
 from stillroom.ablation.paired import paired_difference
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.data.unlabelled import open_unlabelled
 from train.engine.seed import generator
 from train.evaluation import read_predictions
@@ -119,7 +119,7 @@ ARMS = (
 
 def few_labels(
     dataset: Dataset, labels: int, unlabelled: int, seed: int
-) -> tuple[Dataset, list[Photo]]:
+) -> tuple[Dataset, list[LabelledImage]]:
     """So many labelled photographs of each class, test as it is, and those without labels.
 
     Raises:
@@ -138,7 +138,9 @@ def few_labels(
     return Dataset(dataset.root, chosen, dataset.cache_mib), rest
 
 
-def train_seed(dataset: Dataset, rest: list[Photo], out: Path, seed: int, setting: Setting) -> None:
+def train_seed(
+    dataset: Dataset, rest: list[LabelledImage], out: Path, seed: int, setting: Setting
+) -> None:
     """The teacher and every arm, unless that was done."""
     copies, teacher = out / "unlabelled", out / "teacher"
     _copy(dataset.root, rest, copies)
@@ -158,7 +160,7 @@ def train_seed(dataset: Dataset, rest: list[Photo], out: Path, seed: int, settin
             _once(folder, fit_size)
 
 
-def _copy(root: Path, rest: list[Photo], out: Path) -> None:
+def _copy(root: Path, rest: list[LabelledImage], out: Path) -> None:
     """The photographs under names that tell no class."""
     if out.exists():
         return

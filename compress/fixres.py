@@ -21,9 +21,9 @@ from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize
 from train.data.dataset import Dataset
 from train.data.image_bytes import read_bytes
 from train.fitting import build_views
-from train.loader.sampler import Key
+from train.loader.sampler import ViewKey
 from train.loader.views import FixedViews, View, Views, pixels_of
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import classifiers_of
 
 __all__ = ["ClassifierAndLastNorms", "check_views", "digests_of_model", "test_time_views"]
@@ -44,14 +44,14 @@ class ClassifierAndLastNorms:
     def __init__(self, norms: tuple[str, ...], *, affine: bool) -> None:
         self._norms, self._affine = norms, affine
 
-    def freeze(self, model: PhotoClassifier) -> None:
+    def freeze(self, model: ImageClassifier) -> None:
         """As `train.models.freeze.FreezePolicy`."""
         model.requires_grad_(False)
         free = self.may_change(model)
         for name, parameter in model.backbone.named_parameters():
             parameter.requires_grad_(name in free)
 
-    def set_mode(self, model: PhotoClassifier) -> None:
+    def set_mode(self, model: ImageClassifier) -> None:
         """As `train.models.freeze.FreezePolicy`."""
         model.eval()
         for classifier in classifiers_of(model):
@@ -59,7 +59,7 @@ class ClassifierAndLastNorms:
         for name in self._norms:
             model.backbone.get_submodule(name).train()
 
-    def may_change(self, model: PhotoClassifier) -> set[str]:
+    def may_change(self, model: ImageClassifier) -> set[str]:
         """Names of the backbone's tensors that this policy allows to change.
 
         A last norm can be part of the classifier; its affine parameters obey `affine` there, too.
@@ -75,7 +75,7 @@ class ClassifierAndLastNorms:
         return free
 
 
-def digests_of_model(model: PhotoClassifier) -> dict[str, str]:
+def digests_of_model(model: ImageClassifier) -> dict[str, str]:
     """Digest of each tensor as its checkpoint would hold it."""
     tensors = {
         name: t.detach().cpu().contiguous() for name, t in model.backbone.state_dict().items()
@@ -112,7 +112,7 @@ def check_views(views: Views, paths: list[Path], spec: PreprocessSpec) -> None:
         GateError: one differs by a byte.
     """
     for position in {round(p) for p in np.linspace(0, len(paths) - 1, CHECKED_VIEWS)}:
-        view, *_ = views[Key(0, position, 0, spec.size_px)]
+        view, *_ = views[ViewKey(0, position, 0, spec.size_px)]
         if not np.array_equal(view, preprocess(read_bytes(paths[position]), spec, NO_LIMITS)):
             raise GateError(
                 f"FixRes would train on pixels of {paths[position].name} that no server computes.",

@@ -16,15 +16,15 @@ from serve.contract.digest import canonical_json
 from serve.contract.preprocess import PreprocessSpec
 from train.data.dataset import Dataset
 from train.engine.loop import Phase, Scores, fit
-from train.engine.plan import Plan
+from train.engine.plan import PhaseOptions
 from train.engine.progress import say
-from train.engine.world import share
+from train.engine.world import shard_of_rank
 from train.evaluation import Predictions, evaluate, predict_logits, validator, write_predictions
 from train.fitting import pick_device
 from train.loader.views import pixels_of
 from train.losses.objective import CrossEntropy
 from train.models.checkpoint import ModelCard, load_checkpoint
-from train.models.classifier import PhotoClassifier, check_size
+from train.models.classifier import ImageClassifier, check_size
 from train.stage import finish
 
 __all__ = ["PHASE", "RESIZED", "Tuned", "choose_kept", "fine_tune_fixres", "tune_fixres"]
@@ -47,7 +47,7 @@ class Tuned:
         proof: of `compress.proof.prove_frozen`.
     """
 
-    model: PhotoClassifier
+    model: ImageClassifier
     card: ModelCard
     norms: LastNorms
     kept: str
@@ -95,7 +95,7 @@ def fine_tune_fixres(
 
 def tune_fixres(
     dataset: Dataset,
-    model: PhotoClassifier,
+    model: ImageClassifier,
     card: ModelCard,
     options: FixResOptions,
     *,
@@ -121,7 +121,8 @@ def tune_fixres(
     if why := norms.why_none(model.arch):
         say(f"  {why}")
     validate = validator(
-        pixels_of(dataset.root, share(dataset.of_split("val")), spec), dataset.targets("val")
+        pixels_of(dataset.root, shard_of_rank(dataset.of_split("val")), spec),
+        dataset.targets("val"),
     )
     views = test_time_views(dataset, spec, seed)
     policy = ClassifierAndLastNorms(norms.names, affine=options.norm == "affine")
@@ -150,8 +151,8 @@ def choose_kept(candidates: dict[str, Scores]) -> str:
     return min(candidates, key=lambda c: (-candidates[c]["val_top1"], candidates[c]["val_loss"]))
 
 
-def _plan(options: FixResOptions, seed: int) -> Plan:
-    return Plan(
+def _plan(options: FixResOptions, seed: int) -> PhaseOptions:
+    return PhaseOptions(
         epochs=options.epochs,
         batch_size=options.batch_size,
         lr=options.lr,
@@ -162,7 +163,7 @@ def _plan(options: FixResOptions, seed: int) -> Plan:
     )
 
 
-def _card_of(model: PhotoClassifier, student: ModelCard, spec: PreprocessSpec) -> ModelCard:
+def _card_of(model: ImageClassifier, student: ModelCard, spec: PreprocessSpec) -> ModelCard:
     return ModelCard.of(
         model,
         labels=student.labels,
@@ -172,7 +173,7 @@ def _card_of(model: PhotoClassifier, student: ModelCard, spec: PreprocessSpec) -
     )
 
 
-def _predict(dataset: Dataset, model: PhotoClassifier, card: ModelCard) -> Predictions:
+def _predict(dataset: Dataset, model: ImageClassifier, card: ModelCard) -> Predictions:
     photos = dataset.of_split("val") + dataset.of_split("test")
     logits = predict_logits(model, pixels_of(dataset.root, photos, card.preprocess))
     return Predictions(photos, card.labels, logits)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 __all__ = ["LastNorms", "find_last_norms"]
 
@@ -61,7 +61,7 @@ class LastNorms:
         )
 
 
-def find_last_norms(model: PhotoClassifier, size_px: int) -> LastNorms:
+def find_last_norms(model: ImageClassifier, size_px: int) -> LastNorms:
     """Run one blank image and look at what the logits were computed from.
 
     Args:
@@ -81,7 +81,7 @@ def find_last_norms(model: PhotoClassifier, size_px: int) -> LastNorms:
 
 
 @contextmanager
-def _noting_norms(model: PhotoClassifier, ran: dict[Node, str]) -> Iterator[None]:
+def _noting_norms(model: ImageClassifier, ran: dict[Node, str]) -> Iterator[None]:
     """Note the graph's node of each norm's output; in evaluation mode meanwhile."""
 
     def watch(name: str, module: nn.Module) -> Any:

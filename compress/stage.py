@@ -8,20 +8,20 @@ from typing import Any
 
 from compress.distil import CachedDistillation, Distillation
 from compress.options import DistilOptions
-from compress.teachers import Teacher, answers_of, open_teachers
+from compress.teachers import Teacher, open_teachers, teacher_logits
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import UsageError
 from train.data.dataset import Dataset
 from train.data.unlabelled import Unlabelled
 from train.engine.loop import Listener, Scores
 from train.engine.progress import say
-from train.engine.world import here
+from train.engine.world import current_world
 from train.evaluation import agreement, read_predictions
 from train.fitting import pick_device
 from train.loader.sampler import draws_per_class
 from train.losses.label_loss import LabelLoss, build_label_loss
 from train.losses.objective import Objective
-from train.losses.task import Lesson
+from train.losses.task import TrainingTask
 from train.options import TrainOptions
 from train.stage import train_model
 
@@ -76,7 +76,7 @@ def distil_student(
         teacher.model.to(device)
     lesson = build_lesson(dataset, teachers, options, distil, unlabelled)
     metrics = train_model(dataset, options, lesson, seed=seed, out=out, listen=listen)
-    if not here().is_writer:
+    if not current_world().is_writer:
         return metrics
     found = _agreements(dataset, teachers, out)
     report: dict[str, Any] = {
@@ -131,7 +131,7 @@ def build_lesson(
     options: TrainOptions,
     distil: DistilOptions,
     unlabelled: Unlabelled | None,
-) -> Lesson:
+) -> TrainingTask:
     """What `distil_student` trains with; the arguments are as there.
 
     Raises:
@@ -145,7 +145,7 @@ def build_lesson(
     answers = None
     if distil.teacher_logits == "cached":
         photos = [*dataset.of_split("train"), *further]
-        answers = answers_of(teachers, dataset.root, photos, temperature=distil.temperature)
+        answers = teacher_logits(teachers, dataset.root, photos, temperature=distil.temperature)
     decides = {
         "temperature": distil.temperature,
         "kd_weight": distil.kd_weight,
@@ -154,12 +154,12 @@ def build_lesson(
         "teachers": [teacher.describe() for teacher in teachers],
         "unlabelled": unlabelled.digest if unlabelled else "",
     }
-    return Lesson(
+    return TrainingTask(
         _objective(teachers, options, distil, label_loss, all_labelled=unlabelled is None),
         view_px=max(options.train_size_px, distil.teacher_size_px) if distil.teacher_size_px else 0,
         unlabelled=further,
         answers=answers,
-        val_answers=answers_of(teachers, dataset.root, dataset.of_split("val")),
+        val_answers=teacher_logits(teachers, dataset.root, dataset.of_split("val")),
         lineage={"lesson_digest": digest_of_json(decides)},
     )
 
@@ -191,6 +191,6 @@ def _agreements(dataset: Dataset, teachers: Sequence[Teacher], out: Path) -> Sco
     found: Scores = {}
     for split, prefix in (("val", "val"), ("test", "teacher")):
         student = predictions.of_split(split)
-        taught = answers_of(teachers, dataset.root, student.photos)
+        taught = teacher_logits(teachers, dataset.root, student.photos)
         found[f"{prefix}_agreement"], found[f"{prefix}_kl"] = agreement(taught, student.logits)
     return found

@@ -17,13 +17,13 @@ from torch import Tensor
 from compress.task import check_same_task
 from serve.contract.digest import sha256_of_file
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import predict_logits
 from train.loader.views import pixels_of
 from train.models.checkpoint import WEIGHTS, ModelCard, load_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
-__all__ = ["Teacher", "answers_of", "mean_logits", "open_teachers"]
+__all__ = ["Teacher", "mean_logits", "open_teachers", "teacher_logits"]
 
 DECODED = 512  # photographs in memory at once
 
@@ -61,7 +61,7 @@ class Teacher:
     """
 
     folder: Path
-    model: PhotoClassifier
+    model: ImageClassifier
     card: ModelCard
 
     def describe(self) -> dict[str, Any]:
@@ -88,8 +88,12 @@ def open_teachers(folders: Sequence[Path], dataset: Dataset) -> list[Teacher]:
     return teachers
 
 
-def answers_of(
-    teachers: Sequence[Teacher], root: Path, photos: Sequence[Photo], *, temperature: float = 1.0
+def teacher_logits(
+    teachers: Sequence[Teacher],
+    root: Path,
+    photos: Sequence[LabelledImage],
+    *,
+    temperature: float = 1.0,
 ) -> NDArray[np.float32]:
     """What the teachers say of photographs that each sees through its own evaluation transform.
 

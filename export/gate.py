@@ -14,31 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.diagnose.diagnosis import diagnose, explain
-from export.diagnose.hypotheses import Suspects
+from export.diagnose.hypotheses import FailedCandidate
 from export.options import ExportOptions
 from export.parity.batching import batch_invariance, mixed_batch_logits
-from export.parity.compare import Answers, judge
-from export.parity.predictions import answers_of
+from export.parity.compare import ModelOutputs, compare_outputs
+from export.parity.predictions import outputs_of
 from export.parity.verdict import Verdict
 from serve.contract.artifact import MODEL, Artifact
 from serve.contract.digest import sha256_of_file
 from serve.runners.base import Runner, open_runner
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions, predict_logits
 from train.loader.views import pixels_of
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
-__all__ = ["Asked", "Judged", "Subject", "Suspicion", "judge_file", "open_candidate"]
+__all__ = [
+    "GateResult",
+    "ReferenceModel",
+    "ReferenceSet",
+    "Suspicion",
+    "judge_file",
+    "open_candidate",
+]
 
-Suspicion = Callable[[Suspects], Suspects]
+Suspicion = Callable[[FailedCandidate], FailedCandidate]
 # Of the reference on a CPU: 64 took more CPU time, and at 224 px 0.7 GiB more memory.
 BATCH = 16
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReferenceModel:
     """What a graph must answer as, and what it is.
 
     Args:
@@ -49,7 +56,7 @@ class Subject:
         target: runtime that the file is made for, where it is not every one; "" else.
     """
 
-    model: PhotoClassifier
+    model: ImageClassifier
     card: ModelCard
     name: str
     precision: str = "fp32"
@@ -69,7 +76,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReferenceSet:
     """Photographs, and what the reference answers.
 
     Args:
@@ -80,16 +87,18 @@ class Asked:
     """
 
     root: Path
-    photos: tuple[Photo, ...]
+    photos: tuple[LabelledImage, ...]
     pixels: NDArray[np.uint8]
-    reference: Answers
+    reference: ModelOutputs
 
     @classmethod
-    def of(cls, dataset: Dataset, photos: list[Photo], subject: Subject) -> Asked:
+    def of(
+        cls, dataset: Dataset, photos: list[LabelledImage], subject: ReferenceModel
+    ) -> ReferenceSet:
         """Photographs of a dataset."""
         pixels = pixels_of(dataset.root, photos, subject.card.preprocess)
         answered = Predictions(photos, subject.card.labels, subject.logits_of(pixels))
-        return cls(dataset.root, tuple(photos), pixels, answers_of(answered))
+        return cls(dataset.root, tuple(photos), pixels, outputs_of(answered))
 
     @property
     def predictions(self) -> Predictions:
@@ -98,7 +107,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Judged:
+class GateResult:
     """What came of a graph.
 
     Args:
@@ -117,13 +126,13 @@ class Judged:
 
 
 def judge_file(
-    subject: Subject,
+    subject: ReferenceModel,
     path: Path,
-    gate: Asked,
-    test: Asked | None,
+    gate: ReferenceSet,
+    test: ReferenceSet | None,
     options: ExportOptions,
     suspects: Suspicion | None = None,
-) -> Judged:
+) -> GateResult:
     """Ask a graph in batches of mixed sizes, alone, and about blank images; compare.
 
     Args:
@@ -143,7 +152,7 @@ def judge_file(
     with open_candidate(subject, path, options.max_batch_size) as runner:
         infer = partial(mixed_batch_logits, runner)
         logits, blank = infer(gate.pixels), _blank_images(subject.card)
-        verdict = judge(
+        verdict = compare_outputs(
             gate.reference,
             logits,
             limits,
@@ -156,7 +165,7 @@ def judge_file(
             causes = explain(
                 diagnose(
                     suspects(
-                        Suspects(
+                        FailedCandidate(
                             gate.reference,
                             logits,
                             gate.pixels,
@@ -170,12 +179,14 @@ def judge_file(
             )
         report = None
         if test and test.photos:
-            report = judge(test.reference, infer(test.pixels), limits, min_images=min_images)
-        return Judged(verdict, logits, report, runner.describe(), causes)
+            report = compare_outputs(
+                test.reference, infer(test.pixels), limits, min_images=min_images
+            )
+        return GateResult(verdict, logits, report, runner.describe(), causes)
 
 
 @contextmanager
-def open_candidate(subject: Subject, path: Path, max_batch_size: int) -> Iterator[Runner]:
+def open_candidate(subject: ReferenceModel, path: Path, max_batch_size: int) -> Iterator[Runner]:
     """The runner that will serve, on a file that is not published yet."""
     with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
         (Path(folder) / MODEL).symlink_to(path.resolve())

@@ -21,7 +21,7 @@ from export.bilinear_graph import without_fft
 from export.onnx_file import save_graph
 from serve.contract.errors import GateError, StillroomError
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 __all__ = ["INPUT", "OUTPUT", "check_structure", "without_fused_attention", "write_graph"]
 
@@ -29,7 +29,7 @@ INPUT, OUTPUT = "image", "logits"
 ABSOLUTE_PATH = re.compile(rb"(?:/[\w.+-]+){2,}\.(?:py|so)\b|\b[A-Za-z]:\\\w")
 
 
-def write_graph(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
+def write_graph(model: ImageClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
     """Export a model to one ONNX file: uint8 (N, H, W, 3) in, float32 (N, K) logits out.
 
     Equal weights give equal bytes. The model is copied, so it stays as it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from export.parity.tolerances import LIMITS, Limits
+from export.parity.tolerances import LIMITS, Tolerances
 
 __all__ = ["REDUCED", "ExportOptions", "ParityLimits", "deciding_export"]
 
@@ -17,13 +17,13 @@ class ParityLimits:
     """How many images are needed, and what a faithful candidate of each precision may differ by."""
 
     min_images: int = 300  # fewer prove too little: the verdict is then "inconclusive"
-    fp32: Limits = LIMITS["fp32"]
-    fp16: Limits = LIMITS["fp16"]
-    int8: Limits = LIMITS["int8"]
+    fp32: Tolerances = LIMITS["fp32"]
+    fp16: Tolerances = LIMITS["fp16"]
+    int8: Tolerances = LIMITS["int8"]
 
-    def of(self, precision: str) -> Limits:
+    def of(self, precision: str) -> Tolerances:
         """Those of fp32, fp16 or int8."""
-        limits: Limits = getattr(self, precision)
+        limits: Tolerances = getattr(self, precision)
         return limits
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import PIL
 
-from export.gate import Asked, Judged, Subject, Suspicion, judge_file
+from export.gate import GateResult, ReferenceModel, ReferenceSet, Suspicion, judge_file
 from export.golden import write_golden, write_reference
 from export.onnx_graph import INPUT, OUTPUT
 from export.options import ExportOptions
@@ -30,9 +30,9 @@ GOLDEN_ATOL_SD = 0.02  # of the logits' standard deviation: above TF32's roundin
 
 
 def publish(
-    subject: Subject,
-    gate: Asked,
-    test: Asked | None,
+    subject: ReferenceModel,
+    gate: ReferenceSet,
+    test: ReferenceSet | None,
     options: ExportOptions,
     *,
     out: Path,
@@ -105,7 +105,7 @@ def describe(verdict: Verdict) -> str:
     )
 
 
-def require_images(subject: Subject, images: int, options: ExportOptions) -> None:
+def require_images(subject: ReferenceModel, images: int, options: ExportOptions) -> None:
     """Stop before a reduced file is made that too few images are there to prove.
 
     Raises:
@@ -122,7 +122,7 @@ def require_images(subject: Subject, images: int, options: ExportOptions) -> Non
 
 
 def _refuse_inconclusive(
-    subject: Subject, verdict: Verdict, options: ExportOptions, advice: str
+    subject: ReferenceModel, verdict: Verdict, options: ExportOptions, advice: str
 ) -> None:
     """Few images prove little: enough for fp32 unless a verdict is asked for, for no other."""
     if subject.precision == "fp32" and not options.strict:
@@ -140,7 +140,7 @@ def _refuse_inconclusive(
     )
 
 
-def _less_proof(subject: Subject, images: int, shown: float, options: ExportOptions) -> str:
+def _less_proof(subject: ReferenceModel, images: int, shown: float, options: ExportOptions) -> str:
     """Overrides with which so many images, and the agreement that they show, are enough."""
     parity, told = options.parity, []
     if images < parity.min_images:
@@ -151,7 +151,7 @@ def _less_proof(subject: Subject, images: int, shown: float, options: ExportOpti
     return f"Or be content with less proof: {' '.join(told)}"
 
 
-def _golden_atol(subject: Subject, verdict: Verdict) -> float:
+def _golden_atol(subject: ReferenceModel, verdict: Verdict) -> float:
     """How far the golden logits may be off on the backend that serves.
 
     Kernels of another machine may round an int8 value to a neighbouring level, but may not add as
@@ -161,12 +161,12 @@ def _golden_atol(subject: Subject, verdict: Verdict) -> float:
     return atol if subject.precision == "fp32" else max(atol, verdict.max_abs_diff / 2)
 
 
-def _counts(gate: Asked) -> dict[str, int]:
+def _counts(gate: ReferenceSet) -> dict[str, int]:
     splits = [photo.split or "given" for photo in gate.photos]
     return {split: splits.count(split) for split in sorted(set(splits))}
 
 
-def _metrics(judged: Judged, path: Path) -> dict[str, float]:
+def _metrics(judged: GateResult, path: Path) -> dict[str, float]:
     verdict, test = judged.verdict, judged.test
     metrics: dict[str, float] = {
         "parity_images": verdict.images,
@@ -181,7 +181,7 @@ def _metrics(judged: Judged, path: Path) -> dict[str, float]:
     return metrics
 
 
-def _fields(subject: Subject, path: Path, atol: float) -> dict[str, Any]:
+def _fields(subject: ReferenceModel, path: Path, atol: float) -> dict[str, Any]:
     card = subject.card
     opset = next(e.version for e in onnx.load(path).opset_import if e.domain == "")
     size_px = card.preprocess.size_px

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from export.gate import Asked, Subject
+from export.gate import ReferenceModel, ReferenceSet
 from export.onnx_graph import check_structure, write_graph
 from export.options import ExportOptions, ParityLimits
-from export.parity.image_choice import gate_photos
-from export.parity.predictions import judge
+from export.parity.image_choice import gate_images
+from export.parity.predictions import compare_predictions
 from export.publish import publish
 from serve.contract.artifact import MODEL
 from serve.contract.errors import GateError
@@ -42,17 +42,17 @@ def export_artifact(
     path = out / MODEL
     write_graph(model, card, path, opset=options.opset)
     check_structure(path, card, opset=options.opset)
-    subject = Subject(model, card, name)
-    test = Asked.of(dataset, dataset.of_split("test"), subject)
+    subject = ReferenceModel(model, card, name)
+    test = ReferenceSet.of(dataset, dataset.of_split("test"), subject)
     _check_training_answers(test.predictions, source, options.parity)
     return publish(subject, gate_of(dataset, subject, options), test, options, out=out)
 
 
-def gate_of(dataset: Dataset, subject: Subject, options: ExportOptions) -> Asked:
+def gate_of(dataset: Dataset, subject: ReferenceModel, options: ExportOptions) -> ReferenceSet:
     """The photographs that decide."""
     calibration = options.calibration_images if subject.precision == "int8" else 0
-    photos = gate_photos(dataset, options.parity.min_images, calibration=calibration)
-    return Asked.of(dataset, photos, subject)
+    photos = gate_images(dataset, options.parity.min_images, calibration=calibration)
+    return ReferenceSet.of(dataset, photos, subject)
 
 
 def _check_training_answers(reference: Predictions, source: Path, limits: ParityLimits) -> None:
@@ -64,7 +64,9 @@ def _check_training_answers(reference: Predictions, source: Path, limits: Parity
     same_images = [p.sha256 for p in trained.photos] == [p.sha256 for p in reference.photos]
     same = same_images and trained.labels == reference.labels
     if same:
-        verdict = judge(trained, reference.logits, limits.fp32, min_images=limits.min_images)
+        verdict = compare_predictions(
+            trained, reference.logits, limits.fp32, min_images=limits.min_images
+        )
         same = verdict.status != "failed"
     if not same:
         raise GateError(

@@ -22,7 +22,7 @@ from loadtest.plan.arguments import (
     fleet_from_options,
     plan_from_options,
 )
-from loadtest.plan.corpus import Photo, load_corpus
+from loadtest.plan.corpus import CorpusImage, load_corpus
 from loadtest.plan.load_plan import LoadPlan
 from loadtest.result.console_report import text_from_summary
 from loadtest.result.files import bytes_of_results, check_out_folder, write_outputs
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code_from_summary(summary)
 
 
-def run(plan: LoadPlan, photos: Sequence[Photo], out: Path, **further: Any) -> dict[str, Any]:
+def run(plan: LoadPlan, photos: Sequence[CorpusImage], out: Path, **further: Any) -> dict[str, Any]:
     """Measure, and write the results into a folder; see `measure` for the arguments."""
     summary, samples = measure(plan, photos, **further)
     write_results(out, summary, samples)
@@ -108,7 +108,7 @@ def write_results(
 
 def measure(
     plan: LoadPlan,
-    photos: Sequence[Photo],
+    photos: Sequence[CorpusImage],
     *,
     fleet: Fleet | None = None,
     calibrated: bool = False,

@@ -23,9 +23,9 @@ from loadtest.generator.environment import fingerprint
 from loadtest.generator.load_result import LoadResult
 from loadtest.generator.outcome import Tally
 from loadtest.generator.runner import run_load
-from loadtest.plan.corpus import Photo
+from loadtest.plan.corpus import CorpusImage
 from loadtest.plan.load_plan import SATURATION_MAX_USERS, LoadPlan
-from loadtest.result.console_report import Progress
+from loadtest.result.console_report import LoadProgress
 from loadtest.result.summary import build_summary
 from loadtest.result.verdict import reasons_of, status_of
 
@@ -46,7 +46,7 @@ class Session:
 
     def __init__(
         self,
-        photos: Sequence[Photo],
+        photos: Sequence[CorpusImage],
         *,
         fleet: Fleet | None = None,
         watch: ServiceWatch | None = None,
@@ -107,7 +107,7 @@ class Session:
         return replace(result, service_process=watch.describe() | {"gpus": gpus.describe()})
 
     def _run(self, plan: LoadPlan, watch: Callable[[float], None]) -> LoadResult:
-        progress = Progress(sys.stderr, total_s=plan.duration_s)
+        progress = LoadProgress(sys.stderr, total_s=plan.duration_s)
 
         def report(log: Tally, now_s: float) -> None:
             progress(log, now_s)

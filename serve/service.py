@@ -33,12 +33,12 @@ from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError
 from serve.contract.shortage import shortage_of
 from serve.process.gpu_assignment import service_options
-from serve.process.hot_reload.artifact_copies import kept_by
+from serve.process.hot_reload.artifact_copies import copies_of
 from serve.process.parent_death import die_with_parent
 from serve.settings import settings_from_env
 
 if TYPE_CHECKING:
-    from serve.process.worker import Worker
+    from serve.process.worker import ServiceWorker
 
 __all__ = ["Classifier", "GuardedService"]
 
@@ -93,7 +93,7 @@ class Classifier:
         with _or_refuse():
             settings = settings_from_env(os.environ)
             open_artifact(settings.artifact)  # no runner: this process never needs one's memory
-            if kept := kept_by(settings):
+            if kept := copies_of(settings):
                 kept.clear()
             supervise_workers(settings, refusal=REFUSAL)
 
@@ -111,11 +111,11 @@ Classifier.__class__ = GuardedService  # type: ignore[method-assign]
 
 
 @cache
-def _this_worker() -> Worker:
+def _this_worker() -> ServiceWorker:
     """Of this process; made when BentoML first asks for something that a worker does."""
-    from serve.process.worker import Worker
+    from serve.process.worker import ServiceWorker
 
-    return Worker(settings_from_env(os.environ))
+    return ServiceWorker(settings_from_env(os.environ))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from stillroom.commands.studies.sweep import sweep_app
 from stillroom.commands.training.evaluate import evaluate
 from stillroom.terminal import settle_terminal
 from train.data.folders.file_names import refuse_arguments
-from train.engine.world import place_from_env
+from train.engine.world import world_from_env
 
 if TYPE_CHECKING:
     from stillroom.run.folder import RunFolder
@@ -89,7 +89,7 @@ def stillroom(
         typer.echo(context.get_help())
         return
     refuse_arguments(sys.argv[1:])
-    if context.invoked_subcommand != "train" and place_from_env(os.environ).world > 1:
+    if context.invoked_subcommand != "train" and world_from_env(os.environ).world_size > 1:
         raise UsageError(
             f"torchrun started stillroom {context.invoked_subcommand}, which is one process.",
             "Only stillroom train runs under torchrun; run the rest without it.",
@@ -194,7 +194,7 @@ def train(
     origin = origin_of(photos)
     run = run or Path("runs") / name_of(origin)
     request = Request(run, origin, recipe, tuple(overrides or ()), "teacher")
-    place = place_from_env(os.environ)
+    world = world_from_env(os.environ)
     asked = {"--sanity": sanity, "--profile": profile, "--choices": choices}
     if option := next((name for name, wanted in asked.items() if wanted), ""):
         from stillroom.commands.training.choices import measure_run
@@ -202,7 +202,7 @@ def train(
         from stillroom.commands.training.sanity import check_training
         from stillroom.run.section_advice import advising
 
-        if nproc > 1 or place.world > 1:
+        if nproc > 1 or world.world_size > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
         looks = {"--sanity": check_training, "--profile": profile_run, "--choices": measure_run}
         with advising("teacher"):
@@ -213,11 +213,11 @@ def train(
         options = ["--run", str(run), *(["--recipe", recipe] if recipe else [])]
         arguments = ["train", *options, "--", photos, *request.overrides]
         raise typer.Exit(launch_ranks(nproc, arguments))
-    elif place.world > 1:
+    elif world.world_size > 1:
         from stillroom.commands.tables import summary_table
         from stillroom.extras.distributed.ranks import run_as_rank
 
-        folder = run_as_rank(place, request)
+        folder = run_as_rank(world, request)
         if folder is not None:
             summary_table(folder)
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve.contract.preprocess import PreprocessSpec, preprocess
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.data.images import read_index
 from train.options import DataOptions
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_audit_reads_every_flower_and_finds_the_copies_that_are_in_the_set(tmp_path):
-    audit = audit_photos(PHOTOS / "flowers", DataOptions(), seed=0, out=tmp_path)
+    audit = audit_images(PHOTOS / "flowers", DataOptions(), seed=0, out=tmp_path)
     assert audit["labels"] == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
     assert audit["unreadable"] == []
     assert audit["duplicates"] == []

@@ -17,8 +17,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
-from train.data.images import Photo
-from train.extras.distributed.collectives import from_rank, gather_rows
+from train.data.images import LabelledImage
+from train.extras.distributed.collectives import broadcast_object, gather_rows
 
 __all__ = [
     "Predictions",
@@ -45,7 +45,7 @@ class Predictions:
         logits: (N, K) float32.
     """
 
-    photos: list[Photo]
+    photos: list[LabelledImage]
     labels: tuple[str, ...]
     logits: NDArray[np.float32]
 
@@ -102,7 +102,7 @@ def validator(
     Each rank answers for its share; rank 0 scores the answers to all N, each once, in their order.
 
     Args:
-        pixels: (n, H, W, 3) uint8, of `train.engine.world.share` of N photographs.
+        pixels: (n, H, W, 3) uint8, of `train.engine.world.shard_of_rank` of N photographs.
         targets: (N,) class numbers of all of them.
         teacher: (N, K) logits of a teacher; adds val_agreement and val_kl, as `agreement`.
     """
@@ -119,7 +119,7 @@ def validator(
             }
             if teacher is not None:
                 scores["val_agreement"], scores["val_kl"] = agreement(teacher, answers)
-        return from_rank(0, scores)
+        return broadcast_object(0, scores)
 
     return validate
 
@@ -224,7 +224,7 @@ def read_predictions(path: Path) -> Predictions:
         reader = csv.DictReader(file)
         columns = [name for name in reader.fieldnames or () if name.startswith("logit:")]
         rows = list(reader)
-    photos = [Photo(row["path"], row["label"], row["split"], row["sha256"]) for row in rows]
+    photos = [LabelledImage(row["path"], row["label"], row["split"], row["sha256"]) for row in rows]
     logits = np.array([[row[column] for column in columns] for row in rows], dtype=np.float32)
     labels = tuple(column.removeprefix("logit:") for column in columns)
     return Predictions(photos, labels, logits.reshape(len(photos), len(labels)))

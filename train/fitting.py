@@ -14,20 +14,20 @@ from serve.contract.digest import digest_of_json
 from serve.contract.preprocess import PreprocessSpec
 from train.augment.random_view import may_recolour_later, random_view, uncoloured_view
 from train.data.dataset import Dataset
-from train.data.images import Photo, dataset_digest
+from train.data.images import LabelledImage, dataset_digest
 from train.data.shards.shard_images import warn_of_small_cache
 from train.engine.loop import Fitted, Listener, Phase, Scores, fit
-from train.engine.plan import plan_of
+from train.engine.plan import phase_options
 from train.engine.seed import derive_seed
-from train.engine.world import here, share
+from train.engine.world import current_world, shard_of_rank
 from train.evaluation import validator
-from train.loader.sampler import draws_per_class, lanes_of, sizes_px
-from train.loader.soft_targets import AnsweredViews
-from train.loader.views import PhotoStore, TrainingViews, View, Views, pixels_of
+from train.loader.sampler import draws_per_class, open_shards_of, sizes_px
+from train.loader.soft_targets import ViewsWithTargets
+from train.loader.views import ImageStore, TrainingViews, View, Views, pixels_of
 from train.losses.objective import build_objective
-from train.losses.task import Lesson
+from train.losses.task import TrainingTask
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier, build_model, check_size
+from train.models.classifier import ImageClassifier, build_model, check_size
 from train.models.freeze import HeadOnly, TrainAll
 from train.models.weight_init import initialise
 from train.models.weights.pretrained import load_pretrained
@@ -61,7 +61,7 @@ class Trained:
         phases: names, in order.
     """
 
-    model: PhotoClassifier
+    model: ImageClassifier
     card: ModelCard
     scores: Scores
     kept: dict[str, str]
@@ -72,7 +72,7 @@ class Trained:
 def fit_model(
     dataset: Dataset,
     options: TrainOptions,
-    lesson: Lesson | None = None,
+    lesson: TrainingTask | None = None,
     *,
     seed: int,
     out: Path,
@@ -93,7 +93,7 @@ def fit_model(
     views = views_of(dataset, options, seed)
     taught = lesson_views(dataset, options, lesson, seed) if lesson else views
     validate = validator(
-        pixels_of(dataset.root, share(dataset.of_split("val")), spec),
+        pixels_of(dataset.root, shard_of_rank(dataset.of_split("val")), spec),
         dataset.targets("val"),
         lesson.val_answers if lesson else None,
     )
@@ -134,7 +134,7 @@ def lineage_of(dataset: Dataset, options: TrainOptions, seed: int) -> dict[str, 
     }
 
 
-def prepare_model(dataset: Dataset, options: TrainOptions, seed: int) -> PhotoClassifier:
+def prepare_model(dataset: Dataset, options: TrainOptions, seed: int) -> ImageClassifier:
     """A model before its first step: built, initialised, pretrained weights loaded, on its device.
 
     Raises:
@@ -162,9 +162,9 @@ def prepare_model(dataset: Dataset, options: TrainOptions, seed: int) -> PhotoCl
 
 def phases_of(
     dataset: Dataset,
-    model: PhotoClassifier,
+    model: ImageClassifier,
     options: TrainOptions,
-    lesson: Lesson | None,
+    lesson: TrainingTask | None,
     seed: int,
 ) -> list[Phase]:
     """The classifier alone where asked for, then all layers, then again from the best weights."""
@@ -172,7 +172,7 @@ def phases_of(
     labels_only = build_objective(options, counts=counts, num_features=model.num_features)
     if isinstance(labels_only, nn.Module):
         labels_only.to(model.device)
-    plan = plan_of(options, seed)
+    plan = phase_options(options, seed)
     phases = []
     if options.head_epochs:
         head = replace(
@@ -193,7 +193,7 @@ def phases_of(
 
 
 def views_of(
-    dataset: Dataset, options: TrainOptions, seed: int, unlabelled: Sequence[Photo] = ()
+    dataset: Dataset, options: TrainOptions, seed: int, unlabelled: Sequence[LabelledImage] = ()
 ) -> TrainingViews:
     """Random views of the training photographs, at the training size."""
     augment = options.augment
@@ -202,38 +202,43 @@ def views_of(
     view: View = lambda pixels, size_px, rng: draw(pixels, size_px, augment, rng)  # noqa: E731
     # Twice the view's side leaves the smallest usual crop with no fewer pixels than the view.
     largest = max(sizes_px(options.train_size_px, augment.multi_scale))
-    warn_of_small_cache(dataset.root, lanes_of(options.batch_size))
+    warn_of_small_cache(dataset.root, open_shards_of(options.batch_size))
     return build_views(dataset, view, keep_px=2 * largest, seed=seed, unlabelled=unlabelled)
 
 
-def lesson_views(dataset: Dataset, options: TrainOptions, lesson: Lesson, seed: int) -> Views:
+def lesson_views(dataset: Dataset, options: TrainOptions, lesson: TrainingTask, seed: int) -> Views:
     """As `views_of`, with what a lesson adds; a photograph's view is the same at another side."""
     larger = replace(options, train_size_px=max(options.train_size_px, lesson.view_px))
     views = views_of(dataset, larger, seed, lesson.unlabelled)
     if lesson.answers is None:
         return views
-    return AnsweredViews(views, lesson.answers, len(dataset.labels))
+    return ViewsWithTargets(views, lesson.answers, len(dataset.labels))
 
 
 def build_views(
-    dataset: Dataset, view: View, *, keep_px: int, seed: int, unlabelled: Sequence[Photo] = ()
+    dataset: Dataset,
+    view: View,
+    *,
+    keep_px: int,
+    seed: int,
+    unlabelled: Sequence[LabelledImage] = (),
 ) -> TrainingViews:
     """Views of the training photographs by any function of (image, side, generator).
 
     Args:
         dataset: whose train split is viewed.
         view: draws a view.
-        keep_px: as `PhotoStore`.
+        keep_px: as `ImageStore`.
         seed: of all views.
         unlabelled: photographs with absolute paths, which come after the others.
     """
     photos = [*dataset.of_split("train"), *unlabelled]
-    store = PhotoStore(dataset.root, photos, keep_px=keep_px, cache_mib=dataset.cache_mib)
+    store = ImageStore(dataset.root, photos, keep_px=keep_px, cache_mib=dataset.cache_mib)
     return TrainingViews(store, photos, dataset.labels, view, seed)
 
 
 def pick_device() -> torch.device:
     """The first GPU where there is one, for a rank among others its own, else the CPU."""
-    if here().world > 1 and torch.cuda.is_available():
-        return torch.device("cuda", here().local_rank)
+    if current_world().world_size > 1 and torch.cuda.is_available():
+        return torch.device("cuda", current_world().local_rank)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

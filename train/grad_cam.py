@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serve.contract.errors import UsageError
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 __all__ = ["CamLayer", "class_maps", "find_cam_layer"]
 
@@ -53,7 +53,7 @@ class CamLayer:
         return tokens.reshape(len(tokens), *self.grid, -1).permute(0, 3, 1, 2)
 
 
-def find_cam_layer(model: PhotoClassifier, size_px: int) -> CamLayer:
+def find_cam_layer(model: ImageClassifier, size_px: int) -> CamLayer:
     """The last layer with a spatial map that the logits depend on.
 
     Args:
@@ -86,7 +86,7 @@ def find_cam_layer(model: PhotoClassifier, size_px: int) -> CamLayer:
 
 
 def class_maps(
-    model: PhotoClassifier, layer: CamLayer, pixels: NDArray[np.uint8], classes: NDArray[np.int64]
+    model: ImageClassifier, layer: CamLayer, pixels: NDArray[np.uint8], classes: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Grad-CAM of one class for each image.
 
@@ -134,7 +134,7 @@ class _ChannelsFirst(nn.Module):
         return logits
 
 
-def _feature_shape(model: PhotoClassifier, pixels: Tensor) -> tuple[int, ...] | None:
+def _feature_shape(model: ImageClassifier, pixels: Tensor) -> tuple[int, ...] | None:
     """Shape of what timm's `forward_features` returns; None for another kind of network."""
     forward_features = getattr(model.backbone, "forward_features", None)
     if forward_features is None:

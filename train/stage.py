@@ -12,13 +12,13 @@ from train.data.dataset import Dataset
 from train.engine.loop import Listener, Scores
 from train.engine.throughput import TIMINGS
 from train.engine.trainer import METRICS
-from train.engine.world import here
+from train.engine.world import current_world
 from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import Trained, fit_model, prepare_model, views_of
 from train.loader.views import pixels_of
-from train.losses.task import Lesson
+from train.losses.task import TrainingTask
 from train.models.checkpoint import ModelCard, save_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.options import TrainOptions
 
 __all__ = [
@@ -57,7 +57,7 @@ def train_teacher(
 def train_model(
     dataset: Dataset,
     options: TrainOptions,
-    lesson: Lesson | None,
+    lesson: TrainingTask | None,
     *,
     seed: int,
     out: Path,
@@ -65,17 +65,17 @@ def train_model(
 ) -> Scores:
     """As `train_teacher`, with any lesson (distillation passes its own)."""
     trained = fit_model(dataset, options, lesson, seed=seed, out=out, listen=listen)
-    if not here().is_writer:
+    if not current_world().is_writer:
         return {}
     extra: dict[str, Any] = {"kept": trained.kept, "candidates": trained.candidates}
-    if here().world > 1:
-        extra["ranks"] = here().world
+    if current_world().world_size > 1:
+        extra["ranks"] = current_world().world_size
     return finish(dataset, trained.model, trained.card, phases=trained.phases, out=out, extra=extra)
 
 
 def finish(
     dataset: Dataset,
-    model: PhotoClassifier,
+    model: ImageClassifier,
     card: ModelCard,
     *,
     phases: list[str],

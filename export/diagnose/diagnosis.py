@@ -1,6 +1,6 @@
 """Why a candidate failed parity: one thing is changed at a time until its answers are restored.
 
-    findings = diagnose(Suspects(reference, logits, pixels, infer, limits, model=path))
+    findings = diagnose(FailedCandidate(reference, logits, pixels, infer, limits, model=path))
     require_pass(verdict, what="fp32 student", causes=explain(findings))
 
 Each trial answers at most 64 images. The first that restores the signal ends the search, so what is
@@ -15,20 +15,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from export.diagnose.hypotheses import Finding, Suspects
+from export.diagnose.hypotheses import FailedCandidate, SuspectResult
 
-__all__ = ["Finding", "Suspects", "diagnose", "explain"]
+__all__ = ["FailedCandidate", "SuspectResult", "diagnose", "explain"]
 
 FILTERS = ("bicubic", "bilinear", "lanczos")
 
 
-def diagnose(context: Suspects) -> list[Finding]:
+def diagnose(context: FailedCandidate) -> list[SuspectResult]:
     """Try the suspects in turn until one explains the failure.
 
     Returns:
         What was tried; the last one explains the failure if any does.
     """
-    trials: list[Callable[[Suspects], Iterator[Finding]]] = [_labels, _channels, _resize]
+    trials: list[Callable[[FailedCandidate], Iterator[SuspectResult]]] = [
+        _labels,
+        _channels,
+        _resize,
+    ]
     if importlib.util.find_spec("onnx"):
         from export.diagnose.trials import TRIALS, without_closed_files  # edits graphs
 
@@ -43,7 +47,7 @@ def diagnose(context: Suspects) -> list[Finding]:
     return findings + list(_nodes(context))
 
 
-def explain(findings: Sequence[Finding]) -> list[str]:
+def explain(findings: Sequence[SuspectResult]) -> list[str]:
     """One or two sentences for a message: the cause and the next step, or what it is not."""
     for finding in findings:
         if finding.explains:
@@ -59,7 +63,7 @@ def explain(findings: Sequence[Finding]) -> list[str]:
     return [f"No single suspect restores SNR {findings[0].before_db:.1f} dB ({tried}).", *hints]
 
 
-def _labels(context: Suspects) -> Iterator[Finding]:
+def _labels(context: FailedCandidate) -> Iterator[SuspectResult]:
     """A permutation of the labels. Free: the answers are there."""
     expected = context.reference.logits[context.rows].astype(np.float64)
     found = context.candidate[context.rows].astype(np.float64)
@@ -83,7 +87,7 @@ def _labels(context: Suspects) -> Iterator[Finding]:
     )
 
 
-def _channels(context: Suspects) -> Iterator[Finding]:
+def _channels(context: FailedCandidate) -> Iterator[SuspectResult]:
     yield context.finding(
         "BGR",
         context.snr(context.infer(np.ascontiguousarray(context.probes[..., ::-1]))),
@@ -95,7 +99,7 @@ def _channels(context: Suspects) -> Iterator[Finding]:
     )
 
 
-def _resize(context: Suspects) -> Iterator[Finding]:
+def _resize(context: FailedCandidate) -> Iterator[SuspectResult]:
     if context.resized is None:
         return
     names = [context.reference.names[i] for i in context.rows]
@@ -115,11 +119,11 @@ def _resize(context: Suspects) -> Iterator[Finding]:
         )
 
 
-def _nodes(context: Suspects) -> Iterator[Finding]:
+def _nodes(context: FailedCandidate) -> Iterator[SuspectResult]:
     if not context.node_noise:
         return
     worst = [f"{name} {snr:.1f} dB" for name, snr in context.node_noise[:5]]
-    yield Finding(
+    yield SuspectResult(
         "noisy nodes",
         False,
         context.before_db,

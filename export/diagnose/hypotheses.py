@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.parity.compare import Answers, Logits, snr_db
-from export.parity.tolerances import Limits
+from export.parity.compare import Logits, ModelOutputs, snr_db
+from export.parity.tolerances import Tolerances
 
-__all__ = ["Finding", "Suspects", "Triple"]
+__all__ = ["FailedCandidate", "SuspectResult", "Triple"]
 
 PROBES = 64  # images of a trial
 GAIN_DB = 6.0  # a smaller gain restores nothing
@@ -23,7 +23,7 @@ Triple = tuple[float, ...]  # of red, green and blue
 
 
 @dataclass(frozen=True)
-class Finding:
+class SuspectResult:
     """One suspect, tried.
 
     Args:
@@ -48,7 +48,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Suspects:
+class FailedCandidate:
     """What is known of a candidate that failed. What is not given is not suspected.
 
     Args:
@@ -66,11 +66,11 @@ class Suspects:
             export/precision/node_noise.py.
     """
 
-    reference: Answers
+    reference: ModelOutputs
     candidate: Logits
     pixels: Pixels
     infer: Callable[[Pixels], Logits]
-    limits: Limits
+    limits: Tolerances
     model: Path | None = None
     fp32: Path | None = None
     fresh: Path | None = None
@@ -103,7 +103,9 @@ class Suspects:
         """Whether the limit holds again, and did not before."""
         return after_db >= max(self.limits.min_snr_db, self.before_db + GAIN_DB)
 
-    def finding(self, cause: str, after_db: float, tried: str, repair: tuple[str, str]) -> Finding:
+    def finding(
+        self, cause: str, after_db: float, tried: str, repair: tuple[str, str]
+    ) -> SuspectResult:
         """A finding on one trial.
 
         Args:
@@ -115,7 +117,7 @@ class Suspects:
         change = f"SNR {self.before_db:.1f} -> {after_db:.1f} dB"
         if not self.restored(after_db):
             sentence = f"{tried} does not restore the answers ({change})."
-            return Finding(cause, False, self.before_db, after_db, sentence)
+            return SuspectResult(cause, False, self.before_db, after_db, sentence)
         meaning, next_step = repair
         sentence = f"{tried} restores the answers ({change}): {meaning}."
-        return Finding(cause, True, self.before_db, after_db, sentence, next_step)
+        return SuspectResult(cause, True, self.before_db, after_db, sentence, next_step)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.diagnose.graph_edits import BATCH, run
 
 __all__ = [
-    "Range",
+    "ActivationRange",
     "activation_ranges",
     "count_weight_scales",
     "is_quantised",
@@ -30,7 +30,7 @@ EIGHT_BITS = {TensorProto.INT8: (-128, 127), TensorProto.UINT8: (0, 255)}
 
 
 @dataclass(frozen=True)
-class Range:
+class ActivationRange:
     """What an activation may hold and what it reaches.
 
     Args:
@@ -106,7 +106,7 @@ def with_float_activations(path: Path, fp32: Path) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def activation_ranges(path: Path, fp32: Path, pixels: NDArray[np.uint8]) -> list[Range]:
+def activation_ranges(path: Path, fp32: Path, pixels: NDArray[np.uint8]) -> list[ActivationRange]:
     """Ranges of the 8-bit activations against what photographs reach in float, the worst first.
 
     Args:
@@ -129,7 +129,7 @@ def activation_ranges(path: Path, fp32: Path, pixels: NDArray[np.uint8]) -> list
     seen = np.array(run(model.SerializeToString(), batches)).reshape(len(batches), -1, 2)
     lows, highs = seen[..., 0].min(0), seen[..., 1].max(0)
     ranges = [
-        Range(name, low, high, float(lows[i]), float(highs[i]))
+        ActivationRange(name, low, high, float(lows[i]), float(highs[i]))
         for i, (name, (low, high)) in enumerate(held.items())
     ]
     return sorted(ranges, key=lambda found: -found.factor)

@@ -20,9 +20,9 @@ from export.diagnose.graph_edits import (
     with_affine_input,
     with_initialisers_of,
 )
-from export.diagnose.hypotheses import Finding, Suspects, Triple
+from export.diagnose.hypotheses import FailedCandidate, SuspectResult, Triple
 from export.diagnose.int8_scales import (
-    Range,
+    ActivationRange,
     activation_ranges,
     count_weight_scales,
     is_quantised,
@@ -35,7 +35,7 @@ from serve.contract.errors import UsageError
 
 __all__ = ["TRIALS", "without_closed_files"]
 
-Trial = Callable[[Suspects], Iterator[Finding]]
+Trial = Callable[[FailedCandidate], Iterator[SuspectResult]]
 # Of ImageNet (torchvision, timm), of Inception and TensorFlow ports, of CLIP, and pixels in [0, 1].
 MEANS: tuple[Triple, ...] = (
     (0.485, 0.456, 0.406),
@@ -53,7 +53,7 @@ UNREAL_FACTOR = 2.0  # a range this much too narrow or wide was not found on suc
 UNREAL_SHARE = 0.1  # of all ranges
 
 
-def without_closed_files(context: Suspects) -> Suspects:
+def without_closed_files(context: FailedCandidate) -> FailedCandidate:
     """Leave out files that no trial can edit: of ONNX Runtime's own format, or in two parts."""
     return replace(
         context,
@@ -73,7 +73,7 @@ def _open_file(path: Path | None) -> Path | None:
     return None if any(tensor.data_location for tensor in model.graph.initializer) else path
 
 
-def _precision(context: Suspects) -> Iterator[Finding]:
+def _precision(context: FailedCandidate) -> Iterator[SuspectResult]:
     """A smaller file, judged by the limits of fp32: read, not tried."""
     if context.model is None or context.fresh is None or context.fp32 is not None:
         return
@@ -83,10 +83,10 @@ def _precision(context: Suspects) -> Iterator[Finding]:
     limit, step = LIMITS[kind].min_snr_db, f"Say --precision {kind}."
     found = f"The candidate is an {kind} file, and the limits are those of fp32"
     if context.before_db < limit:
-        yield Finding("precision", False, context.before_db, None, f"{found}.", step)
+        yield SuspectResult("precision", False, context.before_db, None, f"{found}.", step)
         return
     sentence = f"{found}: SNR {context.before_db:.1f} dB would do for {kind} ({limit:g} dB)."
-    yield Finding("precision", True, context.before_db, None, sentence, step)
+    yield SuspectResult("precision", True, context.before_db, None, sentence, step)
 
 
 def _kind_of(path: Path) -> Precision:
@@ -95,7 +95,7 @@ def _kind_of(path: Path) -> Precision:
     return "fp16" if holds_halves(path) else "fp32"
 
 
-def _optimiser(context: Suspects) -> Iterator[Finding]:
+def _optimiser(context: FailedCandidate) -> Iterator[SuspectResult]:
     if context.model is None:
         return
     logits = logits_of(context.model.read_bytes(), context.probes, optimise=False)
@@ -110,7 +110,7 @@ def _optimiser(context: Suspects) -> Iterator[Finding]:
     )
 
 
-def _fp32_file(context: Suspects) -> Iterator[Finding]:
+def _fp32_file(context: FailedCandidate) -> Iterator[SuspectResult]:
     if context.fp32 is None:
         return
     after = context.snr(logits_of(context.fp32.read_bytes(), context.probes))
@@ -121,10 +121,10 @@ def _fp32_file(context: Suspects) -> Iterator[Finding]:
     else:
         step = "Repair the fp32 export first, then convert again."
         sentence = f"The conversion is not the first fault: {found}."
-    yield Finding("fp32 file", False, context.before_db, after, sentence, step)
+    yield SuspectResult("fp32 file", False, context.before_db, after, sentence, step)
 
 
-def _normalisation(context: Suspects) -> Iterator[Finding]:
+def _normalisation(context: FailedCandidate) -> Iterator[SuspectResult]:
     """Feed the pixels that make the file's normalisation the reference's."""
     path = context.fp32 or context.model  # what is converted keeps the normalisation of its source
     if path is None or context.normalisation is None:
@@ -156,7 +156,7 @@ def _normalisation(context: Suspects) -> Iterator[Finding]:
     )
 
 
-def _initialisers(context: Suspects) -> Iterator[Finding]:
+def _initialisers(context: FailedCandidate) -> Iterator[SuspectResult]:
     """Weights of the fp32 file against those of a sound one."""
     path = context.fp32 or context.model
     if context.fresh is None or path is None:
@@ -184,7 +184,7 @@ def _repair_of(changed: list[ChangedInitialiser], shared: int) -> tuple[str, str
     return f"{place}, so the file is damaged", "Export again, and compare the files' sha256."
 
 
-def _weights(context: Suspects) -> Iterator[Finding]:
+def _weights(context: FailedCandidate) -> Iterator[SuspectResult]:
     """Scales of the weights, read; and weights in float, tried."""
     if context.model is None or not is_quantised(context.model):
         return
@@ -193,7 +193,7 @@ def _weights(context: Suspects) -> Iterator[Finding]:
     if context.fp32 is None:
         if single > total / 2:
             step = "Quantise again with per_channel=True."
-            yield Finding(
+            yield SuspectResult(
                 "per-tensor weights", True, context.before_db, None, f"{held[0]}{held[1:]}.", step
             )
         return
@@ -208,7 +208,7 @@ def _weights(context: Suspects) -> Iterator[Finding]:
     )
 
 
-def _activations(context: Suspects) -> Iterator[Finding]:
+def _activations(context: FailedCandidate) -> Iterator[SuspectResult]:
     """Ranges of the activations, read; and activations in float, tried."""
     if context.model is None or context.fp32 is None or not is_quantised(context.model):
         return
@@ -229,7 +229,7 @@ def _activations(context: Suspects) -> Iterator[Finding]:
     )
 
 
-def _unreal_words(unreal: list[Range], total: int) -> str:
+def _unreal_words(unreal: list[ActivationRange], total: int) -> str:
     worst = unreal[0]
     return (
         f"{len(unreal)} of {total} ranges look as if calibrated on something else than "
@@ -243,7 +243,7 @@ def _numbers(values: object) -> str:
     return found[0] if len(set(found)) == 1 else f"({', '.join(found)})"
 
 
-def _unless_refused(trial: Trial, context: Suspects) -> Iterator[Finding]:
+def _unless_refused(trial: Trial, context: FailedCandidate) -> Iterator[SuspectResult]:
     try:
         yield from trial(context)
     except RefusedGraph:  # the verdict stands without a cause

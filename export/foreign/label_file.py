@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-from export.foreign.label_forms import Entry, read_entries
+from export.foreign.label_forms import LabelEntry, read_entries
 from serve.contract.errors import UsageError
 from serve.contract.labels import label_problem
 from train.engine.progress import say
@@ -54,7 +54,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _check(path: Path, entries: list[Entry]) -> None:
+def _check(path: Path, entries: list[LabelEntry]) -> None:
     seen: dict[str, str] = {}
     for entry in entries:
         if not entry.name and len(entries) > 1:

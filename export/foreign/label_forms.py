@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from export.foreign.label_lists import entries_of, value_of
 
-__all__ = ["Entry", "read_entries"]
+__all__ = ["LabelEntry", "read_entries"]
 
 COMMENT = re.compile(r"#.*\S")  # a lone # may be a class
 TRAILING_COMMENT = re.compile(r"\s#\s")
@@ -31,7 +31,7 @@ NAME_WORDS = ("name", "names", "label", "labels", "class", "classes", "class_nam
 
 
 @dataclass(frozen=True)
-class Entry:
+class LabelEntry:
     """One class as it was found.
 
     Args:
@@ -45,10 +45,10 @@ class Entry:
     number: int | None = None
 
 
-Lines = list[Entry]
+Lines = list[LabelEntry]
 
 
-def read_entries(text: str) -> tuple[list[Entry], str]:
+def read_entries(text: str) -> tuple[list[LabelEntry], str]:
     """Read the classes of a text, in its order.
 
     Returns:
@@ -60,10 +60,10 @@ def read_entries(text: str) -> tuple[list[Entry], str]:
     """
     value = value_of(text)
     if value is not None:
-        entries = [Entry(*found) for found in entries_of(value, NAME_WORDS, NUMBER_WORDS)]
+        entries = [LabelEntry(*found) for found in entries_of(value, NAME_WORDS, NUMBER_WORDS)]
         return _complete(entries), "as a JSON or Python list"
     lines = re.split(r"\r\n|\n|\r", text.rstrip())
-    entries = [Entry(f"line {number}", line.strip()) for number, line in enumerate(lines, 1)]
+    entries = [LabelEntry(f"line {number}", line.strip()) for number, line in enumerate(lines, 1)]
     said = []
     steps: list[tuple[str, Callable[[Lines], Lines]]] = [
         ("comments", _without_comments),
@@ -152,15 +152,15 @@ def _without_numbers(lines: Lines) -> Lines:
     return lines
 
 
-def _numbered(lines: Lines, form: re.Pattern[str]) -> list[Entry | None]:
+def _numbered(lines: Lines, form: re.Pattern[str]) -> list[LabelEntry | None]:
     matches = [form.fullmatch(line.name) for line in lines]
     return [
-        Entry(line.place, _unquoted(match["name"]), int(match["number"])) if match else None
+        LabelEntry(line.place, _unquoted(match["name"]), int(match["number"])) if match else None
         for line, match in zip(lines, matches, strict=True)
     ]
 
 
-def _counts(lines: Lines, found: list[Entry | None], form: re.Pattern[str]) -> bool:
+def _counts(lines: Lines, found: list[LabelEntry | None], form: re.Pattern[str]) -> bool:
     """Whether numbers that are not 0 to K - 1 are still meant to count the lines.
 
     In a name a number repeats with another word, or with the same one: `10 cent`, `Audi 80`.
@@ -179,7 +179,7 @@ def _is_complete(numbers: list[int | None], count: int) -> bool:
     return len(numbers) == count and {*numbers} == {*range(count)}
 
 
-def _complete(entries: list[Entry]) -> list[Entry]:
+def _complete(entries: list[LabelEntry]) -> list[LabelEntry]:
     """The same, where the numbers are those of all outputs, or where there are none.
 
     Raises:
@@ -188,7 +188,7 @@ def _complete(entries: list[Entry]) -> list[Entry]:
     numbers = [entry.number for entry in entries]
     if numbers == [None] * len(entries) or _is_complete(numbers, len(entries)):
         return entries
-    seen: dict[int | None, Entry] = {}
+    seen: dict[int | None, LabelEntry] = {}
     for entry in entries:
         if entry.number is None:
             raise ValueError(f"{entry.place} has no number, others have")
@@ -216,5 +216,5 @@ def _unquoted(text: str) -> str:
     return inner.replace(f"\\{quote}", quote).replace(quote * 2, quote)
 
 
-def _first(lines: Lines, test: Callable[[Entry], bool]) -> Entry | None:
+def _first(lines: Lines, test: Callable[[LabelEntry], bool]) -> LabelEntry | None:
     return next(filter(test, lines), None)

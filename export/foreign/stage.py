@@ -8,24 +8,24 @@ from typing import Any
 import sklearn.datasets
 from scipy.stats import binomtest
 
-from export.gate import Asked, Subject
+from export.gate import ReferenceModel, ReferenceSet
 from export.onnx_graph import check_structure, write_graph
 from export.options import ExportOptions
-from export.parity.compare import Answers
-from export.parity.image_set import read_probes
+from export.parity.compare import ModelOutputs
+from export.parity.image_set import read_image_set
 from export.publish import publish
 from serve.contract.artifact import MODEL
 from train.engine.progress import say
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
-__all__ = ["export_imported", "sample_photos"]
+__all__ = ["export_imported", "sample_images"]
 
 GUESSING = 0.01  # p of a model that answers at random
 
 
 def export_imported(
-    model: PhotoClassifier, card: ModelCard, photos: Path, options: ExportOptions, out: Path
+    model: ImageClassifier, card: ModelCard, photos: Path, options: ExportOptions, out: Path
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Export a model and write an artifact's files, if the answers hold.
 
@@ -44,21 +44,21 @@ def export_imported(
             given to say; nothing may be published.
         StillroomError: torch cannot export this architecture.
     """
-    probes = read_probes(photos, card.preprocess, card.labels)
+    probes = read_image_set(photos, card.preprocess, card.labels)
     if probes.left_out:
         say(f"  {len(probes.left_out)} images do not decode, first {probes.left_out[0]}")
     path = out / MODEL
     write_graph(model, card, path, opset=options.opset)
     check_structure(path, card, opset=options.opset)
-    subject = Subject(model, card, card.arch)
-    reference = Answers(
+    subject = ReferenceModel(model, card, card.arch)
+    reference = ModelOutputs(
         probes.names,
         probes.sha256,
         card.labels,
         subject.logits_of(probes.pixels),
         probes.targets,
     )
-    gate = Asked(probes.root, probes.photos, probes.pixels, reference)
+    gate = ReferenceSet(probes.root, probes.photos, probes.pixels, reference)
     metrics, fields = publish(
         subject, gate, None, options, out=out, advice="Give a folder of more images with --photos."
     )
@@ -80,6 +80,6 @@ def _say_accuracy(top1: float, images: int, classes: int) -> None:
         )
 
 
-def sample_photos() -> Path:
+def sample_images() -> Path:
     """The folder of the two photographs that come with scikit-learn."""
     return Path(sklearn.datasets.__file__).parent / "images"

@@ -17,7 +17,7 @@ from serve.contract.errors import CheckpointError, UsageError
 from serve.contract.preprocess import PreprocessSpec
 from train.engine.progress import say
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 from train.models.weights.file import read_weights
 from train.models.weights.pretrained import package_tensors
 from train.models.weights.tensors import COUNTER, choose_weights
@@ -35,7 +35,7 @@ def load_imported(
     choice: PreprocessChoice,
     *,
     weights_key: str = "",
-) -> tuple[PhotoClassifier, ModelCard]:
+) -> tuple[ImageClassifier, ModelCard]:
     """Build timm's model, fill it strictly, and describe it. Says where in a file the weights were.
 
     Args:
@@ -66,7 +66,7 @@ def load_imported(
             say(f"  {path.name}: {found}")
         tensors = found.tensors
     _fill(backbone, tensors, arch=arch, source=checkpoint)
-    model = PhotoClassifier(backbone, arch, mean, std).eval()
+    model = ImageClassifier(backbone, arch, mean, std).eval()
     card = ModelCard.of(
         model,
         labels=labels,

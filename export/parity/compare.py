@@ -17,18 +17,26 @@ from numpy.typing import NDArray
 from export.parity.accuracy import accuracy_change, softmax
 from export.parity.reasons import reasons_to_fail, why_not_shown
 from export.parity.statistics import agreement_lower_bound
-from export.parity.tolerances import Limits
+from export.parity.tolerances import Tolerances
 from export.parity.verdict import Flip, Verdict, require_pass, write_flips
 from serve.contract.errors import GateError
 
-__all__ = ["Answers", "Flip", "Verdict", "judge", "require_pass", "snr_db", "write_flips"]
+__all__ = [
+    "Flip",
+    "ModelOutputs",
+    "Verdict",
+    "compare_outputs",
+    "require_pass",
+    "snr_db",
+    "write_flips",
+]
 
 Logits = NDArray[np.float32]
 USUAL_SD = (0.3, 5.0)  # of logits after cross-entropy; elsewhere margins are counted in sd
 
 
 @dataclass(frozen=True)
-class Answers:
+class ModelOutputs:
     """What a reference answers on N images.
 
     Args:
@@ -57,10 +65,10 @@ class Answers:
             )
 
 
-def judge(
-    reference: Answers,
+def compare_outputs(
+    reference: ModelOutputs,
     candidate: Logits,
-    limits: Limits,
+    limits: Tolerances,
     *,
     min_images: int,
     invariance: float | None = None,
@@ -125,7 +133,7 @@ def snr_db(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
     return 10 * math.log10(max(float((signal**2).mean()), 1e-300) / power)
 
 
-def _check_reference(reference: Answers) -> None:
+def _check_reference(reference: ModelOutputs) -> None:
     bad = np.flatnonzero(~np.isfinite(reference.logits).all(1))
     if len(bad):
         raise GateError(
@@ -135,7 +143,7 @@ def _check_reference(reference: Answers) -> None:
         )
 
 
-def _flips(reference: Answers, candidate: Logits) -> tuple[Flip, ...]:
+def _flips(reference: ModelOutputs, candidate: Logits) -> tuple[Flip, ...]:
     before, after = reference.logits.argmax(1), candidate.argmax(1)
     names, targets = reference.labels, reference.targets
     flips = [
@@ -175,7 +183,7 @@ def _worst_image(diff: NDArray[np.float64]) -> int:
     return int(np.nan_to_num(np.abs(diff), nan=np.inf, posinf=np.inf).max(axis=1).argmax())
 
 
-def _decided(measured: Verdict, limits: Limits, reasons: list[str], min_images: int) -> Verdict:
+def _decided(measured: Verdict, limits: Tolerances, reasons: list[str], min_images: int) -> Verdict:
     status: Literal["passed", "failed", "inconclusive"] = "failed" if reasons else "passed"
     if not reasons and measured.images < min_images:
         status = "inconclusive"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.seed import derive_seed
 
-__all__ = ["MIN_CALIBRATION", "calibration_photos", "gate_photos"]
+__all__ = ["MIN_CALIBRATION", "calibration_images", "gate_images"]
 
 MIN_CALIBRATION = 16  # fewer photographs say little of an activation's range
 
 
-def gate_photos(dataset: Dataset, at_least: int, *, calibration: int = 0) -> list[Photo]:
+def gate_images(dataset: Dataset, at_least: int, *, calibration: int = 0) -> list[LabelledImage]:
     """The val split; where it is small, training photographs besides.
 
     The test split is never asked: a gate that chooses a file is a choice. Parity compares a model
@@ -33,22 +33,24 @@ def gate_photos(dataset: Dataset, at_least: int, *, calibration: int = 0) -> lis
     return val + _in_turn(train, "gate")[: max(0, wanted)]
 
 
-def calibration_photos(dataset: Dataset, count: int, gate: list[Photo]) -> list[Photo]:
+def calibration_images(
+    dataset: Dataset, count: int, gate: list[LabelledImage]
+) -> list[LabelledImage]:
     """Training photographs for calibration, class by class in turn; none that the gate looks at.
 
     Args:
         dataset: with a train split.
         count: wanted; fewer where there are no more.
-        gate: of `gate_photos`.
+        gate: of `gate_images`.
     """
     seen = {photo.sha256 for photo in gate}
     others = [photo for photo in dataset.of_split("train") if photo.sha256 not in seen]
     return _in_turn(others, "calibration")[:count]
 
 
-def _in_turn(photos: list[Photo], purpose: str) -> list[Photo]:
+def _in_turn(photos: list[LabelledImage], purpose: str) -> list[LabelledImage]:
     """One of each class in turn; each class in the order of a hash of the photographs' bytes."""
-    by_class: dict[str, list[Photo]] = {}
+    by_class: dict[str, list[LabelledImage]] = {}
     for photo in sorted(photos, key=lambda photo: derive_seed(purpose, photo.sha256)):
         by_class.setdefault(photo.label, []).append(photo)
     ranked = [(rank, label) for label in by_class for rank in range(len(by_class[label]))]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, preprocess
-from train.data.images import Photo, list_unlabelled, say_notices
+from train.data.images import LabelledImage, list_unlabelled, say_notices
 from train.data.list_rows import read_rows
 from train.engine.progress import say
 from train.engine.seed import derive_seed
 
-__all__ = ["Probes", "read_probes"]
+__all__ = ["ImageSet", "read_image_set"]
 
 MAX_IMAGES = 1000
 SHOWN = 3
@@ -30,7 +30,7 @@ READ_PER_TAKEN = 4  # of a folder of millions not every file is read to take a t
 
 
 @dataclass(frozen=True)
-class Probes:
+class ImageSet:
     """Distinct images, ready for a model.
 
     Args:
@@ -42,7 +42,7 @@ class Probes:
     """
 
     root: Path
-    photos: tuple[Photo, ...]
+    photos: tuple[LabelledImage, ...]
     pixels: NDArray[np.uint8]
     targets: NDArray[np.int64] | None
     left_out: tuple[str, ...]
@@ -58,14 +58,14 @@ class Probes:
         return tuple(photo.sha256 for photo in self.photos)
 
 
-def read_probes(
+def read_image_set(
     source: Path,
     spec: PreprocessSpec,
     labels: tuple[str, ...],
     *,
     among: Collection[str] | None = None,
     limit: int = MAX_IMAGES,
-) -> Probes:
+) -> ImageSet:
     """Read images, each content once, in an order that depends on their content alone.
 
     Of a folder with more than four times `limit` files, a share is chosen by their paths first.
@@ -100,7 +100,7 @@ def read_probes(
         )
     photos, targets = _labelled([photo for photo, _ in read], labels)
     empty = np.zeros((0, spec.size_px, spec.size_px, 3), np.uint8)
-    return Probes(
+    return ImageSet(
         root=root,
         photos=photos,
         pixels=np.stack([image for _, image in read]) if read else empty,
@@ -109,14 +109,14 @@ def read_probes(
     )
 
 
-def _find(source: Path, labels: tuple[str, ...]) -> tuple[Path, list[Photo]]:
+def _find(source: Path, labels: tuple[str, ...]) -> tuple[Path, list[LabelledImage]]:
     """Images with the label that a folder around them or the list gives them."""
     if source.is_file():
         rows = read_rows(source)
-        return source.resolve().parent, [Photo(row.path, row.label) for row in rows]
+        return source.resolve().parent, [LabelledImage(row.path, row.label) for row in rows]
     listing = list_unlabelled(source)
     say_notices(str(source), listing.notices)
-    return source, [Photo(p.path, _label_of(p.path, labels)) for p in listing.photos]
+    return source, [LabelledImage(p.path, _label_of(p.path, labels)) for p in listing.photos]
 
 
 def _label_of(path: str, labels: tuple[str, ...]) -> str:
@@ -125,11 +125,13 @@ def _label_of(path: str, labels: tuple[str, ...]) -> str:
     return next((name for name in folders if name in labels), folders[0] if folders else "")
 
 
-def _distinct(root: Path, found: list[Photo], among: Collection[str] | None) -> list[Photo]:
+def _distinct(
+    root: Path, found: list[LabelledImage], among: Collection[str] | None
+) -> list[LabelledImage]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(lambda photo: sha256_of_bytes((root / photo.path).read_bytes()), found)
         by_digest = {
-            digest: Photo(photo.path, photo.label, sha256=digest)
+            digest: LabelledImage(photo.path, photo.label, sha256=digest)
             for photo, digest in zip(found, digests, strict=True)
             if among is None or digest in among
         }
@@ -146,17 +148,17 @@ def _pixels(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
 
 
 def _labelled(
-    photos: list[Photo], labels: tuple[str, ...]
-) -> tuple[tuple[Photo, ...], NDArray[np.int64] | None]:
+    photos: list[LabelledImage], labels: tuple[str, ...]
+) -> tuple[tuple[LabelledImage, ...], NDArray[np.int64] | None]:
     numbers = {label: number for number, label in enumerate(labels)}
     if photos and all(photo.label in numbers for photo in photos):
         targets = np.array([numbers[photo.label] for photo in photos], np.int64)
         return tuple(photos), targets
     _say_unknown(photos, labels)
-    return tuple(Photo(photo.path, "", sha256=photo.sha256) for photo in photos), None
+    return tuple(LabelledImage(photo.path, "", sha256=photo.sha256) for photo in photos), None
 
 
-def _say_unknown(photos: list[Photo], labels: tuple[str, ...]) -> None:
+def _say_unknown(photos: list[LabelledImage], labels: tuple[str, ...]) -> None:
     """That accuracy is not compared, where images seem to have labels, and why."""
     unknown = sorted({photo.label for photo in photos} - {*labels, ""})
     if labels and unknown:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.parity import compare as judging
-from export.parity.compare import Answers, snr_db
+from export.parity.compare import ModelOutputs, snr_db
 from export.parity.statistics import agreement_lower_bound, mcnemar_p
-from export.parity.tolerances import Limits
+from export.parity.tolerances import Tolerances
 from export.parity.verdict import Flip, Verdict, require_pass, write_flips
 from train.evaluation import Predictions
 
@@ -16,9 +16,9 @@ __all__ = [
     "Flip",
     "Verdict",
     "agreement_lower_bound",
-    "answers_of",
-    "judge",
+    "compare_predictions",
     "mcnemar_p",
+    "outputs_of",
     "require_pass",
     "snr_db",
     "write_flips",
@@ -27,18 +27,18 @@ __all__ = [
 Logits = NDArray[np.float32]
 
 
-def judge(
+def compare_predictions(
     reference: Predictions,
     candidate: Logits,
-    limits: Limits,
+    limits: Tolerances,
     *,
     min_images: int,
     invariance: float | None = None,
     blank: tuple[Logits, Logits] | None = None,
 ) -> Verdict:
-    """`export.parity.compare.judge` on labelled photographs; see there."""
-    return judging.judge(
-        answers_of(reference),
+    """`export.parity.compare.compare_outputs` on labelled photographs; see there."""
+    return judging.compare_outputs(
+        outputs_of(reference),
         candidate,
         limits,
         min_images=min_images,
@@ -47,9 +47,9 @@ def judge(
     )
 
 
-def answers_of(predictions: Predictions) -> Answers:
+def outputs_of(predictions: Predictions) -> ModelOutputs:
     """What a model answered, by the paths of the photographs."""
-    return Answers(
+    return ModelOutputs(
         names=tuple(photo.path for photo in predictions.photos),
         sha256=tuple(photo.sha256 for photo in predictions.photos),
         labels=predictions.labels,

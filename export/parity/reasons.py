@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from export.parity.accuracy import AccuracyChange
 from export.parity.statistics import images_to_show
-from export.parity.tolerances import Limits
+from export.parity.tolerances import Tolerances
 from export.parity.verdict import Verdict
 
 __all__ = ["reasons_to_fail", "why_not_shown"]
@@ -20,7 +20,7 @@ CLASS_SIGNIFICANT = 0.01  # adjusted for the number of classes
 
 
 def reasons_to_fail(
-    verdict: Verdict, limits: Limits, worst: str, blank: tuple[Logits, Logits] | None
+    verdict: Verdict, limits: Tolerances, worst: str, blank: tuple[Logits, Logits] | None
 ) -> list[str]:
     """Every limit that is broken, with its number.
 
@@ -38,7 +38,7 @@ def reasons_to_fail(
     ]
 
 
-def why_not_shown(verdict: Verdict, limits: Limits) -> str:
+def why_not_shown(verdict: Verdict, limits: Tolerances) -> str:
     """Enough answers agree, yet on so few images that the true share may be below the limit."""
     wanted = images_to_show(verdict.agreement, limits.min_agreement)
     return (
@@ -48,7 +48,7 @@ def why_not_shown(verdict: Verdict, limits: Limits) -> str:
     )
 
 
-def _numeric_reasons(verdict: Verdict, limits: Limits, worst: str) -> list[str]:
+def _numeric_reasons(verdict: Verdict, limits: Tolerances, worst: str) -> list[str]:
     reasons, sd = [], verdict.sd
     if verdict.max_abs_diff < 0:
         reasons.append(f"the candidate's logits are not finite, first at {worst}")
@@ -71,7 +71,7 @@ def _numeric_reasons(verdict: Verdict, limits: Limits, worst: str) -> list[str]:
 
 
 def _blank_reasons(
-    verdict: Verdict, limits: Limits, blank: tuple[Logits, Logits] | None
+    verdict: Verdict, limits: Tolerances, blank: tuple[Logits, Logits] | None
 ) -> list[str]:
     if blank is None or verdict.blank_max_diff is None:
         return []
@@ -87,7 +87,7 @@ def _blank_reasons(
     ]
 
 
-def _decision_reasons(verdict: Verdict, limits: Limits) -> list[str]:
+def _decision_reasons(verdict: Verdict, limits: Tolerances) -> list[str]:
     reasons = []
     if verdict.agreement < limits.min_agreement:
         reasons.append(f"agreement {verdict.agreement:.1%} < {limits.min_agreement:.1%}")
@@ -99,7 +99,7 @@ def _decision_reasons(verdict: Verdict, limits: Limits) -> list[str]:
     return reasons
 
 
-def _accuracy_reasons(accuracy: AccuracyChange | None, limits: Limits) -> list[str]:
+def _accuracy_reasons(accuracy: AccuracyChange | None, limits: Tolerances) -> list[str]:
     if accuracy is None:
         return []
     reasons = []

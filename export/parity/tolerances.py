@@ -6,13 +6,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["LIMITS", "Limits", "Precision"]
+__all__ = ["LIMITS", "Precision", "Tolerances"]
 
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerances:
     """Limits of one precision; "sd" is the standard deviation of the reference's logits.
 
     Rounding is bounded by its format: fp32 answers are equal but for the last bits. What int8 does
@@ -41,8 +41,8 @@ class Limits:
 # Faithful files reach 110 dB (fp32), 44 dB (fp16) and 18 dB (int8); broken int8 files stay below
 # 11 dB and flip answers with margins of 4 logits and more. Blank images lie outside the ranges that
 # an int8 file was calibrated for: their logits must be finite, no more.
-LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(
+LIMITS: dict[Precision, Tolerances] = {
+    "fp32": Tolerances(
         min_snr_db=80.0,
         max_diff_sd=1e-3,
         max_batch_diff_sd=1e-3,
@@ -51,7 +51,7 @@ LIMITS: dict[Precision, Limits] = {
         max_flip_margin=1e-3,
         max_top1_drop=0.002,
     ),
-    "fp16": Limits(
+    "fp16": Tolerances(
         min_snr_db=35.0,
         max_diff_sd=0.5,
         max_batch_diff_sd=0.1,
@@ -60,7 +60,7 @@ LIMITS: dict[Precision, Limits] = {
         max_flip_margin=0.25,
         max_top1_drop=0.005,
     ),
-    "int8": Limits(
+    "int8": Tolerances(
         min_snr_db=15.0,
         max_diff_sd=10.0,
         max_batch_diff_sd=0.5,

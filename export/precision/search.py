@@ -18,7 +18,7 @@ from export.precision.quantize import Target, write_int8
 from export.precision.speedup import WORTH_IT
 from serve.contract.artifact import MODEL
 
-__all__ = ["Attempt", "FileVerdict", "Search", "search_int8"]
+__all__ = ["FileVerdict", "Search", "SearchTrial", "search_int8"]
 
 NOISE_IMAGES = 16
 
@@ -37,7 +37,7 @@ class FileVerdict:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class SearchTrial:
     """One int8 file that was tried.
 
     Args:
@@ -69,8 +69,8 @@ class Search:
     """
 
     status: Literal["passed", "slower", "failed"]
-    attempts: tuple[Attempt, ...]
-    chosen: Attempt | None
+    attempts: tuple[SearchTrial, ...]
+    chosen: SearchTrial | None
     harm: tuple[NodeNoise, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,14 +108,14 @@ def search_int8(
     """
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         made, ranges = Path(scratch) / MODEL, Path(scratch) / "ranges.json"
-        attempts: list[Attempt] = []
+        attempts: list[SearchTrial] = []
 
-        def attempt(keep_float: tuple[str, ...]) -> Attempt:
+        def attempt(keep_float: tuple[str, ...]) -> SearchTrial:
             write_int8(source, made, pixels, target=target, keep_float=keep_float, ranges=ranges)
             verdict = judge_file(made)
             speedup = None if speedup_of is None else speedup_of(made)
             size = made.stat().st_size
-            attempts.append(Attempt(keep_float, verdict.passed, verdict.figures, speedup, size))
+            attempts.append(SearchTrial(keep_float, verdict.passed, verdict.figures, speedup, size))
             return attempts[-1]
 
         harm: list[NodeNoise] = []
@@ -134,15 +134,15 @@ def search_int8(
     return Search(_status(last, min_speedup), tuple(attempts), chosen, tuple(harm))
 
 
-def _goes_on(attempt: Attempt, min_speedup: float) -> bool:
+def _goes_on(attempt: SearchTrial, min_speedup: float) -> bool:
     return not attempt.passed and not _is_slow(attempt, min_speedup)
 
 
-def _is_slow(attempt: Attempt, min_speedup: float) -> bool:
+def _is_slow(attempt: SearchTrial, min_speedup: float) -> bool:
     return attempt.speedup is not None and attempt.speedup < min_speedup
 
 
-def _status(last: Attempt, min_speedup: float) -> Literal["passed", "slower", "failed"]:
+def _status(last: SearchTrial, min_speedup: float) -> Literal["passed", "slower", "failed"]:
     if _is_slow(last, min_speedup):
         return "slower"
     return "passed" if last.passed else "failed"

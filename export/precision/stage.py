@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export.gate import Asked, Subject, judge_file
+from export.gate import ReferenceModel, ReferenceSet, judge_file
 from export.onnx_graph import check_structure
 from export.options import ExportOptions
-from export.parity.image_choice import calibration_photos
+from export.parity.image_choice import calibration_images
 from export.precision.fp16 import write_fp16
 from export.precision.quantize import Target
 from export.precision.search import FileVerdict, Search, search_int8
@@ -21,7 +21,7 @@ from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json
 from serve.contract.errors import GateError
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.progress import say
 from train.loader.views import pixels_of
 from train.models.checkpoint import load_checkpoint
@@ -64,11 +64,11 @@ def export_precision(
     """
     model, card = load_checkpoint(source)
     target = "tensorrt" if precision == "int8-tensorrt" else ""
-    subject = Subject(model, card, name, precision.partition("-")[0], target)
+    subject = ReferenceModel(model, card, name, precision.partition("-")[0], target)
     gate = gate_of(dataset, subject, options)
     fp32, path = artifact / MODEL, out / MODEL
     made, tried = write_precision(dataset, subject, gate, fp32, options, path)
-    test = Asked.of(dataset, dataset.of_split("test"), subject)
+    test = ReferenceSet.of(dataset, dataset.of_split("test"), subject)
     metrics, fields = publish(
         subject, gate, test, options, out=out, suspects=partial(replace, fp32=fp32), extra=made
     )
@@ -81,7 +81,12 @@ def export_precision(
 
 
 def write_precision(
-    dataset: Dataset, subject: Subject, gate: Asked, fp32: Path, options: ExportOptions, path: Path
+    dataset: Dataset,
+    subject: ReferenceModel,
+    gate: ReferenceSet,
+    fp32: Path,
+    options: ExportOptions,
+    path: Path,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Make the file alone.
 
@@ -126,13 +131,13 @@ def write_precision(
     return made, tried
 
 
-def _calibration(dataset: Dataset, gate: Asked, asked: int) -> list[Photo]:
+def _calibration(dataset: Dataset, gate: ReferenceSet, asked: int) -> list[LabelledImage]:
     """Photographs for the ranges of activations; says where they are fewer than asked for.
 
     Raises:
         GateError: none is left beside those of the gate.
     """
-    photos = calibration_photos(dataset, asked, list(gate.photos))
+    photos = calibration_images(dataset, asked, list(gate.photos))
     train = len(dataset.of_split("train"))
     of_train = sum(photo.split == "train" for photo in gate.photos)
     why = f"of {train} training images the gate takes {of_train}"
@@ -160,7 +165,9 @@ def sentence_of(benefit: Benefit, precision: str) -> str:
     )
 
 
-def _judged(subject: Subject, gate: Asked, options: ExportOptions, path: Path) -> FileVerdict:
+def _judged(
+    subject: ReferenceModel, gate: ReferenceSet, options: ExportOptions, path: Path
+) -> FileVerdict:
     verdict = judge_file(subject, path, gate, None, options).verdict
     figures = {
         "status": verdict.status,
@@ -173,7 +180,7 @@ def _judged(subject: Subject, gate: Asked, options: ExportOptions, path: Path) -
     return FileVerdict(verdict.status == "passed", figures)
 
 
-def _require_file(search: Search, subject: Subject) -> None:
+def _require_file(search: Search, subject: ReferenceModel) -> None:
     """Stop where no attempt passed.
 
     Raises:

@@ -14,7 +14,7 @@ from loadtest.generator.load_result import LoadResult
 from loadtest.generator.null_server import running_null_server
 from loadtest.generator.outcome import Tally
 from loadtest.generator.runner import run_load
-from loadtest.plan.corpus import Photo
+from loadtest.plan.corpus import CorpusImage
 from loadtest.plan.load_plan import LoadPlan
 from loadtest.plan.target import Target
 from loadtest.result.percentiles import describe_ms
@@ -27,7 +27,7 @@ LATENESS_S = 3.0
 
 
 def calibrate(
-    plan: LoadPlan, photos: Sequence[Photo], *, duration_s: float = CAPACITY_S
+    plan: LoadPlan, photos: Sequence[CorpusImage], *, duration_s: float = CAPACITY_S
 ) -> dict[str, Any]:
     """The rate that one generator reaches with nothing to wait for, and how late it sends.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from loadtest.plan.reply import NO_STAGES, Answer, Model, Stages
+from loadtest.plan.reply import NO_STAGES, ReplyModel, ReplyPrediction, Stages
 
 __all__ = ["Outcome", "Sample", "SampleLog", "Tally", "latencies_of", "outcome_of"]
 
@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
 
 def outcome_of(
-    *, status: int, error: BaseException | None, answer: Answer | None, expected: str
+    *, status: int, error: BaseException | None, answer: ReplyPrediction | None, expected: str
 ) -> Outcome:
     """Judge a request that was sent.
 
@@ -91,7 +91,7 @@ class Sample:
     answer: str = ""
     expected: str = ""
     stages: Stages = NO_STAGES
-    model: Model | None = None
+    model: ReplyModel | None = None
 
     @property
     def intended_ms(self) -> float | None:

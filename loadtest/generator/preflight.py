@@ -8,11 +8,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 from loadtest.errors import ServiceError
-from loadtest.plan.corpus import Photo
-from loadtest.plan.reply import Answer
+from loadtest.plan.corpus import CorpusImage
+from loadtest.plan.reply import ReplyPrediction
 from loadtest.plan.target import STILLROOM, Target
 
-__all__ = ["ProbeReply", "probe_service"]
+__all__ = ["PreflightReply", "probe_service"]
 
 WRONG_ADDRESS_STATUSES = frozenset({301, 302, 303, 307, 308, 404, 405, 410, 501})
 NO_ACCESS_STATUSES = frozenset({401, 403})
@@ -20,7 +20,7 @@ NOT_UNDERSTOOD_STATUSES = frozenset({400, 415, 422})
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeReply:
+class PreflightReply:
     """The reply to the probe.
 
     Attributes:
@@ -31,12 +31,12 @@ class ProbeReply:
 
     status: int
     elapsed_ms: float
-    answer: Answer | None
+    answer: ReplyPrediction | None
 
 
 def probe_service(
-    url: str, photo: Photo, *, timeout_s: float, target: Target = STILLROOM
-) -> ProbeReply:
+    url: str, photo: CorpusImage, *, timeout_s: float, target: Target = STILLROOM
+) -> PreflightReply:
     """Classify one photo.
 
     A status such as 500 or 503 is no reason to stop here: a load test counts those.
@@ -83,10 +83,10 @@ def probe_service(
             if target.is_stillroom
             else "check --answer, the JSON pointer to the label",
         )
-    return ProbeReply(status=status, elapsed_ms=elapsed_ms, answer=answer)
+    return PreflightReply(status=status, elapsed_ms=elapsed_ms, answer=answer)
 
 
-def _post(url: str, target: Target, photo: Photo, timeout_s: float) -> tuple[int, bytes]:
+def _post(url: str, target: Target, photo: CorpusImage, timeout_s: float) -> tuple[int, bytes]:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)

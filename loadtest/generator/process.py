@@ -19,8 +19,8 @@ from loadtest.generator.environment import CpuMeter, peak_memory_mib
 from loadtest.generator.histogram import LatencyHistogram, has_histograms
 from loadtest.generator.load_result import GeneratorReport
 from loadtest.generator.outcome import Outcome, Sample, SampleLog, Tally, latencies_of
-from loadtest.generator.users import ClosedLoopUser, OfflineUser, OpenLoopUser, PhotoUser
-from loadtest.plan.corpus import Photo
+from loadtest.generator.users import ClosedLoopUser, ImageUser, OfflineUser, OpenLoopUser
+from loadtest.plan.corpus import CorpusImage
 from loadtest.plan.load_plan import MAX_IN_FLIGHT, LoadPlan
 from loadtest.plan.scenario import scenario_times
 from loadtest.result.percentiles import nearest_rank
@@ -47,7 +47,7 @@ class Generator:
     """
 
     def __init__(
-        self, plan: LoadPlan, photos: Sequence[Photo], *, origin_s: float, worker: int = 0
+        self, plan: LoadPlan, photos: Sequence[CorpusImage], *, origin_s: float, worker: int = 0
     ) -> None:
         self.plan, self.origin_s, self.worker = plan, origin_s, worker
         self.log, self.halt = SampleLog(), AsyncResult()
@@ -137,7 +137,7 @@ class Generator:
                 missed = Sample(planned_s=0.0, outcome=Outcome.MISSED, path="", size_bytes=0)
                 self.log.add(missed)
 
-    def _build_user_class(self, photos: Sequence[Photo]) -> type[PhotoUser]:
+    def _build_user_class(self, photos: Sequence[CorpusImage]) -> type[ImageUser]:
         plan = self.plan
         fields: dict[str, Any] = {
             "photos": photos,

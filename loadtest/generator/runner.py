@@ -21,7 +21,7 @@ from loadtest.generator.load_result import LoadResult
 from loadtest.generator.outcome import Tally
 from loadtest.generator.process import Generator
 from loadtest.max_rate.subprocess_runner import heeded
-from loadtest.plan.corpus import Photo
+from loadtest.plan.corpus import CorpusImage
 from loadtest.plan.load_plan import LoadPlan
 
 __all__ = ["run_load", "signals_set"]
@@ -35,7 +35,7 @@ Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
 Progress = Callable[[Tally, float], None]
 
 
-def run_load(plan: LoadPlan, photos: Sequence[Photo], progress: Progress) -> LoadResult:
+def run_load(plan: LoadPlan, photos: Sequence[CorpusImage], progress: Progress) -> LoadResult:
     """Put the load on the service from this process and wait for its end.
 
     SIGINT and SIGTERM end it early: nothing more is sent, replies get 2 s to arrive, and the result

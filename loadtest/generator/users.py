@@ -19,18 +19,18 @@ from locust.exception import StopUser
 
 from loadtest.generator.outcome import Outcome, Sample, SampleLog, outcome_of
 from loadtest.generator.preparation import fault_of
-from loadtest.plan.corpus import Photo
+from loadtest.plan.corpus import CorpusImage
 from loadtest.plan.load_plan import MAX_IN_FLIGHT
 from loadtest.plan.reply import stages_from_header
-from loadtest.plan.schedule import photo_picks
+from loadtest.plan.schedule import image_picks
 from loadtest.plan.target import STILLROOM, Target
 
-__all__ = ["ClosedLoopUser", "OfflineUser", "OpenLoopUser", "PhotoUser"]
+__all__ = ["ClosedLoopUser", "ImageUser", "OfflineUser", "OpenLoopUser"]
 
 FAULT_PAUSE_S = 0.1
 
 
-class PhotoUser(FastHttpUser):  # type: ignore[misc]
+class ImageUser(FastHttpUser):  # type: ignore[misc]
     """Sends photos and notes what became of them.
 
     Attributes:
@@ -48,7 +48,7 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
     abstract = True
     insecure = False
     max_redirects = 0
-    photos: ClassVar[Sequence[Photo]] = ()
+    photos: ClassVar[Sequence[CorpusImage]] = ()
     target: ClassVar[Target] = STILLROOM
     seed: ClassVar[int] = 0
     stream: ClassVar[int] = 0
@@ -64,7 +64,7 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
 
     def picks_of(self, user: int = 0) -> Iterator[int]:
         """The endless stream of photos of one user of this process."""
-        return photo_picks(
+        return image_picks(
             photos=len(self.photos),
             seed=self.seed,
             user=self.stream + user,
@@ -75,7 +75,7 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
         """Seconds from the start of the measured window; below 0 during the warm-up."""
         return time.perf_counter() - self.origin_s
 
-    def classify(self, photo: Photo, planned_s: float | None = None) -> None:
+    def classify(self, photo: CorpusImage, planned_s: float | None = None) -> None:
         """Send one photo, wait for its reply and record it; a failure is an outcome, not an error.
 
         Args:
@@ -116,7 +116,7 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
             )
             self.log.add(sample)
 
-    def _post(self, photo: Photo) -> tuple[Any, BaseException | None]:
+    def _post(self, photo: CorpusImage) -> tuple[Any, BaseException | None]:
         # TimeoutError instead of gevent's own: the connection pool cleans up after an OSError only.
         deadline = TimeoutError(f"no reply in {self.timeout_s:g} s")
         body, headers = self.target.request_of(photo)
@@ -130,7 +130,7 @@ class PhotoUser(FastHttpUser):  # type: ignore[misc]
         return reply, reply.request_meta["exception"]
 
 
-class OpenLoopUser(PhotoUser):
+class OpenLoopUser(ImageUser):
     """Sends at planned times, whatever the service does; there is one in a process.
 
     Attributes:
@@ -166,14 +166,14 @@ class OpenLoopUser(PhotoUser):
             gevent.sleep(max(wait_s, 0))  # 0 too: what was spawned must get its turn to send
         return self.halt is not None and self.halt.ready()
 
-    def _dispatch(self, pool: Pool, photo: Photo, planned_s: float) -> None:
+    def _dispatch(self, pool: Pool, photo: CorpusImage, planned_s: float) -> None:
         if not pool.full():
             pool.spawn(self.classify, photo, planned_s)
         elif self.log is not None:
             self.log.add(_missed(photo, planned_s))
 
 
-class ClosedLoopUser(PhotoUser):
+class ClosedLoopUser(ImageUser):
     """Sends the next photo as soon as the last one is answered.
 
     Attributes:
@@ -230,7 +230,7 @@ class OfflineUser(ClosedLoopUser):
         self.classify(self.photos[next(self.picks)], planned_s=0.0)
 
 
-def _missed(photo: Photo, planned_s: float) -> Sample:
+def _missed(photo: CorpusImage, planned_s: float) -> Sample:
     return Sample(
         planned_s=planned_s,
         outcome=Outcome.MISSED,

@@ -21,9 +21,15 @@ from loadtest.__main__ import EXIT_STOPPED
 from loadtest.errors import LoadTestError, UsageError
 from loadtest.extras.junit import cases_from_promise, check_junit_file, write_junit
 from loadtest.generator.preparation import check_descriptors, import_report, raise_descriptors
-from loadtest.max_rate.search import CONFIRMATIONS, Probe, Promise, find_rate, requests_wanted
+from loadtest.max_rate.search import (
+    CONFIRMATIONS,
+    MaxRate,
+    RateTrial,
+    find_max_rate,
+    requests_wanted,
+)
 from loadtest.max_rate.subprocess_runner import run_child, stopped_alike
-from loadtest.max_rate.trial_folder import probe_from_folder
+from loadtest.max_rate.trial_folder import trial_from_folder
 from loadtest.plan.arguments import (
     OneLineParser,
     add_interface,
@@ -66,7 +72,7 @@ class LoadFailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
+class LoadTarget:
     """What is loaded.
 
     Args:
@@ -99,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise_descriptors()
     options = _parser().parse_args(arguments)
     try:
-        target = Target(
+        target = LoadTarget(
             options.url,
             options.corpus,
             options.out,
@@ -135,13 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_STOPPED if found.note == STOPPED else found.verdict.exit_code
 
 
-def _search(target: Target, first: float | None) -> Promise:
+def _search(target: LoadTarget, first: float | None) -> MaxRate:
     """What was found, in part where something ended the search early.
 
     Raises:
         LoadFailedError: not one load could be made.
     """
-    found = Promise(target.slo.allowed)
+    found = MaxRate(target.slo.allowed)
     try:
         with stopped_alike():
             highest = HIGHEST
@@ -149,7 +155,7 @@ def _search(target: Target, first: float | None) -> Promise:
                 reached, highest = _closed_loop(target)
                 first = reached / 2
             measure, allowed = _Prober(target), target.slo.allowed
-            find_rate(measure, allowed=allowed, first=first, highest=highest, promise=found)
+            find_max_rate(measure, allowed=allowed, first=first, highest=highest, promise=found)
             if found.rate and found.refused is None and highest < HIGHEST:
                 found.limit = (
                     f"{highest:.0f} requests/s is {MAX_CAPACITY_SHARE:.0%} of what the generator "
@@ -166,7 +172,7 @@ def _search(target: Target, first: float | None) -> Promise:
     return found
 
 
-def text_of(slo: Slo, found: Promise) -> str:
+def text_of(slo: Slo, found: MaxRate) -> str:
     """The promise in words, and its probes."""
     lines = [
         f"{probe.rate:9.1f} requests/s  {probe.requests:6} planned  {probe.slow:5} slow  "
@@ -194,10 +200,10 @@ def text_of(slo: Slo, found: Promise) -> str:
 class _Prober:
     """Each call loads the service once."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: LoadTarget) -> None:
         self._target, self._count = target, 0
 
-    def __call__(self, rate: float, times: int) -> Probe:
+    def __call__(self, rate: float, times: int) -> RateTrial:
         self._count += 1
         folder = self._target.out / "probes" / f"{self._count:02d}"
         wanted = requests_wanted(self._target.slo.allowed) * times
@@ -206,12 +212,12 @@ class _Prober:
         arguments = ["--rate", f"{rate:.6g}", "--duration-s", f"{seconds:g}"]
         arguments += ["--slo", f"{slo.name}={slo.target_ms:g}ms", "--seed", str(self._count)]
         _load(self._target, folder, arguments)
-        probe = probe_from_folder(folder, slo)
+        probe = trial_from_folder(folder, slo)
         sys.stderr.write(f"{rate:.1f} requests/s: {probe.verdict(self._target.slo.allowed)}\n")
         return probe
 
 
-def _closed_loop(target: Target) -> tuple[float, float]:
+def _closed_loop(target: LoadTarget) -> tuple[float, float]:
     """Requests a second that clients reach, and the most that the generator may be asked for."""
     folder = target.out / "closed"
     users = max(CLOSED_USERS, target.workers)
@@ -222,7 +228,7 @@ def _closed_loop(target: Target) -> tuple[float, float]:
     return max(2.0, float(summary["good_rps"])), MAX_CAPACITY_SHARE * float(capacity)
 
 
-def _load(target: Target, folder: Path, arguments: list[str]) -> None:
+def _load(target: LoadTarget, folder: Path, arguments: list[str]) -> None:
     """One load in a process of its own.
 
     Raises:
@@ -240,7 +246,7 @@ def _load(target: Target, folder: Path, arguments: list[str]) -> None:
         raise LoadFailedError(code if code > 0 else 1)
 
 
-def _write(target: Target, found: Promise) -> dict[str, Any]:
+def _write(target: LoadTarget, found: MaxRate) -> dict[str, Any]:
     objective = {"percentile": target.slo.percentile, "target_ms": target.slo.target_ms}
     value = {"schema_version": 1, "url": target.url, "slo": objective, **found.to_dict()}
     write_files(target.out, {PROMISE: json.dumps(value, indent=2, sort_keys=True) + "\n"})

@@ -22,7 +22,7 @@ from typing import Any
 from loadtest.result.binomial import at_most
 from loadtest.result.verdict import Status
 
-__all__ = ["Probe", "Promise", "find_rate", "requests_wanted"]
+__all__ = ["MaxRate", "RateTrial", "find_max_rate", "requests_wanted"]
 
 ALPHA = 0.05
 STEP = 2.0
@@ -34,7 +34,7 @@ LATE_PROBES = 6  # in a row, at three rates: then it is not the rate
 
 
 @dataclass(frozen=True)
-class Probe:
+class RateTrial:
     """What came of one rate.
 
     Args:
@@ -63,7 +63,7 @@ class Probe:
 
 
 @dataclass
-class Promise:
+class MaxRate:
     """Outcome of a search.
 
     Args:
@@ -84,7 +84,7 @@ class Promise:
     limit: str = ""
     note: str = ""
     cause: Status = Status.INVALID
-    probes: list[tuple[Probe, Status]] = field(default_factory=list)
+    probes: list[tuple[RateTrial, Status]] = field(default_factory=list)
 
     @property
     def verdict(self) -> Status:
@@ -117,15 +117,15 @@ def requests_wanted(allowed: float) -> int:
     return 3 * math.ceil(math.log(ALPHA) / math.log1p(-allowed))
 
 
-def find_rate(
-    measure: Callable[[float, int], Probe],
+def find_max_rate(
+    measure: Callable[[float, int], RateTrial],
     *,
     allowed: float,
     first: float,
     lowest: float = 1.0,
     highest: float = 1e5,
-    promise: Promise | None = None,
-) -> Promise:
+    promise: MaxRate | None = None,
+) -> MaxRate:
     """Search.
 
     Args:
@@ -136,7 +136,7 @@ def find_rate(
         highest: nothing faster is tried.
         promise: filled while it goes, so that a stopped search still has its probes.
     """
-    found = promise if promise is not None else Promise(allowed)
+    found = promise if promise is not None else MaxRate(allowed)
     search = _Search(measure, found)
     try:
         holds, refused = search.bracket(max(lowest, min(first, highest)), lowest, highest)
@@ -157,7 +157,7 @@ class _Ended(Exception):
 
 
 class _Search:
-    def __init__(self, measure: Callable[[float, int], Probe], found: Promise) -> None:
+    def __init__(self, measure: Callable[[float, int], RateTrial], found: MaxRate) -> None:
         self._measure, self._found = measure, found
 
     def holds(self, rate: float, *, strictly: bool = False) -> bool:
@@ -188,7 +188,7 @@ class _Search:
             self._found.limit = f"at {rate:.3g} requests/s {probe.problem}"
         return verdict is Status.PASSED
 
-    def _may_be_a_pause(self, probe: Probe) -> bool:
+    def _may_be_a_pause(self, probe: RateTrial) -> bool:
         return probe.steady and probe.slow <= PAUSE * self._found.allowed * probe.requests
 
     def _was_offered(self, rate: float) -> bool:

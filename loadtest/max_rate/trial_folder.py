@@ -9,18 +9,18 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from loadtest.max_rate.search import Probe
+from loadtest.max_rate.search import RateTrial
 from loadtest.plan.slo import Slo
 from loadtest.result.folder import latency_of_row
 from loadtest.result.verdict import Status
 
-__all__ = ["probe_from_folder"]
+__all__ = ["trial_from_folder"]
 
 CERTAIN = ("wrong_answer", "http_error", "connection_error")
 GROWTH = 1.5  # of the median from the first to the last third, beyond which a queue grows
 
 
-def probe_from_folder(folder: Path, slo: Slo) -> Probe:
+def trial_from_folder(folder: Path, slo: Slo) -> RateTrial:
     """What the raw samples of one load show.
 
     Args:
@@ -31,7 +31,7 @@ def probe_from_folder(folder: Path, slo: Slo) -> Probe:
     with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     latencies = [latency_of_row(row) for row in rows]
-    return Probe(
+    return RateTrial(
         rate=float(summary["target_rps"]),
         requests=len(rows),
         slow=sum(latency_ms > slo.target_ms for latency_ms in latencies),
@@ -43,7 +43,7 @@ def probe_from_folder(folder: Path, slo: Slo) -> Probe:
 def _fails_anyway(rows: list[dict[str, str]], slo: Slo) -> bool:
     """Whether errors and wrong predictions, which no late generator makes, are too many alone."""
     certain = sum(row["outcome"] in CERTAIN for row in rows)
-    return certain > 0 and Probe(0.0, len(rows), certain).verdict(slo.allowed) is Status.FAILED
+    return certain > 0 and RateTrial(0.0, len(rows), certain).verdict(slo.allowed) is Status.FAILED
 
 
 def _steady(rows: list[dict[str, str]], target_ms: float) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from loadtest.errors import CorpusError
 
-__all__ = ["Photo", "content_type_from_bytes", "corpus_sha256", "load_corpus"]
+__all__ = ["CorpusImage", "content_type_from_bytes", "corpus_sha256", "load_corpus"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
 MAX_CORPUS_BYTES = 2**31
@@ -26,7 +26,7 @@ MAX_CORPUS_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class CorpusImage:
     """An image, ready to send.
 
     Attributes:
@@ -42,7 +42,7 @@ class Photo:
     expected: str = ""
 
 
-def load_corpus(source: Path) -> list[Photo]:
+def load_corpus(source: Path) -> list[CorpusImage]:
     """Read every image of a folder (recursively, in order of path) or of a CSV file.
 
     Raises:
@@ -58,7 +58,7 @@ def load_corpus(source: Path) -> list[Photo]:
             f"--corpus {str(source)!r} does not exist",
             "give a folder of images, or a CSV file with the header path,label,expected",
         )
-    photos: list[Photo] = []
+    photos: list[CorpusImage] = []
     total_bytes = 0
     for name, file, expected in rows:
         photos.append(_read_photo(name, file, expected))
@@ -87,7 +87,7 @@ def content_type_from_bytes(head: bytes) -> str | None:
     return None
 
 
-def corpus_sha256(photos: Sequence[Photo]) -> str:
+def corpus_sha256(photos: Sequence[CorpusImage]) -> str:
     """Digest of what is sent and what is expected, in order; paths do not enter.
 
     SHA-256 over, for each photo, the SHA-256 of its bytes (32 bytes) and that of its expected
@@ -157,7 +157,7 @@ def _rows_from_csv(source: Path) -> Iterator[tuple[str, Path, str]]:
         ) from error
 
 
-def _read_photo(name: str, file: Path, expected: str) -> Photo:
+def _read_photo(name: str, file: Path, expected: str) -> CorpusImage:
     try:
         body = file.read_bytes()
     except (OSError, ValueError) as error:
@@ -172,4 +172,4 @@ def _read_photo(name: str, file: Path, expected: str) -> Photo:
             f"image {str(file)!r} begins with {body[:8]!r}: not JPEG, PNG or WebP",
             "convert it, or leave it out of the corpus",
         )
-    return Photo(path=name, body=body, content_type=content_type, expected=expected)
+    return CorpusImage(path=name, body=body, content_type=content_type, expected=expected)

@@ -6,10 +6,17 @@ import json
 import math
 from typing import Any, NamedTuple
 
-__all__ = ["NO_STAGES", "Answer", "Model", "Stages", "answer_from_body", "stages_from_header"]
+__all__ = [
+    "NO_STAGES",
+    "ReplyModel",
+    "ReplyPrediction",
+    "Stages",
+    "prediction_from_body",
+    "stages_from_header",
+]
 
 
-class Model(NamedTuple):
+class ReplyModel(NamedTuple):
     """Which model answered."""
 
     name: str
@@ -18,11 +25,11 @@ class Model(NamedTuple):
     backend: str
 
 
-class Answer(NamedTuple):
+class ReplyPrediction(NamedTuple):
     """The most probable label, and who says so, where the service tells."""
 
     label: str
-    model: Model | None
+    model: ReplyModel | None
 
 
 class Stages(NamedTuple):
@@ -37,16 +44,16 @@ class Stages(NamedTuple):
 NO_STAGES = Stages()
 
 
-def answer_from_body(body: bytes) -> Answer | None:
+def prediction_from_body(body: bytes) -> ReplyPrediction | None:
     """Read the JSON body of a classification; None if it is anything else."""
     try:
         document: Any = json.loads(body)
         label = document["predictions"][0]["label"]
         model = document["model"]
-        named = Model(*(str(model[field]) for field in Model._fields))
+        named = ReplyModel(*(str(model[field]) for field in ReplyModel._fields))
     except (ValueError, LookupError, TypeError):
         return None
-    return Answer(label, named) if isinstance(label, str) else None
+    return ReplyPrediction(label, named) if isinstance(label, str) else None
 
 
 def stages_from_header(header: str | None) -> Stages:

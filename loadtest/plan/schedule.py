@@ -25,7 +25,7 @@ from random import Random
 __all__ = [
     "Segment",
     "even_counts",
-    "photo_picks",
+    "image_picks",
     "poisson_counts",
     "poisson_times",
     "times_from_counts",
@@ -127,7 +127,7 @@ def poisson_times(*, rate: float, duration_s: float, seed: int) -> list[float]:
     return times_from_counts(poisson_counts(seed=seed), [Segment(duration_s, rate, rate)])
 
 
-def photo_picks(
+def image_picks(
     *, photos: int, seed: int, user: int = 0, repeat_share: float = 0.0
 ) -> Iterator[int]:
     """An endless stream of photo indices.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtest.errors import UsageError
-from loadtest.plan.corpus import Photo
-from loadtest.plan.reply import Answer, answer_from_body
+from loadtest.plan.corpus import CorpusImage
+from loadtest.plan.reply import ReplyPrediction, prediction_from_body
 from loadtest.plan.token import auth_header
 
 __all__ = ["STILLROOM", "Target", "headers_from_texts", "value_at"]
@@ -63,7 +63,7 @@ class Target:
         """Whether replies have the form of our own service, which also names its model."""
         return self.route == STILLROOM_ROUTE and self.answer == STILLROOM_POINTER
 
-    def request_of(self, photo: Photo) -> tuple[bytes, dict[str, str]]:
+    def request_of(self, photo: CorpusImage) -> tuple[bytes, dict[str, str]]:
         """Body and headers that ask about a photo."""
         headers = {**(auth_header() if self.is_stillroom else {}), **dict(self.headers)}
         if not self.field:
@@ -75,18 +75,18 @@ class Target:
         body = b"".join([head.encode(), photo.body, f"\r\n--{BOUNDARY}--\r\n".encode()])
         return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
 
-    def answer_of(self, body: bytes) -> Answer | None:
+    def answer_of(self, body: bytes) -> ReplyPrediction | None:
         """The answer in a reply of status 200; None if there is none where it should be."""
         if self.is_stillroom:
-            return answer_from_body(body)
+            return prediction_from_body(body)
         if not self.answer:
-            return Answer("", None)
+            return ReplyPrediction("", None)
         try:
             value = value_at(json.loads(body), self.answer)
         except (ValueError, LookupError, TypeError):
             return None
         known = isinstance(value, str | int | float) and not isinstance(value, bool)
-        return Answer(str(value), None) if known else None
+        return ReplyPrediction(str(value), None) if known else None
 
 
 STILLROOM = Target()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadtest.report.figures import Row, Second
+from loadtest.report.figures import SampleRow, Second
 from loadtest.report.scales import linear, logarithmic, nines
 from loadtest.report.svg import Chart
 
@@ -24,7 +24,9 @@ MAX_POINTS = 600
 HEAT_COLUMNS, HEAT_ROWS = 60, 28
 
 
-def draw_percentiles(rows: Sequence[Row], slo: dict[str, Any] | None, *, is_open: bool) -> str:
+def draw_percentiles(
+    rows: Sequence[SampleRow], slo: dict[str, Any] | None, *, is_open: bool
+) -> str:
     """Latency over the percentile; the last nines, which averages hide, have their own room."""
     curves = [("intended", _ascending(r.intended_ms for r in rows if r.replied))]
     if is_open:
@@ -49,7 +51,7 @@ def draw_percentiles(rows: Sequence[Row], slo: dict[str, Any] | None, *, is_open
 
 
 def draw_heat(
-    rows: Sequence[Row], duration_s: float, slo: dict[str, Any] | None, *, is_open: bool
+    rows: Sequence[SampleRow], duration_s: float, slo: dict[str, Any] | None, *, is_open: bool
 ) -> str:
     """Where latencies lie over time: a queue that grows climbs, a pause is a slanted wall."""
     placed = [(r.planned_s, r.intended_ms) for r in rows if r.replied and r.intended_ms]

@@ -16,7 +16,7 @@ from loadtest.result.percentiles import nearest_rank, samples_needed
 __all__ = [
     "Failure",
     "Percentile",
-    "Row",
+    "SampleRow",
     "Second",
     "failures_of",
     "percentile_rows",
@@ -29,7 +29,7 @@ MOST_WINDOWS = 60
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRow:
     """One planned request.
 
     Attributes:
@@ -107,7 +107,7 @@ class Failure:
     request_id: str
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[SampleRow]:
     """`samples.csv`.
 
     Raises:
@@ -120,7 +120,7 @@ def read_rows(path: Path) -> list[Row]:
         raise UsageError(f"{path} is missing or damaged", "repeat the load test") from error
 
 
-def percentile_rows(rows: Sequence[Row]) -> list[Percentile]:
+def percentile_rows(rows: Sequence[SampleRow]) -> list[Percentile]:
     """Each percentile that so many requests can show, and the largest latency."""
     intended = sorted(r.intended_ms for r in rows if r.replied and r.intended_ms is not None)
     service = sorted(r.service_ms for r in rows if r.replied and r.service_ms is not None)
@@ -147,7 +147,7 @@ def _percentile(
     )
 
 
-def seconds_of(rows: Sequence[Row], duration_s: float) -> list[Second]:
+def seconds_of(rows: Sequence[SampleRow], duration_s: float) -> list[Second]:
     """The time in windows of a whole number of seconds, sixty at most; the last may be short."""
     width_s = max(1, math.ceil(duration_s / MOST_WINDOWS))
     number = max(1, math.ceil(duration_s / width_s - 1e-9))
@@ -170,9 +170,9 @@ def seconds_of(rows: Sequence[Row], duration_s: float) -> list[Second]:
     ]
 
 
-def failures_of(rows: Sequence[Row]) -> list[Failure]:
+def failures_of(rows: Sequence[SampleRow]) -> list[Failure]:
     """Kinds of failure, the most frequent first."""
-    kinds: dict[tuple[str, int], list[Row]] = {}
+    kinds: dict[tuple[str, int], list[SampleRow]] = {}
     for row in rows:
         if row.outcome != "ok":
             kinds.setdefault((row.outcome, row.status), []).append(row)
@@ -183,8 +183,8 @@ def failures_of(rows: Sequence[Row]) -> list[Failure]:
     return sorted(found, key=lambda one: -one.number)
 
 
-def _row(fields: dict[str, str]) -> Row:
-    return Row(
+def _row(fields: dict[str, str]) -> SampleRow:
+    return SampleRow(
         planned_s=float(fields["planned_s"]),
         done_s=_number(fields["done_s"]),
         intended_ms=_number(fields["intended_ms"]),

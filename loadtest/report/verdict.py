@@ -7,11 +7,11 @@ from typing import Any
 
 from loadtest.result.verdict import Status, reasons_of, status_of, status_of_promise
 
-__all__ = ["Verdict", "promise_verdict", "run_verdict"]
+__all__ = ["LoadVerdict", "promise_verdict", "run_verdict"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LoadVerdict:
     """The first thing on the page.
 
     Attributes:
@@ -27,13 +27,13 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def run_verdict(summary: dict[str, Any]) -> Verdict:
+def run_verdict(summary: dict[str, Any]) -> LoadVerdict:
     """Of one load."""
     status, reasons = status_of(summary), reasons_of(summary)
     broken = [rule["text"] for rule in summary["validity"]["rules"] if not rule["held"]]
     said = [*reasons, *(text for text in broken if text not in reasons)]
     notes = (*said, *(text for text in summary["warnings"] if text not in said))
-    return Verdict(status, _why(summary, status), _headline(summary), notes)
+    return LoadVerdict(status, _why(summary, status), _headline(summary), notes)
 
 
 def _why(summary: dict[str, Any], status: Status) -> str:
@@ -53,15 +53,15 @@ def _why(summary: dict[str, Any], status: Status) -> str:
     return "objective met" if slo else "measured, no objective set"
 
 
-def promise_verdict(promise: dict[str, Any]) -> Verdict:
+def promise_verdict(promise: dict[str, Any]) -> LoadVerdict:
     """Of a search."""
     slo = promise["slo"]
     limit = f"p{slo['percentile']:g} <= {slo['target_ms']:g} ms"
     status = status_of_promise(promise)
     if promise["note"]:
-        return Verdict(status, "no promise", f"Nothing can be promised: {promise['note']}.")
+        return LoadVerdict(status, "no promise", f"Nothing can be promised: {promise['note']}.")
     if not promise["rate_rps"]:
-        return Verdict(status, "no rate holds", f"No rate that was tried holds {limit}.")
+        return LoadVerdict(status, "no rate holds", f"No rate that was tried holds {limit}.")
     refused = promise["refused_rps"]
     upper = _above(promise) if refused else "Nothing above was tried."
     notes = [
@@ -73,7 +73,7 @@ def promise_verdict(promise: dict[str, Any]) -> Verdict:
             f"The limit above may be the generator's and not the service's: {promise['limit']}."
         )
     headline = f"{promise['rate_rps']:.1f} requests/s at {limit}"
-    return Verdict(status, "promised", headline, tuple(notes))
+    return LoadVerdict(status, "promised", headline, tuple(notes))
 
 
 def _above(promise: dict[str, Any]) -> str:

@@ -10,13 +10,13 @@ from typing import Any, TextIO
 from loadtest.generator.outcome import Tally
 from loadtest.result.verdict import Status, reasons_of, status_of, status_of_slo, status_of_step
 
-__all__ = ["Progress", "text_from_summary"]
+__all__ = ["LoadProgress", "text_from_summary"]
 
 WIDTH = 80
 PLAIN_LINE_EVERY_S = 5.0
 
 
-class Progress:
+class LoadProgress:
     """One line about the running load: rewritten each second, or a new one each 5 s in a log file.
 
     Args:

@@ -17,7 +17,7 @@ from typing import Any
 from loadtest.generator.histogram import LatencyHistogram, has_histograms
 from loadtest.generator.load_result import GeneratorReport, LoadResult
 from loadtest.generator.outcome import Outcome, Sample, latencies_of
-from loadtest.plan.corpus import Photo, corpus_sha256
+from loadtest.plan.corpus import CorpusImage, corpus_sha256
 from loadtest.plan.load_plan import LoadPlan
 from loadtest.plan.reply import Stages
 from loadtest.result.binomial import clopper_pearson
@@ -45,7 +45,7 @@ SLO_POPULATION = (
 
 def build_summary(
     plan: LoadPlan,
-    photos: Sequence[Photo],
+    photos: Sequence[CorpusImage],
     result: LoadResult,
     fingerprint: dict[str, Any],
     **further: dict[str, Any],
@@ -243,7 +243,7 @@ def _models(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _describe_corpus(photos: Sequence[Photo]) -> dict[str, Any]:
+def _describe_corpus(photos: Sequence[CorpusImage]) -> dict[str, Any]:
     return {
         "images": len(photos),
         "bytes": sum(len(photo.body) for photo in photos),

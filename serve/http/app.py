@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from serve.http.batch_route import classify_batch
-from serve.http.handlers import answers_unless_gone, budget_ms_of, served_model, with_problems
+from serve.http.handlers import budget_ms_of, served_model, wait_or_disconnect, with_problems
 from serve.http.oip_v2.routes import V2_ROUTES
 from serve.http.openapi import openapi_document
 from serve.http.upload import image_from_request
@@ -92,7 +92,7 @@ async def _classify(request: Request) -> Response:
     top_k = top_k_of(request.query_params.get("top_k"), len(model.artifact.labels))
     data = await image_from_request(request)
     waiting = model.batcher.submit(data, budget_ms=budget_ms_of(request, model))
-    (answer,) = await answers_unless_gone(request, [waiting])
+    (answer,) = await wait_or_disconnect(request, [waiting])
     if isinstance(answer, BaseException):
         raise answer
     body = {

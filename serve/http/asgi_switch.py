@@ -15,12 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.http.problems import RequestError, problem_of_status
 from serve.http.response import exchange_of
 
-__all__ = ["BENTOML_PATHS", "Direct"]
+__all__ = ["BENTOML_PATHS", "AsgiSwitch"]
 
 BENTOML_PATHS = ("/livez", "/readyz", "/healthz", "/metrics")
 
 
-class Direct:
+class AsgiSwitch:
     """ASGI app, inside the guard, that chooses who answers.
 
     Args:

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serve.contract.errors import ImageError
-from serve.http.handlers import answers_unless_gone, budget_ms_of, served_model, with_problems
+from serve.http.handlers import budget_ms_of, served_model, wait_or_disconnect, with_problems
 from serve.http.problems import RequestError, problem_from, problem_of_status
 from serve.http.request_log import fault_line
 from serve.http.response import exchange_of
 from serve.http.upload import images_from_form
-from serve.model.batcher import Answer
+from serve.model.batcher import InferenceResult
 from serve.model.predictions import top_k_of, top_predictions
 from serve.model.served_model import ServedModel
 
@@ -32,23 +32,23 @@ async def classify_batch(request: Request) -> Response:
     blobs = await images_from_form(request)
     await asyncio.to_thread(model.check_together, blobs)
     budget_ms = budget_ms_of(request, model)
-    waiting: list[asyncio.Future[Answer]] = []
+    waiting: list[asyncio.Future[InferenceResult]] = []
     try:
         waiting += [model.batcher.submit(blob, budget_ms=budget_ms) for blob in blobs]
     except RequestError:
         for one in waiting:
             one.cancel()
         raise
-    found = await answers_unless_gone(request, waiting)
+    found = await wait_or_disconnect(request, waiting)
     results = [_result(request, model, one, top_k) for one in found]
     body = {"results": results, "model": model.identity}
     return JSONResponse(body, headers={"cache-control": "no-store"})
 
 
 def _result(
-    request: Request, model: ServedModel, found: Answer | BaseException, top_k: int
+    request: Request, model: ServedModel, found: InferenceResult | BaseException, top_k: int
 ) -> dict[str, Any]:
-    if isinstance(found, Answer):
+    if isinstance(found, InferenceResult):
         return {"predictions": top_predictions(found.logits, model.artifact.labels, top_k)}
     exchange = exchange_of(request.scope)
     problem = problem_of_status(500)

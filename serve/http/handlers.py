@@ -15,10 +15,10 @@ from serve.http.guard import CLIENT_GONE
 from serve.http.problems import RequestError, problem_from, problem_of_status, without_frames
 from serve.http.request_log import fault_line
 from serve.http.response import exchange_of
-from serve.model.batcher import Answer
+from serve.model.batcher import InferenceResult
 from serve.model.served_model import ServedModel
 
-__all__ = ["answers_unless_gone", "budget_ms_of", "served_model", "with_problems"]
+__all__ = ["budget_ms_of", "served_model", "wait_or_disconnect", "with_problems"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -75,9 +75,9 @@ def budget_ms_of(request: Request, model: ServedModel) -> float:
     return allowed_ms - exchange_of(request.scope).elapsed_ms
 
 
-async def answers_unless_gone(
-    request: Request, answers: Sequence[asyncio.Future[Answer]]
-) -> list[Answer | BaseException]:
+async def wait_or_disconnect(
+    request: Request, answers: Sequence[asyncio.Future[InferenceResult]]
+) -> list[InferenceResult | BaseException]:
     """Wait for the answers; drop the work as soon as the client hangs up.
 
     Returns:

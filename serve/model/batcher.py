@@ -42,7 +42,7 @@ from serve.http.admission import EXPIRED, Costs, overloaded
 from serve.http.problems import Problem, RequestError, without_frames
 from serve.runners.base import Runner
 
-__all__ = ["INVALID_OUTPUT", "Answer", "Batcher"]
+__all__ = ["INVALID_OUTPUT", "Batcher", "InferenceResult"]
 
 INVALID_OUTPUT = Problem(
     500, "invalid-model-output", "The model gave no valid answer", "Its output is not finite."
@@ -50,7 +50,7 @@ INVALID_OUTPUT = Problem(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class InferenceResult:
     """What one request gets.
 
     Args:
@@ -71,7 +71,7 @@ class Answer:
 @dataclass(slots=True, eq=False)
 class _Ticket:
     data: bytes
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[InferenceResult]
     deadline: float  # of time.perf_counter()
     opened_at: float = field(default_factory=time.perf_counter)
     decode_ms: float = 0.0
@@ -139,7 +139,9 @@ class Batcher:
         if late or inside >= self._max_queue:
             raise RequestError(overloaded(expected_ms))
 
-    def submit(self, data: bytes, *, budget_ms: float = math.inf) -> asyncio.Future[Answer]:
+    def submit(
+        self, data: bytes, *, budget_ms: float = math.inf
+    ) -> asyncio.Future[InferenceResult]:
         """Start a request. Cancel the future to drop it; it is then not inferred.
 
         Args:
@@ -158,7 +160,7 @@ class Batcher:
 
     def submit_pixels(
         self, pixels: NDArray[np.uint8], *, budget_ms: float = math.inf
-    ) -> asyncio.Future[Answer]:
+    ) -> asyncio.Future[InferenceResult]:
         """Start a request that needs no decoding.
 
         Args:
@@ -257,14 +259,14 @@ class Batcher:
             self._inferring = bool(batch)
         return batch
 
-    def _infer_batch(self, batch: list[_Ticket]) -> list[Answer]:
+    def _infer_batch(self, batch: list[_Ticket]) -> list[InferenceResult]:
         start = time.perf_counter()
         logits = self._runner.infer(np.stack([ticket.pixels for ticket in batch]))
         end = time.perf_counter()
         infer_ms = (end - start) * 1e3
         self._count(batch, infer_ms, end)
         return [
-            Answer(
+            InferenceResult(
                 row,
                 ticket.decode_ms,
                 (start - ticket.opened_at) * 1e3 - ticket.decode_ms,
@@ -284,7 +286,7 @@ class Batcher:
 
     # In the event loop again:
 
-    def _answered(self, batch: list[_Ticket], answers: list[Answer]) -> None:
+    def _answered(self, batch: list[_Ticket], answers: list[InferenceResult]) -> None:
         for ticket, answer in zip(batch, answers, strict=True):
             finite = bool(np.isfinite(answer.logits).all())
             self._invalid_in_a_row = 0 if finite else self._invalid_in_a_row + 1

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-__all__ = ["DecodeRoom"]
+__all__ = ["DecodeBudget"]
 
 SMALL_BYTES = 4 * 2**20  # of an image that never waits
 
 
-class DecodeRoom:
+class DecodeBudget:
     """Memory for images; who waits is next, so a large image is not passed for ever.
 
     Args:

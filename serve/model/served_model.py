@@ -16,7 +16,7 @@ from serve.contract.errors import ImageError, TooManyPixels
 from serve.contract.preprocess import DecodeLimits, charge_of_file, preprocess_sized
 from serve.http.admission import Headers, timeout_ms_of
 from serve.model.batcher import Batcher
-from serve.model.decode_budget import DecodeRoom
+from serve.model.decode_budget import DecodeBudget
 from serve.model.golden_check import GoldenCheck, replay_golden, warm_up
 from serve.model.memory_share import MemoryShare, memory_share, private_bytes
 from serve.process.cgroups import memory_limit
@@ -130,7 +130,7 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
         warm_up(artifact, runner)
         share = memory_share(settings, limit=memory_limit(), used=private_bytes())
         limits = DecodeLimits.for_strangers(share.megapixels, settings.max_body_mib * 2**20)
-        room = DecodeRoom(share.decode_bytes)
+        room = DecodeBudget(share.decode_bytes)
         _say_if_lowered(share, settings)
 
         def decode(data: bytes) -> NDArray[np.uint8]:

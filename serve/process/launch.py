@@ -25,7 +25,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.errors import ServiceError, UsageError
 from serve.contract.signals import ending_signals
 from serve.process.hot_reload.admin import make_control_folder
-from serve.process.parent_death import LENT, lifeline_command
+from serve.process.parent_death import LENT, parent_death_command
 from serve.runners.onnxruntime_runner import installed_onnxruntime
 from serve.settings import Settings, env_from_settings, settings_from_env
 
@@ -149,7 +149,7 @@ def _child(
     with tempfile.TemporaryDirectory(prefix="stillroom-", ignore_cleanup_errors=True) as home:
         lent = os.pathsep.join((home, settings.control))
         child = subprocess.Popen(
-            lifeline_command(
+            parent_death_command(
                 *("-m", "bentoml", "serve", "serve.service:Classifier", "--quiet"),
                 *("--host", host, "--port", str(port)),
             ),

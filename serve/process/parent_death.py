@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LENT", "die_with_parent", "lifeline_command", "remove_lent_folders"]
+__all__ = ["LENT", "die_with_parent", "parent_death_command", "remove_lent_folders"]
 
 LENT = "_STILLROOM_LENT"  # variable: folders that a launcher made for this service alone
 
@@ -36,7 +36,7 @@ def die_with_parent(parent_pid: int) -> None:
         sys.exit(128 + signal.SIGTERM)
 
 
-def lifeline_command(*arguments: str) -> list[str]:
+def parent_death_command(*arguments: str) -> list[str]:
     """The command line that runs `python ARGUMENTS` as a child that dies with this process."""
     return [sys.executable, "-m", "serve.process.parent_death", str(os.getpid()), *arguments]
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from serve.http.admission import Headers
 from serve.http.app import build_app
-from serve.http.asgi_switch import Direct
+from serve.http.asgi_switch import AsgiSwitch
 from serve.http.guard import Guard, GuardLimits
 from serve.http.request_log import start_request_log
 from serve.model.memory_share import LEAST_BYTES
@@ -32,14 +32,14 @@ from serve.process.uvicorn_protocol import install_connection
 from serve.settings import Settings
 from serve.telemetry.metrics import Metrics
 
-__all__ = ["Worker"]
+__all__ = ["ServiceWorker"]
 
 REQUEST_TIMEOUT_S = 30
 M_MMAP_THRESHOLD = -3  # malloc.h
 LARGE_BYTES = 2**20
 
 
-class Worker:
+class ServiceWorker:
     """The app of one process and the model behind it.
 
     Args:
@@ -72,7 +72,7 @@ class Worker:
         install_connection(header_timeout_s=settings.header_timeout_s, metrics=self._metrics)
         start_request_log()
         guard = Guard(
-            Direct(self._app, bentoml_app, timeout_s=REQUEST_TIMEOUT_S),
+            AsgiSwitch(self._app, bentoml_app, timeout_s=REQUEST_TIMEOUT_S),
             limits=GuardLimits(
                 max_body_bytes=settings.max_body_mib * 2**20,
                 body_timeout_s=settings.body_timeout_s,

@@ -16,7 +16,7 @@ from stillroom.ablation.paired import mean_interval, paired_difference
 from stillroom.page.format import ms, percent, points, times
 from train.evaluation import read_predictions
 
-__all__ = ["Contrast", "Row", "contrasts_of", "read_rows", "sentences_of"]
+__all__ = ["ArmRow", "Contrast", "contrasts_of", "read_rows", "sentences_of"]
 
 PREDICTIONS = "predictions.csv"
 PAIRS = (
@@ -32,7 +32,7 @@ PAIRS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One model of the table.
 
     Args:
@@ -111,7 +111,7 @@ class Contrast:
 
 def read_rows(
     out: Path, teacher: Path, seeds: int, latency: Mapping[str, Mapping[str, float]]
-) -> list[Row]:
+) -> list[ArmRow]:
     """The teacher, the four arms, and what FixRes began with.
 
     Args:
@@ -132,7 +132,7 @@ def read_rows(
     return rows
 
 
-def contrasts_of(rows: Sequence[Row]) -> list[Contrast]:
+def contrasts_of(rows: Sequence[ArmRow]) -> list[Contrast]:
     """The differences that an ablation is for."""
     right = {row.key: row.right for row in rows}
     seeds = len(right["both"])
@@ -144,7 +144,7 @@ def contrasts_of(rows: Sequence[Row]) -> list[Contrast]:
     return found
 
 
-def sentences_of(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> list[str]:
+def sentences_of(rows: Sequence[ArmRow], contrasts: Sequence[Contrast]) -> list[str]:
     """The verdict, for people."""
     by_key = {row.key: row for row in rows}
     both, teacher = by_key["both"], by_key["teacher"]
@@ -171,7 +171,7 @@ def _described(contrast: Contrast) -> str:
     return f"{points(contrast.difference)} points ({low} to {high})"
 
 
-def _row_of(key: str, title: str, folders: Sequence[Path], latency: Mapping[str, float]) -> Row:
+def _row_of(key: str, title: str, folders: Sequence[Path], latency: Mapping[str, float]) -> ArmRow:
     resized = key.endswith("-resized")
     name = RESIZED if resized else PREDICTIONS
     answered = [read_predictions(folder / name) for folder in folders]
@@ -181,7 +181,7 @@ def _row_of(key: str, title: str, folders: Sequence[Path], latency: Mapping[str,
     sources = [folder / STUDENT if resized else folder for folder in folders]
     epochs, steps = (0, 0) if key == "teacher" else _budget(sources[0])
     card = json.loads((folders[0] / "checkpoint.json").read_bytes())
-    return Row(
+    return ArmRow(
         key,
         title,
         np.stack([test.answers == test.targets for test in tests]),

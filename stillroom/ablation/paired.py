@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-__all__ = ["Difference", "mcnemar_p", "mean_interval", "paired_difference"]
+__all__ = ["PairedDifference", "mcnemar_p", "mean_interval", "paired_difference"]
 
 DRAWS = 4000
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Mean difference of right answers, as a fraction, with its 95 % interval and p-value.
 
     Args:
@@ -33,7 +33,7 @@ class Difference:
 
 def paired_difference(
     first: NDArray[np.bool_], second: NDArray[np.bool_], *, seed: int = 0
-) -> Difference:
+) -> PairedDifference:
     """Compare two arms that were trained with the same seeds and asked about the same images.
 
     Both the seeds and the images are drawn with replacement (a two-way bootstrap), because both
@@ -52,7 +52,7 @@ def paired_difference(
     gain = second.astype(np.int8) - first.astype(np.int8)
     low, high = mean_interval(gain, seed=seed)
     p = mcnemar_p(int((gain > 0).sum()), int((gain < 0).sum()))
-    return Difference(float(gain.mean()), low, high, p)
+    return PairedDifference(float(gain.mean()), low, high, p)
 
 
 def mean_interval(values: NDArray[Any], *, seed: int = 0) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scipy.stats import binomtest
 
-from stillroom.evaluation.findings import Findings
+from stillroom.evaluation.findings import EvaluationResult
 from stillroom.evaluation.measures import ClassScore, Estimate
 from stillroom.page.format import count, interval, percent
 from stillroom.report.mistakes import ConfusedPair
@@ -17,7 +17,7 @@ SCATTERED = 0.05  # share of the mistakes below which a confusion is no lead
 CHANCE = 0.05  # p of a sign test, above which a difference is not spoken of
 
 
-def headline(findings: Findings) -> str:
+def headline(findings: EvaluationResult) -> str:
     """How good the model is."""
     right = findings.n - findings.wrong
     return (
@@ -26,7 +26,7 @@ def headline(findings: Findings) -> str:
     )
 
 
-def advise(findings: Findings) -> list[str]:
+def advise(findings: EvaluationResult) -> list[str]:
     """Findings worth acting on, the most useful first."""
     sentences = (
         _confusion(findings),
@@ -50,7 +50,7 @@ def spread_of(estimate: Estimate) -> str:
     return interval(estimate.low, estimate.high)
 
 
-def _confusion(findings: Findings) -> str:
+def _confusion(findings: EvaluationResult) -> str:
     if not findings.pairs:
         return (
             f"Not one mistake on {count(findings.n)} images. Harder or more {findings.split} "
@@ -76,7 +76,7 @@ def _confusion(findings: Findings) -> str:
     )
 
 
-def _both_ways(findings: Findings, pair: ConfusedPair) -> tuple[str, int]:
+def _both_ways(findings: EvaluationResult, pair: ConfusedPair) -> tuple[str, int]:
     """A pair in words, with its reverse where that occurs, and the mistakes of both."""
     text = in_words(pair.label, pair.answer, pair.count, pair.n)
     back = findings.count(pair.answer, pair.label)
@@ -87,7 +87,7 @@ def _both_ways(findings: Findings, pair: ConfusedPair) -> tuple[str, int]:
     return text + reverse, pair.count + back
 
 
-def _weakest(findings: Findings) -> str:
+def _weakest(findings: EvaluationResult) -> str:
     scored = [score for score in findings.classes if score.n and score.f1.high is not None]
     if not findings.wrong or len(scored) < 2:
         return ""
@@ -110,7 +110,7 @@ def _lean(score: ClassScore) -> str:
     return f"It is {counts}: more training images of what is taken for it should help."
 
 
-def _labels(findings: Findings) -> str:
+def _labels(findings: EvaluationResult) -> str:
     if not findings.issues:
         return f"No label of the {count(findings.held_out)} held-out images stands out as wrong."
     first, many = findings.issues[0], len(findings.issues)
@@ -122,7 +122,7 @@ def _labels(findings: Findings) -> str:
     )
 
 
-def _confidence(findings: Findings) -> str:
+def _confidence(findings: EvaluationResult) -> str:
     gap = findings.overconfidence
     right = findings.top1.value or 0.0
     average = f"{percent(right + (gap.value or 0.0))} confident on average, {percent(right)} right"
@@ -136,7 +136,7 @@ def _confidence(findings: Findings) -> str:
     return f"On the whole its confidence fits: {average}."
 
 
-def _small(findings: Findings) -> str:
+def _small(findings: EvaluationResult) -> str:
     small = sorted((s for s in findings.classes if s.n < FEW), key=lambda s: (s.n, s.label))
     if not small:
         return ""

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.seed import generator
 from train.evaluation import Predictions
 
@@ -81,7 +81,7 @@ def export_by_prediction(
     return Exported(copied, missing)
 
 
-def file_name(photo: Photo, answer: str, probability: float) -> str:
+def file_name(photo: LabelledImage, answer: str, probability: float) -> str:
     """For example 0.981_roses_x.jpg, or 0.734_WRONG-tulips_x.jpg in the folder of the answer."""
     path = PurePosixPath(photo.path)
     truth = _safe(photo.label)
@@ -98,7 +98,7 @@ def folder_names(labels: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _bytes_of(root: Path, photo: Photo) -> bytes | None:
+def _bytes_of(root: Path, photo: LabelledImage) -> bytes | None:
     """The file, where it is in the dataset's folder and still the one that was measured."""
     path = root / photo.path
     if not path.resolve().is_relative_to(root.resolve()):

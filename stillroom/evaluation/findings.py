@@ -17,15 +17,15 @@ from stillroom.evaluation.measures import (
     score_classes,
     top_k,
 )
-from stillroom.evaluation.source import Source
+from stillroom.evaluation.source import EvaluationSource
 from stillroom.report.mistakes import Bin, ConfusedPair, confused_pairs, reliability_bins
 from train.evaluation import Predictions, evaluate
 
-__all__ = ["Findings", "gather", "metrics_of"]
+__all__ = ["EvaluationResult", "gather", "metrics_of"]
 
 
 @dataclass(frozen=True)
-class Findings:
+class EvaluationResult:
     """What one split says of a model.
 
     Args:
@@ -77,7 +77,7 @@ class Findings:
         return next((p.count for p in self.pairs if (p.label, p.answer) == (label, answer)), 0)
 
 
-def gather(source: Source, split: str) -> Findings:
+def gather(source: EvaluationSource, split: str) -> EvaluationResult:
     """Compute every figure of one split.
 
     Raises:
@@ -87,7 +87,7 @@ def gather(source: Source, split: str) -> Findings:
     figures = evaluate(predictions)
     targets, confusion = predictions.targets, np.array(figures["confusion"])
     labels = predictions.labels
-    return Findings(
+    return EvaluationResult(
         split=split,
         predictions=predictions,
         confusion=figures["confusion"],
@@ -106,7 +106,7 @@ def gather(source: Source, split: str) -> Findings:
     )
 
 
-def metrics_of(findings: Findings, source: Source) -> dict[str, Any]:
+def metrics_of(findings: EvaluationResult, source: EvaluationSource) -> dict[str, Any]:
     """The figures as JSON; fractions in [0, 1], null where a figure has no denominator."""
     confusion: dict[str, dict[str, int]] = {label: {} for label in findings.labels}
     for label, row in zip(findings.labels, findings.confusion, strict=True):

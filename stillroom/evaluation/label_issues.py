@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions
 
 __all__ = ["LabelIssue", "confident_classes", "suspect_labels"]
@@ -28,7 +28,7 @@ class LabelIssue:
         margin: probability of its label minus that of the best other class; the rank goes by it.
     """
 
-    photo: Photo
+    photo: LabelledImage
     suggestion: str
     self_confidence: float
     probability: float

@@ -16,7 +16,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError, StillroomError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, preprocess
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.grad_cam import class_maps, find_cam_layer
 from train.models.checkpoint import load_checkpoint
 
@@ -39,7 +39,7 @@ class Overlays:
     def __init__(self, uris: dict[tuple[str, str], str], layer: str, problem: str = "") -> None:
         self._uris, self.layer, self.problem = uris, layer, problem
 
-    def of(self, photo: Photo, label: str) -> str | None:
+    def of(self, photo: LabelledImage, label: str) -> str | None:
         """The overlay of the evidence for one class; None where there is none."""
         return self._uris.get((photo.path, label))
 
@@ -47,7 +47,7 @@ class Overlays:
 def draw_overlays(
     checkpoint: Path | None,
     root: Path | None,
-    wanted: Iterable[tuple[Photo, str]],
+    wanted: Iterable[tuple[LabelledImage, str]],
     labels: tuple[str, ...],
     *,
     side_px: int,
@@ -109,7 +109,7 @@ def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side_px: int) 
     return Image.fromarray((photo * (1 - share) + colour * share).round().astype(np.uint8))
 
 
-def _pixels(root: Path, photo: Photo, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
+def _pixels(root: Path, photo: LabelledImage, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
     try:
         data = read_bytes(root / photo.path)
         if sha256_of_bytes(data) != photo.sha256:

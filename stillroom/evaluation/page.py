@@ -10,10 +10,10 @@ from typing import Any
 from serve.contract.errors import ArtifactError
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.evaluation.advice import advise, headline, in_words, spread_of
-from stillroom.evaluation.findings import Findings
+from stillroom.evaluation.findings import EvaluationResult
 from stillroom.evaluation.measures import ClassScore
 from stillroom.evaluation.overlays import Overlays, draw_overlays
-from stillroom.evaluation.source import Source
+from stillroom.evaluation.source import EvaluationSource
 from stillroom.page.charts.confusion import draw_confusion
 from stillroom.page.charts.whiskers import draw_whisker, scale_from
 from stillroom.page.environment import page_environment
@@ -21,7 +21,7 @@ from stillroom.page.format import count
 from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.charts.reliability import draw_reliability
 from stillroom.report.mistakes import ConfusedPair, confident_mistakes, mistakes_by_pair
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = ["confused_classes", "render_page"]
 
@@ -36,7 +36,7 @@ MAX_WORST, MAX_BEST = 40, 10
 MAX_LABEL = 60
 
 
-def render_page(findings: Findings, source: Source) -> str:
+def render_page(findings: EvaluationResult, source: EvaluationSource) -> str:
     """The page's text; equal predictions, checkpoint and photographs give equal text."""
     galleries = mistakes_by_pair(findings.predictions, findings.pairs[:MAX_GALLERIES], MAX_OF_PAIR)
     mistakes = confident_mistakes(findings.predictions, MAX_MISTAKES)
@@ -100,12 +100,12 @@ class _Pictures:
     def __init__(self, thumbnails: Thumbnails | None, overlays: Overlays) -> None:
         self._thumbnails, self._overlays = thumbnails, overlays
 
-    def of(self, photo: Photo, label: str) -> tuple[str | None, str | None]:
+    def of(self, photo: LabelledImage, label: str) -> tuple[str | None, str | None]:
         thumbnail = self._thumbnails.of(photo) if self._thumbnails else None
         return thumbnail, self._overlays.of(photo, label)
 
 
-def _spec(source: Source) -> PreprocessSpec:
+def _spec(source: EvaluationSource) -> PreprocessSpec:
     """What the model sees of a photograph; the central square where the model is not there."""
     try:
         card = json.loads(((source.checkpoint or Path()) / "checkpoint.json").read_bytes())
@@ -114,7 +114,7 @@ def _spec(source: Source) -> PreprocessSpec:
         return PreprocessSpec(THUMBNAIL_PX, 1.0)
 
 
-def _tiles(findings: Findings) -> list[tuple[str, Any, str]]:
+def _tiles(findings: EvaluationResult) -> list[tuple[str, Any, str]]:
     """The figures that a reader remembers: label, fraction, small print."""
     tiles = [("top-1", findings.top1.value, f"{spread_of(findings.top1)}, n = {count(findings.n)}")]
     if later := [(k, estimate) for k, estimate in findings.top if k > 1]:
@@ -131,7 +131,7 @@ def _tiles(findings: Findings) -> list[tuple[str, Any, str]]:
     return tiles
 
 
-def _matrix(findings: Findings) -> dict[str, Any]:
+def _matrix(findings: EvaluationResult) -> dict[str, Any]:
     names = confused_classes(findings.pairs, findings.labels, MAX_MATRIX)
     if len(names) < 2:
         return {"drawing": None, "shown": 0, "covered": 0}
@@ -144,7 +144,7 @@ def _matrix(findings: Findings) -> dict[str, Any]:
     return {"drawing": drawing, "shown": len(names), "covered": covered}
 
 
-def _class_rows(findings: Findings) -> dict[str, Any]:
+def _class_rows(findings: EvaluationResult) -> dict[str, Any]:
     """The worst classes, and the best where not all are shown."""
     ranked = sorted(findings.classes, key=_rank)
     worst, rest = ranked[:MAX_WORST], ranked[MAX_WORST:]

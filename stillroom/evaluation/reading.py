@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.errors import UsageError
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions
 
 __all__ = ["read_checked"]
@@ -28,7 +28,7 @@ def read_checked(path: Path) -> Predictions:
     Raises:
         UsageError: not such a file, or a row contradicts the header, itself or another row.
     """
-    photos: list[Photo] = []
+    photos: list[LabelledImage] = []
     logits: list[NDArray[np.float32]] = []
     seen: dict[str, int] = {}
     rows = _rows(path)
@@ -39,7 +39,7 @@ def read_checked(path: Path) -> Predictions:
         if len(row) != len(header):
             _refuse(path, line, f"{len(row)} values, the header has {len(header)}")
         values = [row[i] for i in columns]
-        photo = Photo(values[0], values[2], values[3], values[1])
+        photo = LabelledImage(values[0], values[2], values[3], values[1])
         scores = _read_logits(path, line, [row[i] for i in logit_columns])
         _check(path, line, photo, values[4], labels, scores)
         if photo.path in seen:
@@ -103,7 +103,7 @@ def _read_logits(path: Path, line: int, values: list[str]) -> NDArray[np.float32
 def _check(
     path: Path,
     line: int,
-    photo: Photo,
+    photo: LabelledImage,
     predicted: str,
     labels: tuple[str, ...],
     scores: NDArray[np.float32],

@@ -16,14 +16,14 @@ from train.data.shards.patterns import origin_of
 from train.data.source import root_of
 from train.evaluation import Predictions
 
-__all__ = ["STAGES", "Source", "open_source"]
+__all__ = ["STAGES", "EvaluationSource", "open_source"]
 
 STAGES = ("teacher", "student", "fixres", "baseline")
 PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True)
-class Source:
+class EvaluationSource:
     """The answers of a model, and where the rest of it is.
 
     Args:
@@ -71,7 +71,7 @@ class Source:
         return chosen
 
 
-def open_source(target: Path, stage: str | None, photos: Path | None) -> Source:
+def open_source(target: Path, stage: str | None, photos: Path | None) -> EvaluationSource:
     """Find and read the predictions.
 
     Args:
@@ -123,12 +123,12 @@ def _pick_stage(run: RunFolder, stage: str | None) -> tuple[str, str]:
     return stage, ""
 
 
-def _open_stage(run: RunFolder, stage: str, why: str, photos: Path | None) -> Source:
+def _open_stage(run: RunFolder, stage: str, why: str, photos: Path | None) -> EvaluationSource:
     folder = run.stage(stage)
     recorded = root_of(origin_of(run.record().get("photos", "."))) if _is_run(run) else Path()
     if photos is None and recorded.is_absolute() and recorded.is_dir():
         photos = recorded
-    return Source(
+    return EvaluationSource(
         title=f"{run.path.resolve().name} · {stage}",
         predictions=read_checked(folder / PREDICTIONS),
         digest=sha256_of_file(folder / PREDICTIONS),
@@ -147,9 +147,9 @@ def exported_stage(run: RunFolder) -> str:
     return str(options.get("source", ""))
 
 
-def _open_file(path: Path, photos: Path | None) -> Source:
+def _open_file(path: Path, photos: Path | None) -> EvaluationSource:
     beside = path.resolve().parent
-    return Source(
+    return EvaluationSource(
         title=path.name,
         predictions=read_checked(path),
         digest=sha256_of_file(path),

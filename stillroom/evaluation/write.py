@@ -10,9 +10,9 @@ from pathlib import Path
 from serve.contract.digest import canonical_json
 from serve.contract.errors import UsageError
 from stillroom.evaluation.by_prediction import Exported, export_by_prediction
-from stillroom.evaluation.findings import Findings, gather, metrics_of
+from stillroom.evaluation.findings import EvaluationResult, gather, metrics_of
 from stillroom.evaluation.page import render_page
-from stillroom.evaluation.source import Source
+from stillroom.evaluation.source import EvaluationSource
 
 __all__ = ["write_evaluation"]
 
@@ -20,8 +20,8 @@ PAGE, METRICS, ISSUES, SAMPLE = "index.html", "metrics.json", "label_issues.csv"
 
 
 def write_evaluation(
-    source: Source, out: Path, *, split: str, per_class: int = 0
-) -> tuple[Findings, Exported | None]:
+    source: EvaluationSource, out: Path, *, split: str, per_class: int = 0
+) -> tuple[EvaluationResult, Exported | None]:
     """Evaluate and write the results, in place of an earlier evaluation's.
 
     Args:
@@ -84,7 +84,7 @@ def _publish(work: Path, out: Path) -> None:
     shutil.rmtree(work)
 
 
-def _write_issues(path: Path, findings: Findings) -> None:
+def _write_issues(path: Path, findings: EvaluationResult) -> None:
     columns = ["path", "split", "label", "suggestion", "self_confidence", "probability", "margin"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -11,7 +11,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize, decode
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = ["Thumbnails", "spread"]
 
@@ -41,13 +41,13 @@ class Thumbnails:
         """Those of them that are gone, changed or unreadable."""
         return sum(uri is None for uri in self._made.values())
 
-    def of(self, photo: Photo) -> str | None:
+    def of(self, photo: LabelledImage) -> str | None:
         """The data: URI; None where the photograph is not the one that was measured any more."""
         if photo.path not in self._made:
             self._made[photo.path] = self._make(photo)
         return self._made[photo.path]
 
-    def _make(self, photo: Photo) -> str | None:
+    def _make(self, photo: LabelledImage) -> str | None:
         try:
             data = read_bytes(self._root / photo.path)
             if sha256_of_bytes(data) != photo.sha256:
@@ -60,7 +60,7 @@ class Thumbnails:
         return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def spread(photos: list[Photo], count: int) -> list[Photo]:
+def spread(photos: list[LabelledImage], count: int) -> list[LabelledImage]:
     """So many of the photographs, evenly spaced over the list."""
     if len(photos) <= count:
         return photos

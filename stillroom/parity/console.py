@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from export.parity.compare import Verdict, require_pass, write_flips
-from export.parity.image_set import Probes
+from export.parity.image_set import ImageSet
 from serve.contract.digest import canonical_json
 from serve.contract.errors import GateError
 
@@ -24,7 +24,7 @@ def report_verdict(
     facts: Mapping[str, Any],
     out: Path | None,
     strict: bool,
-    probes: Probes,
+    probes: ImageSet,
     next_step: str,
     causes: Sequence[str] = (),
 ) -> None:

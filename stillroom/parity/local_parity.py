@@ -13,14 +13,14 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from export.parity.compare import Answers
-from export.parity.image_set import Probes, read_probes
+from export.parity.compare import ModelOutputs
+from export.parity.image_set import ImageSet, read_image_set
 from export.parity.machine import differences, machine_identity
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
 from stillroom.parity.console import report_verdict
 from stillroom.parity.local_runner import open_local_runner
-from stillroom.parity.stored_reference import judge_runner, said_at_export, stored_reference
+from stillroom.parity.stored_reference import compare_runner, said_at_export, stored_reference
 
 __all__ = ["check_local_parity"]
 
@@ -44,7 +44,7 @@ def check_local_parity(
     artifact = open_artifact(target)
     folder = artifact.root / "golden" if photos is None else photos
     stored = stored_reference(artifact)
-    probes = read_probes(
+    probes = read_image_set(
         folder, artifact.preprocess, artifact.labels, among=stored, limit=len(stored)
     )
     if not probes.photos:
@@ -53,7 +53,9 @@ def check_local_parity(
             "Give the folder of photographs that the artifact was judged on.",
         )
     with open_local_runner(artifact) as runner:
-        verdict = judge_runner(artifact, runner, _answers(artifact, probes, stored), probes.pixels)
+        verdict = compare_runner(
+            artifact, runner, _answers(artifact, probes, stored), probes.pixels
+        )
         here = runner.describe()
     said = said_at_export(artifact)
     identity = _identity(artifact, said, here)
@@ -70,9 +72,11 @@ def check_local_parity(
     )
 
 
-def _answers(artifact: Artifact, probes: Probes, stored: dict[str, NDArray[np.float32]]) -> Answers:
+def _answers(
+    artifact: Artifact, probes: ImageSet, stored: dict[str, NDArray[np.float32]]
+) -> ModelOutputs:
     logits = np.stack([stored[sha256] for sha256 in probes.sha256])
-    return Answers(probes.names, probes.sha256, artifact.labels, logits, probes.targets)
+    return ModelOutputs(probes.names, probes.sha256, artifact.labels, logits, probes.targets)
 
 
 def _identity(artifact: Artifact, said: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from export.options import ParityLimits
 from export.parity.batching import batch_invariance, mixed_batch_logits
-from export.parity.compare import Answers, judge
-from export.parity.tolerances import LIMITS, Limits, Precision
+from export.parity.compare import ModelOutputs, compare_outputs
+from export.parity.tolerances import LIMITS, Precision, Tolerances
 from export.parity.verdict import Verdict
 from serve.contract.artifact import Artifact
 from serve.contract.reference import stored_reference
 from serve.runners.base import Runner
 
-__all__ = ["judge_runner", "limits_here", "said_at_export", "stored_reference"]
+__all__ = ["compare_runner", "said_at_export", "stored_reference", "tolerances_here"]
 
 PARITY = "parity.json"
 
@@ -29,8 +29,8 @@ def said_at_export(artifact: Artifact) -> dict[str, Any]:
     return said
 
 
-def judge_runner(
-    artifact: Artifact, runner: Runner, reference: Answers, pixels: NDArray[np.uint8]
+def compare_runner(
+    artifact: Artifact, runner: Runner, reference: ModelOutputs, pixels: NDArray[np.uint8]
 ) -> Verdict:
     """Ask a runner in batches of mixed sizes and alone; compare by the artifact's own limits.
 
@@ -46,16 +46,16 @@ def judge_runner(
     """
     said = said_at_export(artifact)
     candidate = mixed_batch_logits(runner, pixels)
-    return judge(
+    return compare_outputs(
         reference,
         candidate,
-        limits_here(artifact, said, str(runner.describe()["backend"])),
+        tolerances_here(artifact, said, str(runner.describe()["backend"])),
         min_images=int(said.get("min_images", ParityLimits.min_images)),
         invariance=batch_invariance(runner, pixels, candidate),
     )
 
 
-def limits_here(artifact: Artifact, said: dict[str, Any], backend: str) -> Limits:
+def tolerances_here(artifact: Artifact, said: dict[str, Any], backend: str) -> Tolerances:
     """Those that the artifact was published with, where its parity.json has them.
 
     GPUs multiply fp32 matrices as TF32, whose mantissa is that of fp16.
@@ -63,6 +63,6 @@ def limits_here(artifact: Artifact, said: dict[str, Any], backend: str) -> Limit
     if artifact.precision == "fp32" and backend.startswith(("onnxruntime-cuda", "tensorrt")):
         return LIMITS["fp16"]
     stored = said.get("limits", {})
-    if stored.keys() == {field.name for field in fields(Limits)}:
-        return Limits(**stored)
+    if stored.keys() == {field.name for field in fields(Tolerances)}:
+        return Tolerances(**stored)
     return LIMITS[cast("Precision", artifact.precision)]

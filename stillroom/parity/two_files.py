@@ -14,14 +14,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from export.diagnose.diagnosis import Suspects, diagnose, explain
+from export.diagnose.diagnosis import FailedCandidate, diagnose, explain
 from export.foreign.label_file import read_labels
 from export.foreign.onnx_file import OnnxClassifier, ends_in_softmax
 from export.foreign.preprocess_choice import PreprocessChoice
 from export.options import ParityLimits
 from export.parity.batching import batch_invariance, mixed_batch_logits
-from export.parity.compare import Answers, judge
-from export.parity.image_set import Probes, read_probes
+from export.parity.compare import ModelOutputs, compare_outputs
+from export.parity.image_set import ImageSet, read_image_set
 from export.parity.machine import machine_identity
 from export.parity.tolerances import LIMITS, Precision
 from serve.contract.digest import sha256_of_file
@@ -83,16 +83,16 @@ def compare_files(request: FilesRequest) -> None:
 def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifier) -> None:
     spec = common_spec(first, second, request.choice)
     named = read_labels(request.labels) if request.labels else common_labels(first, second)
-    probes = read_probes(request.photos, spec, named)
+    probes = read_image_set(request.photos, spec, named)
     reference = _reference(first, probes)
     candidate = mixed_batch_logits(second, probes.pixels)
     labels = named or tuple(f"class {number}" for number in range(reference.shape[1]))
     _check_scores(request, reference, candidate, labels)
-    answers = Answers(probes.names, probes.sha256, labels, reference, probes.targets)
+    answers = ModelOutputs(probes.names, probes.sha256, labels, reference, probes.targets)
     blank = np.stack([np.full(probes.pixels.shape[1:], level, np.uint8) for level in (0, 255)])
     limits = LIMITS[cast("Precision", request.precision)]
     source = _ours(first)
-    verdict = judge(
+    verdict = compare_outputs(
         answers,
         candidate,
         limits,
@@ -100,7 +100,7 @@ def _compare(request: FilesRequest, first: OnnxClassifier, second: OnnxClassifie
         invariance=batch_invariance(second, probes.pixels, candidate),
         blank=(mixed_batch_logits(first, blank), mixed_batch_logits(second, blank)),
     )
-    suspects = Suspects(
+    suspects = FailedCandidate(
         answers,
         candidate,
         probes.pixels,
@@ -161,7 +161,7 @@ def _check_scores(
             )
 
 
-def _reference(file: OnnxClassifier, probes: Probes) -> NDArray[np.float32]:
+def _reference(file: OnnxClassifier, probes: ImageSet) -> NDArray[np.float32]:
     scores = mixed_batch_logits(file, probes.pixels)
     if not np.isfinite(scores).all():
         raise UsageError(

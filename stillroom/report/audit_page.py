@@ -16,7 +16,7 @@ from stillroom.page.format import count, number
 from stillroom.page.thumbnails import QUALITY, Thumbnails, spread
 from train.data.audit.findings import files_of
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.data.split import SPLITS
 
 __all__ = ["Group", "Kind", "write_audit_page"]
@@ -142,7 +142,7 @@ class Group:
 
     text: str
     reason: str
-    members: list[tuple[Photo, str | None]]
+    members: list[tuple[LabelledImage, str | None]]
     more: int
 
 
@@ -174,7 +174,9 @@ class Kind:
         return self.severity == "error"
 
 
-def write_audit_page(root: Path, photos: list[Photo], audit: dict[str, Any], out: Path) -> None:
+def write_audit_page(
+    root: Path, photos: list[LabelledImage], audit: dict[str, Any], out: Path
+) -> None:
     """Write the page of an audit: one file that opens anywhere, equal for equal photographs.
 
     Args:
@@ -287,10 +289,10 @@ def _counted(what: str, part: int, whole: int) -> str:
 
 
 def _sheets(
-    photos: list[Photo], labels: list[str], thumbnails: Thumbnails
+    photos: list[LabelledImage], labels: list[str], thumbnails: Thumbnails
 ) -> list[tuple[str, int, list[tuple[str, str | None]]]]:
     """Of each class its name, its size and photographs evenly spread over it."""
-    by_label: dict[str, list[Photo]] = defaultdict(list)
+    by_label: dict[str, list[LabelledImage]] = defaultdict(list)
     for photo in photos:
         by_label[photo.label].append(photo)
     per_class = max(1, min(PER_CLASS, MAX_SHEET // len(labels)))
@@ -304,7 +306,7 @@ def _sheets(
     ]
 
 
-def _kinds(root: Path, photos: list[Photo], audit: dict[str, Any]) -> list[Kind]:
+def _kinds(root: Path, photos: list[LabelledImage], audit: dict[str, Any]) -> list[Kind]:
     by_path = {photo.path: photo for photo in photos}
     found = []
     for name, (title, advice) in KINDS.items():
@@ -321,7 +323,7 @@ def _kinds(root: Path, photos: list[Photo], audit: dict[str, Any]) -> list[Kind]
 
 
 def _group(
-    root: Path, by_path: dict[str, Photo], problem: dict[str, Any], audit: dict[str, Any]
+    root: Path, by_path: dict[str, LabelledImage], problem: dict[str, Any], audit: dict[str, Any]
 ) -> Group:
     members = [by_path[path] for path in problem["paths"]]
     shown = _varied(members)
@@ -333,9 +335,9 @@ def _group(
     )
 
 
-def _varied(members: list[Photo]) -> list[Photo]:
+def _varied(members: list[LabelledImage]) -> list[LabelledImage]:
     """A few members: first one of each label and split, for that is where they disagree."""
-    first: dict[tuple[str, str], Photo] = {}
+    first: dict[tuple[str, str], LabelledImage] = {}
     for photo in members:
         first.setdefault((photo.label, photo.split), photo)
     chosen = list(first.values())
@@ -354,7 +356,7 @@ def _reason(problem: dict[str, Any], audit: dict[str, Any]) -> str:
     return f"Hashes differ in {distance} of 64 bits, small pictures correlate by {alike:.3f}."
 
 
-def _picture(root: Path, photo: Photo) -> str | None:
+def _picture(root: Path, photo: LabelledImage) -> str | None:
     """The whole photograph, small, as a data: URI; None where it cannot be read any more."""
     try:
         image = decode(read_bytes(root / photo.path), limits=NO_LIMITS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from stillroom.page.thumbnails import Thumbnails, spread
 from stillroom.report.facts import Facts
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = ["ClassRow", "data_section"]
 
@@ -41,7 +41,7 @@ class ClassRow:
 
 def data_section(facts: Facts, thumbnails: Thumbnails) -> dict[str, Any]:
     """Rows of the classes, and the audit."""
-    by_label: dict[str, list[Photo]] = defaultdict(list)
+    by_label: dict[str, list[LabelledImage]] = defaultdict(list)
     for photo in facts.photos:
         by_label[photo.label].append(photo)
     labels = facts.audit["labels"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.report.models import Model, read_json, read_models
+from stillroom.report.models import ModelRow, read_json, read_models
 from stillroom.run.folder import RunFolder
 from stillroom.run.stage_graph import Context
-from train.data.images import Photo, read_index
+from train.data.images import LabelledImage, read_index
 from train.evaluation import Predictions, read_predictions
 
 __all__ = ["Facts", "StageRecord", "read_facts", "read_flips"]
@@ -62,9 +62,9 @@ class Facts:
 
     name: str
     run_name: str
-    models: tuple[Model, ...]
+    models: tuple[ModelRow, ...]
     manifest: dict[str, Any]
-    photos: list[Photo]
+    photos: list[LabelledImage]
     audit: dict[str, Any]
     scores: dict[str, Any]
     predictions: dict[str, Predictions]
@@ -81,11 +81,11 @@ class Facts:
         return str(self.manifest["options"]["source"])
 
     @property
-    def exported(self) -> Model:
+    def exported(self) -> ModelRow:
         """The model in the artifact."""
         return self.model(self.source)
 
-    def model(self, key: str) -> Model:
+    def model(self, key: str) -> ModelRow:
         """One row of the table."""
         return next(model for model in self.models if model.key == key)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import ECE_BINS, Predictions, wilson_interval
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 class Mistake:
     """A wrong answer with the probabilities of the answer and of the truth."""
 
-    photo: Photo
+    photo: LabelledImage
     answer: str
     probability: float
     truth_probability: float

@@ -9,7 +9,7 @@ from typing import Any
 
 from stillroom.run.folder import RunFolder
 
-__all__ = ["Latency", "Model", "Score", "read_json", "read_models"]
+__all__ = ["Latency", "ModelRow", "Score", "read_json", "read_models"]
 
 TITLES = {
     "teacher": "Teacher",
@@ -53,7 +53,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRow:
     """One row of the table.
 
     Args:
@@ -93,7 +93,7 @@ class Model:
     name: str = ""
 
 
-def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:
+def read_models(run: RunFolder, source: str) -> tuple[ModelRow, ...]:
     """Every model of a run, the teacher first; `source` names the exported one."""
     latencies = read_json(run.stage("latency") / "latency.json")
     found = {
@@ -127,7 +127,7 @@ def read_models(run: RunFolder, source: str) -> tuple[Model, ...]:
     return tuple(order)
 
 
-def _not_kept(fixres: Model) -> Model:
+def _not_kept(fixres: ModelRow) -> ModelRow:
     """What FixRes leaves where its fine-tuning answered val no better."""
     at = f"at {fixres.test_px} px"
     return replace(
@@ -149,10 +149,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_model(folder: Path, key: str, latency: dict[str, Any] | None, *, exported: bool) -> Model:
+def _read_model(
+    folder: Path, key: str, latency: dict[str, Any] | None, *, exported: bool
+) -> ModelRow:
     card = read_json(folder / "checkpoint.json")
     scores = read_json(folder / "evaluation.json")
-    return Model(
+    return ModelRow(
         key=key,
         title=TITLES[key],
         name=NAMES[key],

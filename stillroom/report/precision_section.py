@@ -17,7 +17,7 @@ from stillroom.report.facts import read_flips
 from stillroom.report.models import read_json
 from stillroom.run.folder import RunFolder
 from stillroom.run.status import stale_note
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = ["FOLDERS", "precision_section"]
 
@@ -26,7 +26,7 @@ SHOWN = 24  # changed answers of each precision
 
 
 def precision_section(
-    run: RunFolder, photos: Sequence[Photo], thumbnails: Thumbnails
+    run: RunFolder, photos: Sequence[LabelledImage], thumbnails: Thumbnails
 ) -> dict[str, Any]:
     """A row for each published precision, fp32 first, and the test images whose answer changed."""
     rows = [row for name in FOLDERS if (row := _row(run, name))]

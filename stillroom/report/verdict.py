@@ -23,12 +23,12 @@ from stillroom.page.format import (
 )
 from stillroom.report.comparison import Comparison
 from stillroom.report.facts import Facts
-from stillroom.report.models import Model
+from stillroom.report.models import ModelRow
 
 __all__ = [
     "Badge",
+    "RunVerdict",
     "State",
-    "Verdict",
     "badges_of",
     "headline",
     "judge_run",
@@ -57,7 +57,7 @@ class Badge:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What stands at the top of the report."""
 
     state: Status
@@ -66,7 +66,7 @@ class Verdict:
     badges: tuple[Badge, ...]
 
 
-def judge_run(facts: Facts, comparisons: tuple[Comparison, ...]) -> Verdict:
+def judge_run(facts: Facts, comparisons: tuple[Comparison, ...]) -> RunVerdict:
     """Judge a run: its verdict is the worst of its promises."""
     badges = badges_of(facts.parity, facts.http, facts.loads)
     sentences = (
@@ -75,7 +75,7 @@ def judge_run(facts: Facts, comparisons: tuple[Comparison, ...]) -> Verdict:
         comparison_sentence(comparisons),
     )
     lead = headline(facts.exported, facts.model("teacher"))
-    return Verdict(worst_of(badges), lead, sentences, badges)
+    return RunVerdict(worst_of(badges), lead, sentences, badges)
 
 
 def worst_of(badges: tuple[Badge, ...]) -> Status:
@@ -83,7 +83,7 @@ def worst_of(badges: tuple[Badge, ...]) -> Status:
     return worst(Status(badge.state) for badge in badges if badge.state != "warning")
 
 
-def headline(model: Model, teacher: Model) -> str:
+def headline(model: ModelRow, teacher: ModelRow) -> str:
     """How good the exported model is, beside its teacher."""
     test = model.test
     text = (
@@ -207,7 +207,7 @@ def _objective(slo: dict[str, Any]) -> str:
     return f"p{slo['percentile']:g} ≤ {ms(slo['target_ms'])}"
 
 
-def _latency_clause(model: Model, teacher: Model) -> str:
+def _latency_clause(model: ModelRow, teacher: ModelRow) -> str:
     if model.latency is None or teacher.latency is None:
         return ""
     mine, its = model.latency.median_ms, teacher.latency.median_ms

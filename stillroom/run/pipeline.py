@@ -30,7 +30,7 @@ def _dataset(context: Context) -> Any:
 
 def _build_audit(context: Context) -> Built:
     from stillroom.report.audit_page import write_audit_page
-    from train.data.audit.dataset_audit import audit_photos
+    from train.data.audit.dataset_audit import audit_images
     from train.data.folders.notices import severity_of
     from train.data.images import read_index
     from train.data.source import open_source
@@ -43,7 +43,7 @@ def _build_audit(context: Context) -> Built:
     if meant := sum(severity_of(notice.reason) == "error" for notice in source.notices):
         page = context.run.stage("data") / "audit.html"
         say(f"  {meant} paths in {source.root} need a look, such as images not read: {page}")
-    audit = audit_photos(
+    audit = audit_images(
         source.root,
         recipe.data,
         seed=recipe.seed,
@@ -59,10 +59,10 @@ def _build_audit(context: Context) -> Built:
 
 def _curves(context: Context, stage: str, config: dict[str, Any]) -> Any:
     """Listeners that draw a training's curves while it runs, beside the stages: they have times."""
-    from train.engine.world import here
+    from train.engine.world import current_world
     from train.extras.tracking.curves import open_trackers
 
-    if not here().is_writer:
+    if not current_world().is_writer:
         return nullcontext()
     folder = context.run.path / "tensorboard" / stage
     return open_trackers(folder, name=f"{context.name}/{stage}", config=config)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stillroom.run.recipe import Recipe
     from stillroom.run.stage_graph import Context
     from train.data.dataset import Dataset
-    from train.models.classifier import PhotoClassifier
+    from train.models.classifier import ImageClassifier
     from train.options import TrainOptions
 
 __all__ = ["check_needs", "check_stage"]
@@ -176,12 +176,12 @@ def _check_export(context: Context) -> None:
 
 
 def _check_reduced(precision: str, context: Context) -> None:
-    from export.parity.image_choice import calibration_photos, gate_photos
+    from export.parity.image_choice import calibration_images, gate_images
 
     options, dataset = context.recipe.export, _dataset(context)
     _check_images(context, precision)
-    gate = gate_photos(dataset, options.parity.min_images)
-    if precision != "fp16" and not calibration_photos(dataset, 1, gate):
+    gate = gate_images(dataset, options.parity.min_images)
+    if precision != "fp16" and not calibration_images(dataset, 1, gate):
         raise DatasetError(
             f"{precision} is calibrated on training photographs that its gate does not look at, "
             f"and all {len(gate)} of train and val are in the gate.",
@@ -207,10 +207,10 @@ CHECKS: dict[str, Callable[[Context], None]] = {
 
 def _check_images(context: Context, why: str) -> None:
     """A gate that publishes nothing unproven needs so many images of val and train."""
-    from export.parity.image_choice import gate_photos
+    from export.parity.image_choice import gate_images
 
     least = context.recipe.export.parity.min_images
-    if (found := len(gate_photos(_dataset(context), least))) < least:
+    if (found := len(gate_images(_dataset(context), least))) < least:
         raise DatasetError(
             f"{why} is published only where {least} images prove it, and val and train have "
             f"{found}.",
@@ -219,10 +219,10 @@ def _check_images(context: Context, why: str) -> None:
 
 
 def _check_batch(dataset: Dataset, size: int, balance_limit: float, key: str) -> None:
-    from train.loader.sampler import Order
+    from train.loader.sampler import BatchSampler
 
     targets = dataset.targets("train")
-    if not Order(targets, size, 1, 0, balance_limit=balance_limit).per_epoch:
+    if not BatchSampler(targets, size, 1, 0, balance_limit=balance_limit).per_epoch:
         raise DatasetError(
             f"{key} = {size}: {len(targets)} training images are fewer than one batch.",
             f"Lower it: {key}={max(1, len(targets) // 2)}",
@@ -231,7 +231,7 @@ def _check_batch(dataset: Dataset, size: int, balance_limit: float, key: str) ->
 
 def _model(
     dataset: Dataset, options: TrainOptions, key: str, *, test_size_px: int = 0
-) -> PhotoClassifier:
+) -> ImageClassifier:
     """The model as a training would begin with it, tried at the size that it is judged at."""
     from train.models.classifier import build_model, check_size
     from train.models.weights.pretrained import load_pretrained
@@ -255,7 +255,7 @@ def _model(
     return model
 
 
-def _check_disk(context: Context, model: PhotoClassifier, key: str) -> None:
+def _check_disk(context: Context, model: ImageClassifier, key: str) -> None:
     from train.models.classifier import count_parameters
 
     needed = (BYTES_A_WEIGHT + BYTES_KEPT) * count_parameters(model)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stillroom.sweep.folder import SweepFolder
-from stillroom.sweep.trial import Outcome, train_trial
+from stillroom.sweep.trial import TrialResult, train_trial
 from train.data.dataset import Dataset
 from train.engine.progress import say
 from train.options import TrainOptions
 
-__all__ = ["Cell", "train_cells"]
+__all__ = ["StudyCell", "train_cells"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """One training of the list.
 
     Args:
@@ -31,7 +31,7 @@ class Cell:
     seed: int
 
 
-def train_cells(folder: SweepFolder, cells: Sequence[Cell]) -> list[Outcome]:
+def train_cells(folder: SweepFolder, cells: Sequence[StudyCell]) -> list[TrialResult]:
     """Train what is not done yet; the outcome of each, in their order."""
     outcomes = []
     for number, cell in enumerate(cells):

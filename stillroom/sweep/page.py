@@ -8,7 +8,7 @@ from typing import Any
 from stillroom.page.charts.whiskers import draw_whisker, scale_from
 from stillroom.page.environment import page_environment
 from stillroom.page.format import percent
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 
 __all__ = ["Tile", "render", "top1_cell", "whisker_start"]
 
@@ -17,7 +17,7 @@ Tile = tuple[str, str, str]  # label, figure, small print
 
 def render(
     template: str,
-    subject: Subject,
+    subject: StudyData,
     *,
     title: str,
     kind: str,

@@ -18,13 +18,13 @@ from train.data.dataset import Dataset
 from train.data.shards.patterns import Origin, origin_of
 from train.data.source import name_of, open_source, root_of
 
-__all__ = ["Subject", "judged_without_test", "open_subject"]
+__all__ = ["StudyData", "judged_without_test", "open_study_data"]
 
 OF_THE_AUDIT = ("data.", "name=", "seed=")  # overrides that a new run is told
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudyData:
     """What is trained and judged.
 
     Args:
@@ -45,7 +45,7 @@ class Subject:
         return digest_of_json([[p.path, p.label, p.sha256, p.split] for p in self.dataset.photos])
 
 
-def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> Subject:
+def open_study_data(target: Path, recipe: str | None, overrides: Sequence[str]) -> StudyData:
     """Open a run, or the run of a folder of photographs; audit it where that is not done.
 
     Args:
@@ -74,7 +74,7 @@ def open_subject(target: Path, recipe: str | None, overrides: Sequence[str]) -> 
     refuse_unreadable(data, asked.data)
     dataset = Dataset.open(root_of(photos), data / "index.csv", asked.data.cache_mib)
     kept_dataset = judged_without_test(dataset)
-    return Subject(run, asked, kept_dataset, len(dataset.photos) - len(kept_dataset.photos))
+    return StudyData(run, asked, kept_dataset, len(dataset.photos) - len(kept_dataset.photos))
 
 
 def judged_without_test(dataset: Dataset) -> Dataset:

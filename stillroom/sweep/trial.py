@@ -22,16 +22,16 @@ from train.engine.trainer import METRICS
 from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import fit_model
 from train.loader.views import pixels_of
-from train.losses.task import Lesson
+from train.losses.task import TrainingTask
 from train.models.checkpoint import save_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.options import TrainOptions
 
 __all__ = [
     "PREDICTIONS",
     "STATE",
-    "Outcome",
     "Stopwatch",
+    "TrialResult",
     "abandon_trial",
     "predict_val",
     "read_outcome",
@@ -42,7 +42,7 @@ OUTCOME, PREDICTIONS, STATE = "trial.json", "predictions.csv", "state"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What one training came to, on the validation photographs.
 
     Args:
@@ -118,8 +118,8 @@ def train_trial(
     *,
     seed: int,
     listen: Listener | None = None,
-    lesson: Lesson | None = None,
-) -> Outcome:
+    lesson: TrainingTask | None = None,
+) -> TrialResult:
     """Train one model, or read the outcome where that is done.
 
     Writes trial.json, predictions.csv (of val), metrics.jsonl and the checkpoint into `folder`.
@@ -151,7 +151,7 @@ def train_trial(
     (folder / METRICS).write_bytes(b"".join(logs))
     write_predictions(folder / PREDICTIONS, predictions)
     save_checkpoint(folder, model, trained.card)
-    outcome = Outcome(
+    outcome = TrialResult(
         **{name: figures[name] for name in ("n", "hits", "top1", "top1_low", "top1_high", "loss")},
         parameters=trained.card.parameters,
         flops=trained.card.flops,
@@ -176,24 +176,24 @@ def abandon_trial(folder: Path) -> None:
     shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
-def predict_val(model: PhotoClassifier, dataset: Dataset, spec: PreprocessSpec) -> Predictions:
+def predict_val(model: ImageClassifier, dataset: Dataset, spec: PreprocessSpec) -> Predictions:
     """A model's answers on the validation photographs, through the serving preprocess."""
     photos = dataset.of_split("val")
     logits = predict_logits(model, pixels_of(dataset.root, photos, spec))
     return Predictions(photos, dataset.labels, logits)
 
 
-def read_outcome(folder: Path, key: str | None = None) -> Outcome | None:
+def read_outcome(folder: Path, key: str | None = None) -> TrialResult | None:
     """The outcome of a finished trial; None where it is not done, or done with another key."""
     try:
         value = json.loads((folder / OUTCOME).read_bytes())
-        outcome = Outcome(**value["outcome"])
+        outcome = TrialResult(**value["outcome"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return outcome if key in (None, value["key"]) else None
 
 
-def _key(dataset: Dataset, options: TrainOptions, seed: int, lesson: Lesson | None) -> str:
+def _key(dataset: Dataset, options: TrainOptions, seed: int, lesson: TrainingTask | None) -> str:
     splits = [[photo.path, photo.label, photo.split] for photo in dataset.photos]
     parts = [dataset_digest(dataset.photos), splits, asdict(options), seed]
     if lesson is not None:

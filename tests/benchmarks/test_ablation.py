@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks import ablation
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.options import TrainOptions
 
 
 @pytest.fixture
 def dataset() -> Dataset:
     photos = [
-        Photo(f"{split}/{label}/{i:03d}.jpg", label, split, f"{i:064d}")
+        LabelledImage(f"{split}/{label}/{i:03d}.jpg", label, split, f"{i:064d}")
         for split, count in (("train", 100), ("val", 10), ("test", 10))
         for label in "abc"
         for i in range(count)

@@ -12,7 +12,7 @@ from timm.scheduler import create_scheduler_v2
 
 from benchmarks.timm_script import Recipe, our_overrides, read_final_model, timm_flags, top1_by_timm
 from stillroom.run.recipe import load_recipe
-from train.engine.plan import plan_of
+from train.engine.plan import phase_options
 from train.models.classifier import build_model
 
 STEPS = 11
@@ -52,7 +52,7 @@ def test_the_rates_of_all_steps_are_equal(recipe):
         updates_per_epoch=STEPS,
     )
     assert epochs == recipe.epochs
-    schedule = plan_of(our_options(recipe), 0).schedule_of(STEPS)
+    schedule = phase_options(our_options(recipe), 0).schedule_of(STEPS)
     cosine_steps = STEPS * (recipe.epochs - recipe.warmup_epochs)
     for step in range(STEPS * recipe.epochs):
         theirs = optimizer.param_groups[0]["lr"]

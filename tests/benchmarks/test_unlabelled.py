@@ -13,7 +13,7 @@ from compress.options import FixResOptions
 from tests.stillroom.sweeps import fake_latency
 from tests.train.toy import fast, open_dataset, write_photos
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 SETTING = Setting(labels=4, unlabelled=8, steps=4, teacher_px=(40, 48), student_px=(32, 40))
 
@@ -21,7 +21,7 @@ SETTING = Setting(labels=4, unlabelled=8, steps=4, teacher_px=(40, 48), student_
 @pytest.fixture
 def dataset() -> Dataset:
     photos = [
-        Photo(f"{split}/{label}/{i:03d}.jpg", label, split, f"{split}{label}{i}")
+        LabelledImage(f"{split}/{label}/{i:03d}.jpg", label, split, f"{split}{label}{i}")
         for split, count in (("train", 30), ("val", 10), ("test", 10))
         for label in "abc"
         for i in range(count)

@@ -30,11 +30,11 @@ from tests.train.toy import (
 )
 from train.augment.mixup import Mix
 from train.engine.loop import Phase, fit
-from train.engine.plan import Plan
+from train.engine.plan import PhaseOptions
 from train.evaluation import Predictions, predict_logits, read_predictions, write_predictions
 from train.losses.label_loss import LabelLoss
 from train.models.checkpoint import save_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import TrainAll
 from train.stage import Dataset, train_teacher
 
@@ -133,7 +133,7 @@ def test_a_small_change_of_the_weight_is_a_small_change_of_the_loss(
     assert losses[2] - losses[3] == pytest.approx(steepness * (one - other), abs=1e-4)
 
 
-def _loss(kd_weight: float, student: PhotoClassifier, teacher: PhotoClassifier) -> float:
+def _loss(kd_weight: float, student: ImageClassifier, teacher: ImageClassifier) -> float:
     objective = Distillation(teacher, kd_weight=kd_weight, temperature=2.0)
     return objective(student, IMAGES, LABELS).loss.item()
 
@@ -192,7 +192,7 @@ def test_of_mixed_images_both_see_the_mixture_and_the_target_is_mixed() -> None:
 class Spy(nn.Module):
     """A model that keeps what it was shown, and in which mode."""
 
-    def __init__(self, model: PhotoClassifier) -> None:
+    def __init__(self, model: ImageClassifier) -> None:
         super().__init__()
         self.model = model
         self.shown: list[Tensor] = []
@@ -207,7 +207,7 @@ class Spy(nn.Module):
 def test_student_and_teacher_see_the_same_pixels_each_through_its_own_normalisation() -> None:
     mean, std = (0.2, 0.3, 0.4), (0.7, 0.6, 0.5)
     plain = lively(toy_model(2))
-    teacher = PhotoClassifier(plain.backbone, plain.arch, mean, std)
+    teacher = ImageClassifier(plain.backbone, plain.arch, mean, std)
     student, spy = Spy(lively(toy_model(1))), Spy(teacher)
     normalised: list[Tensor] = []
     teacher.backbone.register_forward_pre_hook(lambda _, inputs: normalised.append(inputs[0]))
@@ -227,7 +227,7 @@ def test_the_teacher_stays_as_it_is_while_the_student_learns(
     student = toy_model(1)
     objective = Distillation(spy, kd_weight=0.9, temperature=2.0)
     score = lambda model: {"val_loss": 1.0, "val_top1": 0.5}  # noqa: E731
-    plan = Plan(1, 12, 1e-2, weight_decay=0.1, ema_decay=0.9, sizes_px=(SIZE_PX,))
+    plan = PhaseOptions(1, 12, 1e-2, weight_decay=0.1, ema_decay=0.9, sizes_px=(SIZE_PX,))
     phase = Phase("all", objective, TrainAll(), plan)
     fit(phase, student, toy_views(dataset), validate=score, folder=tmp_path)
     assert same_tensors(state_of(teacher), before)

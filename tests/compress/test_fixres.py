@@ -18,13 +18,13 @@ from compress.options import FixResOptions
 from serve.contract.errors import CheckpointError, GateError, UsageError
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from tests.train.toy import SIZE_PX, lively, state_of, toy_model, write_checkpoint
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import evaluate, predict_logits, read_predictions
 from train.loader.views import pixels_of
 from train.losses.objective import CrossEntropy, StepOutput
 from train.models import checkpoint
 from train.models.checkpoint import load_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.stage import Dataset
 
 TEST_SIZE_PX = 40
@@ -89,7 +89,7 @@ class NormInHead(nn.Module):
 
 @pytest.mark.parametrize("affine", [True, False])
 def test_two_classifiers_and_the_norms_in_them_are_free(affine: bool) -> None:
-    model = PhotoClassifier(NormInHead(), "toy", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    model = ImageClassifier(NormInHead(), "toy", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
     norms = find_last_norms(model, 8).names
     assert norms == ("heads.0.0", "heads.1.0")
     policy = ClassifierAndLastNorms(norms, affine=affine)
@@ -138,7 +138,7 @@ def test_the_learning_rate_is_the_papers() -> None:
 def test_views_that_no_server_computes_are_refused_before_training(
     dataset: Dataset, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def shifted(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[np.uint8]:
+    def shifted(root: Path, photos: list[LabelledImage], spec: PreprocessSpec) -> NDArray[np.uint8]:
         pixels = pixels_of(root, photos, spec)
         pixels[-1, 0, 0, 0] ^= 1
         return pixels
@@ -194,7 +194,7 @@ def test_a_tensor_that_was_not_frozen_fails_the_stage(
 ) -> None:
     freeze = ClassifierAndLastNorms.freeze
 
-    def leaky(self: ClassifierAndLastNorms, model: PhotoClassifier) -> None:
+    def leaky(self: ClassifierAndLastNorms, model: ImageClassifier) -> None:
         freeze(self, model)
         model.backbone.conv_stem.requires_grad_(True)
 
@@ -210,7 +210,7 @@ def test_another_norm_that_was_left_awake_fails_the_stage(
 ) -> None:
     set_mode = ClassifierAndLastNorms.set_mode
 
-    def leaky(self: ClassifierAndLastNorms, model: PhotoClassifier) -> None:
+    def leaky(self: ClassifierAndLastNorms, model: ImageClassifier) -> None:
         set_mode(self, model)
         model.backbone.bn1.train()
 
@@ -231,7 +231,7 @@ def test_dropout_that_was_left_awake_changes_no_tensor(
     monkeypatch.setattr(checkpoint, "build_model", drop)
     set_mode = ClassifierAndLastNorms.set_mode
 
-    def awake(self: ClassifierAndLastNorms, model: PhotoClassifier) -> None:
+    def awake(self: ClassifierAndLastNorms, model: ImageClassifier) -> None:
         set_mode(self, model)
         for module in model.modules():
             if isinstance(module, DropPath):

@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.last_norms import find_last_norms
 from tests.train.toy import same_tensors, state_of
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 
 # What the forward of each ends with, read in timm's source: (size, names of the last batch norms).
 LAST = {
@@ -83,8 +83,8 @@ def test_without_a_last_batch_norm_it_is_said_why(arch: str) -> None:
     assert found.why_none(arch) == f"{why}: FixRes fine-tunes the classifier alone."
 
 
-def _toy(backbone: nn.Module) -> PhotoClassifier:
-    return PhotoClassifier(backbone, "toy", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+def _toy(backbone: nn.Module) -> ImageClassifier:
+    return ImageClassifier(backbone, "toy", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
 
 
 class Backwards(nn.Module):

@@ -64,12 +64,12 @@ def test_agreement_is_reported_at_every_evaluation(
 def test_a_student_that_is_its_teacher_agrees_in_everything(
     dataset: Dataset, teachers: list[Path]
 ) -> None:
-    from compress.teachers import answers_of, open_teachers
+    from compress.teachers import open_teachers, teacher_logits
     from train.evaluation import validator
 
     photos = dataset.of_split("val")
     (teacher,) = open_teachers(teachers[:1], dataset)
-    answers = answers_of([teacher], dataset.root, photos)
+    answers = teacher_logits([teacher], dataset.root, photos)
     from train.loader.views import pixels_of
 
     pixels = pixels_of(dataset.root, photos, teacher.card.preprocess)
@@ -207,18 +207,18 @@ def test_teacher_and_student_get_their_own_sizes_in_the_stage(
     monkeypatch: pytest.MonkeyPatch,
     teacher_px: int,
 ) -> None:
-    from train.models.classifier import PhotoClassifier
+    from train.models.classifier import ImageClassifier
 
     sides: set[tuple[bool, int]] = set()
-    forward = PhotoClassifier.forward
+    forward = ImageClassifier.forward
 
-    def watched(self: PhotoClassifier, images: Any, *args: Any, **kwargs: Any) -> Any:
+    def watched(self: ImageClassifier, images: Any, *args: Any, **kwargs: Any) -> Any:
         learns = any(p.requires_grad for p in self.parameters())
         if self.training or not learns:
             sides.add((learns, images.shape[1]))
         return forward(self, images, *args, **kwargs)
 
-    monkeypatch.setattr(PhotoClassifier, "forward", watched)
+    monkeypatch.setattr(ImageClassifier, "forward", watched)
     distil = DistilOptions(teacher_size_px=teacher_px)
     distil_student(dataset, teachers[0], fast(epochs=1), distil, seed=0, out=tmp_path)
     assert (True, SIZE_PX) in sides

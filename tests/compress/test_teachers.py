@@ -14,7 +14,7 @@ from torch import Tensor
 from compress.distil import CachedDistillation, Distillation, kd_loss, resized
 from compress.options import DistilOptions, deciding_distil
 from compress.stage import distil_student
-from compress.teachers import answers_of, mean_logits, open_teachers
+from compress.teachers import mean_logits, open_teachers, teacher_logits
 from serve.contract.errors import CheckpointError
 from serve.contract.preprocess import PreprocessSpec
 from tests.train.toy import (
@@ -32,7 +32,7 @@ from train.augment.mixup import Mix
 from train.evaluation import predict_logits
 from train.loader.views import pixels_of
 from train.models.checkpoint import save_checkpoint
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.stage import Dataset
 
 SEEDS = st.integers(0, 10**6)
@@ -202,7 +202,7 @@ def test_without_any_label_the_distillation_loss_is_left() -> None:
 # ---- from folders
 
 
-def _write(folder: Path, dataset: Dataset, model: PhotoClassifier, **changes: Any) -> Path:
+def _write(folder: Path, dataset: Dataset, model: ImageClassifier, **changes: Any) -> Path:
     folder.mkdir()
     save_checkpoint(folder, model, replace(card_of(dataset, model), **changes))
     return folder
@@ -234,14 +234,14 @@ def test_each_answers_through_its_own_evaluation_transform(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     plain, larger = lively(toy_model(1)), lively(toy_model(2))
-    other = PhotoClassifier(larger.backbone, larger.arch, (0.2, 0.3, 0.4), (0.7, 0.6, 0.5)).eval()
+    other = ImageClassifier(larger.backbone, larger.arch, (0.2, 0.3, 0.4), (0.7, 0.6, 0.5)).eval()
     spec = PreprocessSpec(40, 0.9)
     folders = [
         _write(tmp_path / "a", dataset, plain),
         _write(tmp_path / "b", dataset, other, preprocess=spec, mean=other.mean, std=other.std),
     ]
     photos = dataset.of_split("val")
-    answers = answers_of(open_teachers(folders, dataset), dataset.root, photos)
+    answers = teacher_logits(open_teachers(folders, dataset), dataset.root, photos)
     each = [
         torch.from_numpy(predict_logits(model, pixels_of(dataset.root, photos, its)))
         for model, its in ((plain, PreprocessSpec(SIZE_PX, 1.0)), (other, spec))

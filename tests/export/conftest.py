@@ -20,7 +20,7 @@ from tests.train.toy import (
 from train.evaluation import Predictions, predict_logits, write_predictions
 from train.loader.views import pixels_of
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.options import DataOptions
 from train.stage import Dataset
 
@@ -31,7 +31,7 @@ class Exported:
 
     dataset: Dataset
     folder: Path
-    model: PhotoClassifier
+    model: ImageClassifier
     card: ModelCard
     graph: Path
     reference: Predictions

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from export.diagnose.diagnosis import Finding, Suspects, diagnose, explain
+from export.diagnose.diagnosis import FailedCandidate, SuspectResult, diagnose, explain
 from export.diagnose.graph_edits import logits_of
-from export.parity.compare import Answers, Verdict, judge, require_pass
+from export.parity.compare import ModelOutputs, Verdict, compare_outputs, require_pass
 from export.parity.tolerances import LIMITS, Precision
 from serve.contract.errors import GateError
 
@@ -41,7 +41,7 @@ class Bench:
     """
 
     folder: Path
-    reference: Answers
+    reference: ModelOutputs
     pixels: Pixels
     graph: Path
     normalisation: tuple[tuple[float, ...], tuple[float, ...]]
@@ -146,12 +146,12 @@ FAULTS: list[tuple[Callable[[Bench], Planted], str, list[str]]] = [
 ]
 
 
-def judged(bench: Bench, planted: Planted) -> tuple[Verdict, Suspects]:
+def judged(bench: Bench, planted: Planted) -> tuple[Verdict, FailedCandidate]:
     """The verdict at the candidate's precision, and what a diagnosis is given."""
     logits = planted.infer(planted.pixels)
     limits = LIMITS[planted.precision]
-    verdict = judge(bench.reference, logits, limits, min_images=300)
-    suspects = Suspects(
+    verdict = compare_outputs(bench.reference, logits, limits, min_images=300)
+    suspects = FailedCandidate(
         bench.reference,
         logits,
         planted.pixels,
@@ -166,7 +166,7 @@ def judged(bench: Bench, planted: Planted) -> tuple[Verdict, Suspects]:
     return verdict, suspects
 
 
-def message_of(bench: Bench, planted: Planted, what: str) -> tuple[str, list[Finding]]:
+def message_of(bench: Bench, planted: Planted, what: str) -> tuple[str, list[SuspectResult]]:
     """The gate's whole message and the findings; empty where the gate lets it pass."""
     verdict, suspects = judged(bench, planted)
     findings = diagnose(suspects) if verdict.status == "failed" else []
@@ -215,5 +215,5 @@ def edited(source: Path, path: Path, edits: dict[str, Edit]) -> Path:
     return path
 
 
-def with_logits(reference: Answers, logits: NDArray[np.float32]) -> Answers:
+def with_logits(reference: ModelOutputs, logits: NDArray[np.float32]) -> ModelOutputs:
     return replace(reference, logits=logits)

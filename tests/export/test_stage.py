@@ -25,7 +25,7 @@ from tests.export.conftest import Exported
 from tests.train.toy import lively, toy_model
 from train.evaluation import read_predictions, write_predictions
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 Writer = Callable[..., None]
 OPTIONS = ExportOptions(golden_images=6, max_batch_size=5)
@@ -35,7 +35,7 @@ OPTIONS = ExportOptions(golden_images=6, max_batch_size=5)
 def ready(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the graph that is there already: writing one takes seconds."""
 
-    def write(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
+    def write(model: ImageClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
         shutil.copy(exported.graph, path)
 
     monkeypatch.setattr(export.stage, "write_graph", write)
@@ -119,14 +119,14 @@ def test_few_images_are_not_enough_where_a_verdict_is_asked_for(
 # ---- planted faults
 
 
-def _perturbed(model: PhotoClassifier) -> PhotoClassifier:
+def _perturbed(model: ImageClassifier) -> ImageClassifier:
     with torch.no_grad():
         model.backbone.conv_stem.weight[0, 0, 0, 0] += 0.05
     return model
 
 
-def _other_mean(model: PhotoClassifier) -> PhotoClassifier:
-    return PhotoClassifier(model.backbone, model.arch, (0.5, 0.5, 0.5), model.std)
+def _other_mean(model: ImageClassifier) -> ImageClassifier:
+    return ImageClassifier(model.backbone, model.arch, (0.5, 0.5, 0.5), model.std)
 
 
 class SwapChannels(torch.nn.Module):
@@ -138,11 +138,11 @@ class SwapChannels(torch.nn.Module):
         return self.backbone(x.flip(1))
 
 
-def _swapped_channels(model: PhotoClassifier) -> PhotoClassifier:
-    return PhotoClassifier(SwapChannels(model.backbone), model.arch, model.mean, model.std)
+def _swapped_channels(model: ImageClassifier) -> ImageClassifier:
+    return ImageClassifier(SwapChannels(model.backbone), model.arch, model.mean, model.std)
 
 
-def _swapped_labels(model: PhotoClassifier) -> PhotoClassifier:
+def _swapped_labels(model: ImageClassifier) -> ImageClassifier:
     head = model.backbone.classifier
     with torch.no_grad():
         head.weight.copy_(head.weight[[1, 0, 2]])
@@ -150,14 +150,14 @@ def _swapped_labels(model: PhotoClassifier) -> PhotoClassifier:
     return model
 
 
-def _not_a_number(model: PhotoClassifier) -> PhotoClassifier:
+def _not_a_number(model: ImageClassifier) -> ImageClassifier:
     with torch.no_grad():
         model.backbone.classifier.bias[1] = float("nan")
     return model
 
 
-def _writer(fault: Callable[[PhotoClassifier], PhotoClassifier]) -> Writer:
-    def write(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
+def _writer(fault: Callable[[ImageClassifier], ImageClassifier]) -> Writer:
+    def write(model: ImageClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
         del model  # whatever the exporter makes of it, the file holds another
         write_graph(fault(lively(toy_model(4))).eval(), card, path, opset=opset)
 
@@ -180,7 +180,7 @@ def test_a_graph_that_answers_otherwise_is_not_published(
     exported: Exported,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    fault: Callable[[PhotoClassifier], PhotoClassifier],
+    fault: Callable[[ImageClassifier], ImageClassifier],
 ) -> None:
     monkeypatch.setattr(export.stage, "write_graph", _writer(fault))
     with pytest.raises(GateError, match="PARITY FAIL fp32 test_efficientnet: ") as caught:
@@ -205,7 +205,7 @@ def test_a_graph_that_answers_otherwise_is_not_published(
 def test_a_graph_of_another_form_is_not_published(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(model: PhotoClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
+    def write(model: ImageClassifier, card: ModelCard, path: Path, *, opset: int) -> None:
         graph = onnx.load(exported.graph)
         graph.graph.input[0].name = "pixels"
         onnx.save(graph, path)

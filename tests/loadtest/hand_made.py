@@ -7,14 +7,17 @@ from typing import Any
 
 from loadtest.generator.load_result import LoadResult
 from loadtest.generator.outcome import Outcome, Sample
-from loadtest.plan.corpus import Photo
+from loadtest.plan.corpus import CorpusImage
 from loadtest.plan.load_plan import LoadPlan
-from loadtest.plan.reply import Model, Stages
+from loadtest.plan.reply import ReplyModel, Stages
 from loadtest.plan.slo import Slo
 from loadtest.result.summary import build_summary
 
-MODEL = Model("stub", "1", "sha256:0123456789abcdef", "onnxruntime-cpu")
-PHOTOS = [Photo("a.png", b"bytes", "image/png", "roses"), Photo("b.png", b"more", "image/png")]
+MODEL = ReplyModel("stub", "1", "sha256:0123456789abcdef", "onnxruntime-cpu")
+PHOTOS = [
+    CorpusImage("a.png", b"bytes", "image/png", "roses"),
+    CorpusImage("b.png", b"more", "image/png"),
+]
 FINGERPRINT = {
     "cpu_count": 2,
     "cpu_model": "A processor",

@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.extras.compare.difference import compare_runs
 from loadtest.generator.outcome import Outcome
-from loadtest.max_rate.trial_folder import probe_from_folder
+from loadtest.max_rate.trial_folder import trial_from_folder
 from loadtest.plan.slo import Slo
 from loadtest.result.files import write_outputs
 from loadtest.result.folder import read_runs
@@ -30,7 +30,7 @@ def test_it_counts_as_endless(tmp_path: Path, outcome: Outcome) -> None:
     assert SLO.observed_ms(many) is None
     assert summary_of(many, SLO)["slo"]["met"] is False
     write_outputs(tmp_path / "a", summary_of(many, SLO), many)
-    assert probe_from_folder(tmp_path / "a", SLO).slow == 11
+    assert trial_from_folder(tmp_path / "a", SLO).slow == 11
     write_outputs(tmp_path / "b", summary_of(steady(), SLO), steady())
     errors = {
         one.name: one for one in compare_runs(*map(read_runs, (tmp_path / "b", tmp_path / "a")))
@@ -43,10 +43,10 @@ def test_a_late_generator_does_not_hide_too_many_of_them(tmp_path: Path) -> None
     late = [sample(n / 20, 20, sent_s=n / 20 + 0.02) for n in range(150)]
     wrong = [sample(7.5 + n / 20, 20, Outcome.WRONG_ANSWER) for n in range(50)]
     write_outputs(tmp_path, summary_of([*late, *wrong], SLO), [*late, *wrong])
-    probe = probe_from_folder(tmp_path, SLO)
+    probe = trial_from_folder(tmp_path, SLO)
     assert (probe.problem, probe.verdict(SLO.allowed)) == ("", "failed")
     write_outputs(tmp_path / "late", summary_of(late, SLO), late)
-    assert "sent late" in probe_from_folder(tmp_path / "late", SLO).problem
+    assert "sent late" in trial_from_folder(tmp_path / "late", SLO).problem
 
 
 @pytest.mark.e2e

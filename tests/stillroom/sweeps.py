@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stillroom.sweep.subject import open_subject
+from stillroom.sweep.subject import open_study_data
 from tests.train.toy import write_photos
 
 OPTIONS = (
@@ -44,7 +44,7 @@ def copy_run(run: Path, folder: Path) -> Path:
 
 def dataset_of(run: Path) -> Any:
     """What a sweep of the run holds."""
-    return open_subject(run, None, OPTIONS).dataset
+    return open_study_data(run, None, OPTIONS).dataset
 
 
 def rows_of(run: Path, name: str) -> list[dict[str, str]]:

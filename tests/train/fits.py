@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from serve.contract.preprocess import PreprocessSpec
 from tests.train.toy import FAST, SIZE_PX, toy_model, toy_views
 from train.engine.loop import Fitted, Listener, Phase, Validate, fit
-from train.engine.plan import Plan
-from train.engine.world import share
+from train.engine.plan import PhaseOptions
+from train.engine.world import shard_of_rank
 from train.evaluation import validator
 from train.loader.views import pixels_of
 from train.losses.objective import CrossEntropy, Objective, StepOutput
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import FreezePolicy, TrainAll
 from train.stage import Dataset
 
-PLAN = Plan(
+PLAN = PhaseOptions(
     epochs=3,
     batch_size=12,
     lr=3e-3,
@@ -66,7 +66,7 @@ class Poisoned:
 
 def validate_of(dataset: Dataset) -> Validate:
     """Scores on the val split."""
-    photos = share(dataset.of_split("val"))
+    photos = shard_of_rank(dataset.of_split("val"))
     pixels = pixels_of(dataset.root, photos, PreprocessSpec(SIZE_PX, 1.0))
     return validator(pixels, dataset.targets("val"))
 
@@ -76,12 +76,12 @@ def fit_toy(
     folder: Path,
     validate: Validate,
     *,
-    plan: Plan = PLAN,
+    plan: PhaseOptions = PLAN,
     objective: Objective | None = None,
     policy: FreezePolicy | None = None,
     listen: Listener | None = None,
     arch: str = FAST.arch,
-) -> tuple[PhotoClassifier, Fitted]:
+) -> tuple[ImageClassifier, Fitted]:
     """A new process would build the model again, from the same seed, and call `fit` again."""
     model = toy_model(arch=arch).to(memory_format=torch.channels_last)
     folder.mkdir(exist_ok=True)

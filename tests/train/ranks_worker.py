@@ -20,15 +20,15 @@ from tests.train.toy import SIZE_PX, lively, toy_model, toy_views
 from train.data.dataset import Dataset
 from train.engine.loop import Fitted
 from train.engine.weight_averaging import measure_norms
-from train.engine.world import here, place_from_env, share, standing
+from train.engine.world import current_world, shard_of_rank, use_world, world_from_env
 from train.evaluation import predict_logits
-from train.extras.center_loss import CentreLoss
-from train.extras.distributed.collectives import each_rank, gather_rows, open_ranks
+from train.extras.center_loss import CenterLoss
+from train.extras.distributed.collectives import all_gather_object, gather_rows, open_process_group
 from train.extras.distributed.shared_errors import check_equal
 from train.loader.sampler import some_batches
 from train.losses.label_loss import LabelLoss
 from train.losses.objective import CrossEntropy, StepOutput, Supervised, Term
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 SMOOTH = "test_efficientnet_gn"  # no batch norm, no dropout: nothing in it is of one rank alone
 CURVE = replace(
@@ -42,31 +42,32 @@ class Only:
     """One objective on rank 1, cross-entropy on the others."""
 
     def __init__(self, objective: Any) -> None:
-        self._objective = objective if here().rank == 1 else CrossEntropy()
+        self._objective = objective if current_world().rank == 1 else CrossEntropy()
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
         output: StepOutput = self._objective(model, images, labels)
         return output
 
 
-def smooth(dataset: Dataset, folder: Path) -> tuple[PhotoClassifier, Fitted, nn.Module]:
+def smooth(dataset: Dataset, folder: Path) -> tuple[ImageClassifier, Fitted, nn.Module]:
     """A training whose result must not depend on the number of ranks."""
     width = toy_model(arch=SMOOTH).num_features
-    centre = Term(CentreLoss(3, width), 1e-3, reads="features")
+    centre = Term(CenterLoss(3, width), 1e-3, reads="features")
     objective = Supervised({"ce": Term(LabelLoss()), "centre": centre})
     validate = validate_of(dataset)
     model, fitted = fit_toy(dataset, folder, validate, plan=CURVE, objective=objective, arch=SMOOTH)
     return model, fitted, objective
 
 
-def measured(dataset: Dataset, batch_size: int) -> PhotoClassifier:
+def measured(dataset: Dataset, batch_size: int) -> ImageClassifier:
     """A model whose batch norms were measured on 30 photographs."""
     model = lively(toy_model())
     names = [n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
     keys = some_batches(36, 33, batch_size=batch_size, epoch=0, seed=1, size_px=SIZE_PX)
     views = toy_views(dataset)
     batches = [
-        torch.from_numpy(np.stack([views[key][0] for key in batch])) for batch in share(keys)
+        torch.from_numpy(np.stack([views[key][0] for key in batch]))
+        for batch in shard_of_rank(keys)
     ]
     measure_norms(model, names, lambda: batches)
     return model
@@ -75,7 +76,7 @@ def measured(dataset: Dataset, batch_size: int) -> PhotoClassifier:
 def answers(count: int) -> Any:
     """(N, 3) logits as rank 0 gets them."""
     pixels = np.random.default_rng(count).integers(0, 256, (count, SIZE_PX, SIZE_PX, 3), np.uint8)
-    mine = np.stack(share(list(pixels))) if share(range(count)) else pixels[:0]
+    mine = np.stack(shard_of_rank(list(pixels))) if shard_of_rank(range(count)) else pixels[:0]
     return gather_rows(predict_logits(lively(toy_model()), mine), count)
 
 
@@ -92,22 +93,24 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
     """Everything, in one process group; what is the same on all ranks is returned."""
     said: dict[str, Any] = {}
     model, fitted, objective = smooth(dataset, out / "smooth")
-    _save(model, out / f"smooth-{here().rank}.safetensors")
-    _save(objective, out / f"centres-{here().rank}.safetensors")
+    _save(model, out / f"smooth-{current_world().rank}.safetensors")
+    _save(objective, out / f"centres-{current_world().rank}.safetensors")
     said["kept"], said["scores"] = fitted.kept, fitted.scores
-    said["weights"] = each_rank([_digest(m) for m in (model, objective)])
+    said["weights"] = all_gather_object([_digest(m) for m in (model, objective)])
     said["smooth"] = list(map(str, sorted((out / "smooth" / ".all").glob(".state-*"))))
     norms = measured(dataset, 6)
-    _save(norms, out / f"norms-{here().rank}.safetensors")
+    _save(norms, out / f"norms-{current_world().rank}.safetensors")
     for count in COUNTS:
         rows = answers(count)
         if rows is not None:
             np.save(out / f"answers-{count}.npy", rows)
     validate = validate_of(dataset)
     whole, _ = fit_toy(dataset, out / "whole", validate, plan=NORMS, objective=Only(CrossEntropy()))
-    said["stopped"] = [each_rank(interrupted(dataset, out / "cut", step)) for step in (2, 3)]
+    said["stopped"] = [
+        all_gather_object(interrupted(dataset, out / "cut", step)) for step in (2, 3)
+    ]
     cut, _ = fit_toy(dataset, out / "cut", validate, plan=NORMS, objective=Only(CrossEntropy()))
-    said["resumed"] = each_rank([_digest(whole), _digest(cut)])
+    said["resumed"] = all_gather_object([_digest(whole), _digest(cut)])
     said["uneven"] = _error(dataset, out / "uneven", plan=replace(PLAN, batch_size=13))
     said["poisoned"] = _error(dataset, out / "p" / "q" / "poisoned", objective=Only(Poisoned(2)))
     said["sync_bn"] = _error(dataset, out / "sync", plan=replace(PLAN, sync_bn=True))
@@ -117,10 +120,10 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
 
 def _other_steps() -> list[str]:
     try:
-        check_equal(40 * (1 - here().rank), "a state of all at step")
+        check_equal(40 * (1 - current_world().rank), "a state of all at step")
     except StillroomError as error:
-        return each_rank(str(error))
-    return each_rank("")
+        return all_gather_object(str(error))
+    return all_gather_object("")
 
 
 def _error(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:
@@ -128,8 +131,8 @@ def _error(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:
     try:
         fit_toy(dataset, folder, validate_of(dataset), **changes)
     except StillroomError as error:
-        return each_rank(f"{type(error).__name__}: {error}")
-    return each_rank("")
+        return all_gather_object(f"{type(error).__name__}: {error}")
+    return all_gather_object("")
 
 
 def _save(module: nn.Module, path: Path) -> None:
@@ -144,8 +147,8 @@ def _digest(module: nn.Module) -> str:
 def main() -> None:
     """`python -m tests.train.ranks_worker PHOTOS INDEX OUT`."""
     root, index, out = map(Path, sys.argv[1:])
-    place = place_from_env(os.environ)
-    with open_ranks(place), standing(place):
+    place = world_from_env(os.environ)
+    with open_process_group(place), use_world(place):
         said = run(Dataset.open(root, index, 64), out)
         if place.is_writer:
             (out / "said.json").write_text(json.dumps(said))

@@ -13,7 +13,7 @@ from typing import Any
 
 from webdataset import TarWriter
 
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.data.dataset import Dataset
 from train.data.shards.patterns import ShardPattern
 from train.data.source import open_source
@@ -56,7 +56,7 @@ def open_shards(pattern: str, out: Path, *, cache_mib: int = 64) -> Dataset:
     out.mkdir(parents=True, exist_ok=True)
     source = open_source(ShardPattern(pattern))
     options = DataOptions(0.2, 0.25)
-    audit_photos(source.root, options, seed=0, out=out, photos=source.photos)
+    audit_images(source.root, options, seed=0, out=out, photos=source.photos)
     return Dataset.open(source.root, out / "index.csv", cache_mib)
 
 

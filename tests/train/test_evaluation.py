@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_score, recall_score, top_k_accuracy_score
 
 from tests.train.toy import PATIENT, SIZE_PX, toy_model
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import (
     Predictions,
     evaluate,
@@ -28,7 +28,9 @@ from train.models.freeze import HeadOnly
 
 def _predictions(logits: NDArray[np.float32], targets: list[int]) -> Predictions:
     labels = tuple("abcdefgh"[: logits.shape[1]])
-    photos = [Photo(f"{i}.jpg", labels[t], "test", f"{i:064x}") for i, t in enumerate(targets)]
+    photos = [
+        LabelledImage(f"{i}.jpg", labels[t], "test", f"{i:064x}") for i, t in enumerate(targets)
+    ]
     return Predictions(photos, labels, logits)
 
 
@@ -100,7 +102,7 @@ def test_predictions_are_read_back_bit_for_bit(
 
 def test_odd_names_survive_in_predictions(tmp_path: Path) -> None:
     labels = ('with, "both"', "logit:x", "é")
-    photos = [Photo('with, "both"/a\nb.jpg', labels[0], "val", "0")]
+    photos = [LabelledImage('with, "both"/a\nb.jpg', labels[0], "val", "0")]
     predictions = Predictions(photos, labels, np.array([[1.5, -0.0, 3]], np.float32))
     write_predictions(tmp_path / "p.csv", predictions)
     read = read_predictions(tmp_path / "p.csv")
@@ -110,7 +112,9 @@ def test_odd_names_survive_in_predictions(tmp_path: Path) -> None:
 
 
 def test_a_split_is_taken_with_its_logits() -> None:
-    photos = [Photo(f"{i}.jpg", "a", split) for i, split in enumerate(["val", "test", "val"])]
+    photos = [
+        LabelledImage(f"{i}.jpg", "a", split) for i, split in enumerate(["val", "test", "val"])
+    ]
     logits = np.arange(6, dtype=np.float32).reshape(3, 2)
     val = Predictions(photos, ("a", "b"), logits).of_split("val")
     assert [photo.path for photo in val.photos] == ["0.jpg", "2.jpg"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from serve.contract.errors import UsageError
 from tests.train.toy import SIZE_PX, lively, toy_model
 from train.grad_cam import CamLayer, class_maps, find_cam_layer
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -49,7 +49,7 @@ def _scene() -> NDArray[np.uint8]:
 def test_the_map_lies_on_the_planted_object(
     kind: int, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
-    model = PhotoClassifier(_Reds(), "reds", HALF, HALF).eval()
+    model = ImageClassifier(_Reds(), "reds", HALF, HALF).eval()
     layer = find_cam_layer(model, SIZE_PX)
     assert layer.name == "backbone.pool"
     assert (layer.layout, layer.grid) == ("NCHW", (8, 8))
@@ -62,7 +62,7 @@ def test_the_map_lies_on_the_planted_object(
 
 
 def test_maps_of_two_classes_in_one_batch_are_those_of_each_alone() -> None:
-    model = PhotoClassifier(_Reds(), "reds", HALF, HALF).eval()
+    model = ImageClassifier(_Reds(), "reds", HALF, HALF).eval()
     layer = find_cam_layer(model, SIZE_PX)
     both = class_maps(model, layer, np.concatenate([_scene()] * 2), np.array([0, 1]))
     for kind in (0, 1):
@@ -123,7 +123,7 @@ def test_tokens_become_a_grid_without_their_prefix() -> None:
 
 def test_a_model_without_positions_says_so() -> None:
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE_PX**2, 2))
-    model = PhotoClassifier(backbone, "flat", HALF, HALF).eval()
+    model = ImageClassifier(backbone, "flat", HALF, HALF).eval()
     with pytest.raises(UsageError, match="flat has no feature map"):
         find_cam_layer(model, SIZE_PX)
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from serve.contract.preprocess import decode
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.options import DataOptions
 
 PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder"))
@@ -135,7 +135,7 @@ def _plant(root: Path, labels: tuple[str, ...], take: Take) -> dict[str, set[fro
 
 def _audit(root: Path, out: Path) -> dict[str, Any]:
     out.mkdir()
-    return audit_photos(root, DataOptions(unreadable="skip"), seed=0, out=out)
+    return audit_images(root, DataOptions(unreadable="skip"), seed=0, out=out)
 
 
 def _groups(audit: dict[str, Any], kind: str) -> set[frozenset[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.train.toy import fast
-from train.engine.plan import Plan, plan_of
+from train.engine.plan import PhaseOptions, phase_options
 from train.evaluation import evaluate, predict_logits, read_predictions, validator
 from train.loader.views import pixels_of
 from train.models.checkpoint import load_checkpoint
@@ -55,23 +55,23 @@ def test_targets_are_positions_in_the_sorted_labels(dataset: Dataset) -> None:
 
 def test_the_plan_follows_the_options() -> None:
     options = TrainOptions(epochs=7, lr=0.5, optimizer="sgd", precision="bf16", workers=3)
-    plan = plan_of(options, 11)
+    plan = phase_options(options, 11)
     assert (plan.epochs, plan.lr, plan.optimizer) == (7, 0.5, "sgd")
     assert (plan.precision, plan.workers, plan.seed) == ("bf16", 3, 11)
 
 
 def test_every_option_that_the_plan_shares_by_name_is_passed_on() -> None:
     """Each with a value of its own, so that none can stand for another or be forgotten."""
-    shared = {f.name for f in fields(Plan)} & {f.name for f in fields(TrainOptions)}
+    shared = {f.name for f in fields(PhaseOptions)} & {f.name for f in fields(TrainOptions)}
     shared -= {"optimizer", "precision", "schedule"}
     values = {name: type(getattr(TrainOptions(), name))(i) for i, name in enumerate(shared, 1)}
     fractions = {"ema_decay": 0.5, "layer_decay": 0.25, "decay_factor": 0.125}
     values |= fractions | {"epochs": 99, "batch_size": 98, "accumulate": 97}
-    plan = plan_of(TrainOptions(schedule="step", **values), 0)
+    plan = phase_options(TrainOptions(schedule="step", **values), 0)
     assert {name: getattr(plan, name) for name in values} == values
     assert plan.schedule == "step"
     mixed = AugmentOptions(mixup=0.1, cutmix=0.2, mix_off_epochs=3)
-    plan = plan_of(TrainOptions(augment=mixed), 0)
+    plan = phase_options(TrainOptions(augment=mixed), 0)
     assert (plan.mixup, plan.cutmix, plan.mix_off_epochs) == (0.1, 0.2, 3)
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from serve.contract.preprocess import PreprocessSpec
 from train.augment.random_view import random_view
-from train.data.audit.dataset_audit import audit_photos
-from train.data.images import Photo, dataset_digest
-from train.loader.views import PhotoStore, TrainingViews
+from train.data.audit.dataset_audit import audit_images
+from train.data.images import LabelledImage, dataset_digest
+from train.loader.views import ImageStore, TrainingViews
 from train.models.checkpoint import ModelCard, save_checkpoint
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 from train.options import AugmentOptions, DataOptions, TrainOptions
 from train.stage import Dataset
 
@@ -66,7 +66,7 @@ def write_photos(
 def open_dataset(root: Path, out: Path, *, options: DataOptions | None = None) -> Dataset:
     """Audit a folder of photographs and open it."""
     out.mkdir(parents=True, exist_ok=True)
-    audit_photos(root, options or DataOptions(0.2, 0.25), seed=0, out=out)
+    audit_images(root, options or DataOptions(0.2, 0.25), seed=0, out=out)
     return Dataset.open(root, out / "index.csv", 64)
 
 
@@ -75,11 +75,11 @@ def toy_dataset(folder: Path, *, count: int = 24) -> Dataset:
     return open_dataset(write_photos(folder / "photos", count=count), folder / "data")
 
 
-def toy_photos(counts: dict[str, int]) -> list[Photo]:
+def toy_photos(counts: dict[str, int]) -> list[LabelledImage]:
     """Photographs that are on no disk, each with a digest of its own."""
     numbers = itertools.count()
     return [
-        Photo(f"{label}/{i}.jpg", label, "", f"{next(numbers):064x}", 30, 30)
+        LabelledImage(f"{label}/{i}.jpg", label, "", f"{next(numbers):064x}", 30, 30)
         for label, count in counts.items()
         for i in range(count)
     ]
@@ -88,7 +88,7 @@ def toy_photos(counts: dict[str, int]) -> list[Photo]:
 def toy_views(dataset: Dataset, *, cache_mib: int = 64, seed: int = 3) -> TrainingViews:
     """Random views of the training photographs; their side is the key's."""
     photos = dataset.of_split("train")
-    store = PhotoStore(dataset.root, photos, keep_px=2 * SIZE_PX, cache_mib=cache_mib)
+    store = ImageStore(dataset.root, photos, keep_px=2 * SIZE_PX, cache_mib=cache_mib)
     augment = AugmentOptions()
     return TrainingViews(
         store,
@@ -99,13 +99,13 @@ def toy_views(dataset: Dataset, *, cache_mib: int = 64, seed: int = 3) -> Traini
     )
 
 
-def toy_model(seed: int = 0, *, classes: int = 3, arch: str = FAST.arch) -> PhotoClassifier:
+def toy_model(seed: int = 0, *, classes: int = 3, arch: str = FAST.arch) -> ImageClassifier:
     """A randomly initialised model in evaluation mode; equal seeds give equal weights."""
     torch.manual_seed(seed)
     return build_model(arch, classes, size_px=SIZE_PX).eval()
 
 
-def lively(model: PhotoClassifier, seed: int = 1) -> PhotoClassifier:
+def lively(model: ImageClassifier, seed: int = 1) -> ImageClassifier:
     """Make an untrained model's answers differ from image to image, as a trained one's do."""
     random = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (32, SIZE_PX, SIZE_PX, 3), generator=random)
@@ -119,7 +119,7 @@ def lively(model: PhotoClassifier, seed: int = 1) -> PhotoClassifier:
     return model
 
 
-def card_of(dataset: Dataset, model: PhotoClassifier, size_px: int = SIZE_PX) -> ModelCard:
+def card_of(dataset: Dataset, model: ImageClassifier, size_px: int = SIZE_PX) -> ModelCard:
     """The card of a model of this dataset."""
     return ModelCard.of(
         model,
@@ -130,7 +130,7 @@ def card_of(dataset: Dataset, model: PhotoClassifier, size_px: int = SIZE_PX) ->
     )
 
 
-def write_checkpoint(folder: Path, dataset: Dataset, model: PhotoClassifier) -> ModelCard:
+def write_checkpoint(folder: Path, dataset: Dataset, model: ImageClassifier) -> ModelCard:
     """Save a model of this dataset."""
     folder.mkdir(parents=True, exist_ok=True)
     card = card_of(dataset, model)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from serve.contract.errors import DatasetError
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = ["check_classes"]
 
@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test")
 
 
 def check_classes(
-    photos: Sequence[Photo], shares: Mapping[str, float], group_of: Mapping[str, str]
+    photos: Sequence[LabelledImage], shares: Mapping[str, float], group_of: Mapping[str, str]
 ) -> None:
     """Refuse photographs whose split leaves a class out of train, val or test.
 
@@ -42,7 +42,7 @@ def check_classes(
         raise _too_small(photos, label, missing, shares, group_of)
 
 
-def _absent(photos: Sequence[Photo], label: str, given: list[str]) -> DatasetError:
+def _absent(photos: Sequence[LabelledImage], label: str, given: list[str]) -> DatasetError:
     """The user's own val or test lacks a class."""
     count = sum(photo.label == label for photo in photos)
     folders = [folder for split in given if (folder := _folder_of(photos, split))]
@@ -60,7 +60,7 @@ def _absent(photos: Sequence[Photo], label: str, given: list[str]) -> DatasetErr
     )
 
 
-def _folder_of(photos: Sequence[Photo], split: str) -> str:
+def _folder_of(photos: Sequence[LabelledImage], split: str) -> str:
     """The folder that is this split, where class folders lie in split folders; empty else."""
     parts = [(p.path.split("/"), p.label) for p in photos if p.split == split]
     tops = {path[0] for path, label in parts if len(path) > 2 and path[1] == label}
@@ -69,7 +69,7 @@ def _folder_of(photos: Sequence[Photo], split: str) -> str:
 
 
 def _too_small(
-    photos: Sequence[Photo],
+    photos: Sequence[LabelledImage],
     label: str,
     missing: list[str],
     shares: Mapping[str, float],
@@ -107,7 +107,7 @@ def _needed(count: int, shares: Mapping[str, float]) -> int:
     return 1 + sum(max(1, round(count * share)) for share in shares.values())
 
 
-def _shared(label: str, photos: Sequence[Photo], group_of: Mapping[str, str]) -> set[str]:
+def _shared(label: str, photos: Sequence[LabelledImage], group_of: Mapping[str, str]) -> set[str]:
     """sha256 of all photographs in groups that hold this class and another."""
     labels: dict[str, set[str]] = defaultdict(set)
     for photo in photos:
@@ -116,7 +116,7 @@ def _shared(label: str, photos: Sequence[Photo], group_of: Mapping[str, str]) ->
     return {p.sha256 for p in photos if group_of.get(p.sha256, p.sha256) in mixed}
 
 
-def _only_of(label: str, photos: Sequence[Photo], group_of: Mapping[str, str]) -> int:
+def _only_of(label: str, photos: Sequence[LabelledImage], group_of: Mapping[str, str]) -> int:
     """How many groups hold this class alone."""
     shared = _shared(label, photos, group_of)
     mine = {p.sha256 for p in photos if p.label == label} - shared

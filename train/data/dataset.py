@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data.images import Photo, labels_of, read_index
+from train.data.images import LabelledImage, labels_of, read_index
 
 __all__ = ["Dataset"]
 
@@ -24,7 +24,7 @@ class Dataset:
     """
 
     root: Path
-    photos: list[Photo]
+    photos: list[LabelledImage]
     cache_mib: int = 2048
 
     @classmethod
@@ -37,7 +37,7 @@ class Dataset:
         """Class names in the order of the logits."""
         return labels_of(self.photos)
 
-    def of_split(self, split: str) -> list[Photo]:
+    def of_split(self, split: str) -> list[LabelledImage]:
         """The photographs of one split."""
         return [photo for photo in self.photos if photo.split == split]
 

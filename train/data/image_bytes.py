@@ -8,19 +8,19 @@ from pathlib import Path
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
 from train.data.shards.cache import discard, fetch
-from train.data.shards.index import Sample, ShardIndex, read_index
+from train.data.shards.index import ShardIndex, ShardSample, read_index
 
-__all__ = ["Place", "place_of", "read_bytes"]
+__all__ = ["ByteLocation", "location_of", "read_bytes"]
 
 INDEXED_ANEW = "Restore it; or, if the change is meant, run again: the shard is indexed anew."
 
 
 @dataclass(frozen=True)
-class Place:
+class ByteLocation:
     """A photograph within a shard."""
 
     shard: ShardIndex
-    sample: Sample
+    sample: ShardSample
 
     def read(self) -> bytes:
         """Its bytes, which are those that were indexed.
@@ -69,16 +69,16 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        place = place_of(path)
+        place = location_of(path)
         if place is None:
             raise
     return place.read()
 
 
-def place_of(path: Path) -> Place | None:
+def location_of(path: Path) -> ByteLocation | None:
     """Where a photograph lies within a shard; None where no index names it."""
     for folder in path.parents:
         if folder.suffix == ".tar" and (index := read_index(folder)) is not None:
             sample = index.samples.get(path.relative_to(folder).as_posix())
-            return Place(index, sample) if sample else None
+            return ByteLocation(index, sample) if sample else None
     return None

@@ -20,14 +20,14 @@ from train.engine.progress import say
 from train.options import DataOptions
 
 __all__ = [
+    "LabelledImage",
     "Listing",
-    "Photo",
     "dataset_digest",
-    "find_photos",
+    "find_images",
     "find_unlabelled",
     "fingerprint",
     "labels_of",
-    "list_photos",
+    "list_images",
     "list_unlabelled",
     "read_index",
     "say_notices",
@@ -38,7 +38,7 @@ DEFAULT = DataOptions()
 
 
 @dataclass(frozen=True)
-class Photo:
+class LabelledImage:
     """One labelled image file.
 
     Args:
@@ -69,13 +69,13 @@ class Listing:
         places: path -> file and line that name it; empty where no list does.
     """
 
-    photos: list[Photo]
+    photos: list[LabelledImage]
     notices: tuple[Notice, ...] = ()
     remarks: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
 
 
-def list_photos(root: Path, options: DataOptions = DEFAULT) -> Listing:
+def list_images(root: Path, options: DataOptions = DEFAULT) -> Listing:
     """List the images of a class-per-folder tree, with or without split folders.
 
     Args:
@@ -98,7 +98,7 @@ def list_photos(root: Path, options: DataOptions = DEFAULT) -> Listing:
     unread = [notice.path for notice in scan.notices if notice.reason == "format"]
     layout = find_layout(str(root), [*scan.images, *unread], options)
     read = [(path, *layout.read(path)) for path in scan.images]
-    photos = [Photo(path, label, split) for path, label, split in read if label]
+    photos = [LabelledImage(path, label, split) for path, label, split in read if label]
     notices = [replace(notice, label=layout.read(notice.path)[0]) for notice in scan.notices]
     notices += [Notice(path, "outside") for path, label, _ in read if not label]
     classes = {folder for folder in scan.folders if layout.is_class(folder)}
@@ -106,9 +106,9 @@ def list_photos(root: Path, options: DataOptions = DEFAULT) -> Listing:
     return Listing(photos, tuple(notices), tuple(map(printable, layout.remarks)))
 
 
-def find_photos(root: Path) -> list[Photo]:
-    """As `list_photos`, the images alone."""
-    return list_photos(root).photos
+def find_images(root: Path) -> list[LabelledImage]:
+    """As `list_images`, the images alone."""
+    return list_images(root).photos
 
 
 def list_unlabelled(root: Path) -> Listing:
@@ -131,10 +131,10 @@ def list_unlabelled(root: Path) -> Listing:
             "Name a folder of photographs; labels are not needed.",
         )
     refuse_misnamed(root, misnamed_of(scan.images))
-    return Listing([Photo(path, "", "train") for path in scan.images], tuple(scan.notices))
+    return Listing([LabelledImage(path, "", "train") for path in scan.images], tuple(scan.notices))
 
 
-def find_unlabelled(root: Path) -> list[Photo]:
+def find_unlabelled(root: Path) -> list[LabelledImage]:
     """As `list_unlabelled`, the images alone."""
     return list_unlabelled(root).photos
 
@@ -145,17 +145,17 @@ def say_notices(name: str, notices: Iterable[Notice]) -> None:
         say(f"  {name}: {text}")
 
 
-def labels_of(photos: Iterable[Photo]) -> tuple[str, ...]:
+def labels_of(photos: Iterable[LabelledImage]) -> tuple[str, ...]:
     """The class names in the order of the logits: sorted."""
     return tuple(sorted({photo.label for photo in photos}))
 
 
-def dataset_digest(photos: Iterable[Photo]) -> str:
+def dataset_digest(photos: Iterable[LabelledImage]) -> str:
     """Hex sha256 over every (path, sha256): names the dataset, wherever it lies."""
     return digest_of_json(sorted([photo.path, photo.sha256] for photo in photos))
 
 
-def fingerprint(root: Path, photos: list[Photo], notices: Iterable[Notice] = ()) -> str:
+def fingerprint(root: Path, photos: list[LabelledImage], notices: Iterable[Notice] = ()) -> str:
     """Hex sha256 over path, label, split and bytes of every file; those without digest are read.
 
     What was passed over counts where a person may have meant it: that is found again, and mended.
@@ -175,19 +175,21 @@ def _digest_of(path: Path) -> str:
         return error.strerror or type(error).__name__
 
 
-def write_index(path: Path, photos: Iterable[Photo]) -> None:
+def write_index(path: Path, photos: Iterable[LabelledImage]) -> None:
     """Write index.csv: one row a photograph."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Photo)], lineterminator="\n")
+        writer = csv.DictWriter(
+            file, [field.name for field in fields(LabelledImage)], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(asdict(photo) for photo in photos)
 
 
-def read_index(path: Path, split: str | None = None) -> list[Photo]:
+def read_index(path: Path, split: str | None = None) -> list[LabelledImage]:
     """Read index.csv, all of it or one split."""
     with path.open(newline="", encoding="utf-8") as file:
         photos = [
-            Photo(
+            LabelledImage(
                 path=row["path"],
                 label=row["label"],
                 split=row["split"],
@@ -201,7 +203,7 @@ def read_index(path: Path, split: str | None = None) -> list[Photo]:
 
 
 def _check_classes(
-    root: Path, photos: list[Photo], folders: Iterable[str], notices: list[Notice]
+    root: Path, photos: list[LabelledImage], folders: Iterable[str], notices: list[Notice]
 ) -> None:
     labels = labels_of(photos)
     loose = sum(notice.reason == "outside" for notice in notices)

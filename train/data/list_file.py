@@ -14,7 +14,7 @@ from serve.contract.labels import refuse_twins
 from train.data.folders.file_names import escaped, misnamed_of, name_problem, repair
 from train.data.folders.scan import SUFFIXES, why_no_image
 from train.data.folders.split_words import split_of
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.data.list_rows import ListRow, read_rows
 
 __all__ = ["LEAST", "ListedPhotos", "list_files", "read_list", "read_split_lists"]
@@ -22,7 +22,9 @@ __all__ = ["LEAST", "ListedPhotos", "list_files", "read_list", "read_split_lists
 LIST_SUFFIXES = (".csv", ".txt")
 LEAST = 3  # images of a class: one each to train, validate and test
 
-ListedPhotos = list[tuple[Photo, str]]  # each photograph, and the file and line that name it
+ListedPhotos = list[
+    tuple[LabelledImage, str]
+]  # each photograph, and the file and line that name it
 
 
 def list_files(folder: Path) -> dict[str, Path]:
@@ -49,7 +51,8 @@ def read_list(file: Path) -> ListedPhotos:
     """The photographs of one list; paths in it are relative to its folder, or absolute.
 
     Returns:
-        Sorted by path; `Photo.path` is relative to the folder of the list, and may leave it.
+        Sorted by path; `LabelledImage.path` is relative to the folder of the list, and may leave
+        it.
 
     Raises:
         DatasetError: names the file, the line and the next step.
@@ -85,7 +88,7 @@ def _listing(root: Path, rows: list[ListRow]) -> ListedPhotos:
     _check_splits(rows)
     _check_classes(rows)
     found = [
-        (Photo(path, row.label, row.split), row.place)
+        (LabelledImage(path, row.label, row.split), row.place)
         for path, row in zip(paths, rows, strict=True)
     ]
     return sorted(found, key=lambda one: one[0].path)

@@ -19,10 +19,10 @@ from train.data.folders.file_names import (
 )
 from train.data.folders.notices import Notice
 from train.data.folders.scan import SUFFIXES
-from train.data.images import DEFAULT, Listing, Photo, fingerprint, list_photos
+from train.data.images import DEFAULT, LabelledImage, Listing, fingerprint, list_images
 from train.data.list_file import ListedPhotos, list_files, read_list, read_split_lists
 from train.data.shards.patterns import Origin, ShardPattern
-from train.data.shards.shard_images import find_photos_in_shards, index_folder
+from train.data.shards.shard_images import find_images_in_shards, index_folder
 from train.options import DataOptions
 
 __all__ = ["Source", "name_of", "open_source", "root_of"]
@@ -42,7 +42,7 @@ class Source:
     """
 
     root: Path
-    photos: list[Photo]
+    photos: list[LabelledImage]
     places: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ def open_source(
 
 def _opened(path: Origin, options: DataOptions) -> Source:
     if isinstance(path, ShardPattern):
-        return Source(index_folder(path), find_photos_in_shards(path))
+        return Source(index_folder(path), find_images_in_shards(path))
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
             raise DatasetError(
@@ -97,7 +97,7 @@ def _opened(path: Origin, options: DataOptions) -> Source:
         return _source(path.resolve().parent, read_list(path))
     files = list_files(path) if path.is_dir() else {}
     try:
-        found = list_photos(path, options)
+        found = list_images(path, options)
     except DatasetError as error:
         if "train" in files:
             return _source(path, read_split_lists(files))

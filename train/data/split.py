@@ -10,22 +10,22 @@ from pathlib import Path
 
 from serve.contract.errors import DatasetError
 from train.data.class_shares import check_classes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.seed import derive_seed
 
-__all__ = ["SPLITS", "split_photos", "write_lists"]
+__all__ = ["SPLITS", "split_images", "write_lists"]
 
 SPLITS = ("train", "val", "test")
 
 
-def split_photos(
-    photos: list[Photo],
+def split_images(
+    photos: list[LabelledImage],
     *,
     val_fraction: float,
     test_fraction: float,
     seed: int,
     groups: Mapping[str, str] | None = None,
-) -> list[Photo]:
+) -> list[LabelledImage]:
     """Give every photograph a split; folders that were named train, val or test stay as they are.
 
     Each class is divided by the order of a hash of (seed, group), so adding a photograph moves few
@@ -66,7 +66,7 @@ def split_photos(
     return result
 
 
-def write_lists(folder: Path, photos: Iterable[Photo]) -> None:
+def write_lists(folder: Path, photos: Iterable[LabelledImage]) -> None:
     """Write train.csv, val.csv and test.csv: `path,label`, one row a photograph."""
     rows: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
     for photo in photos:
@@ -79,7 +79,10 @@ def write_lists(folder: Path, photos: Iterable[Photo]) -> None:
 
 
 def _assign(
-    photos: Iterable[Photo], shares: dict[str, float], seed: int, group_of: Mapping[str, str]
+    photos: Iterable[LabelledImage],
+    shares: dict[str, float],
+    seed: int,
+    group_of: Mapping[str, str],
 ) -> dict[str, str]:
     """The split of each group that leaves `train`."""
     contents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))

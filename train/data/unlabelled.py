@@ -18,7 +18,7 @@ from train.data.audit.close_look import close_looks
 from train.data.audit.file_facts import read_facts
 from train.data.audit.near_duplicates import SIDE_PX, Thumbnails, near_matches
 from train.data.dataset import Dataset
-from train.data.images import Photo, list_unlabelled, say_notices
+from train.data.images import LabelledImage, list_unlabelled, say_notices
 from train.data.own_images import limits_of
 from train.options import DataOptions
 
@@ -39,11 +39,11 @@ class Unlabelled:
     """
 
     root: Path
-    photos: tuple[Photo, ...]
+    photos: tuple[LabelledImage, ...]
     left_out: tuple[tuple[str, str, str], ...]
 
     @property
-    def absolute(self) -> tuple[Photo, ...]:
+    def absolute(self) -> tuple[LabelledImage, ...]:
         """The photographs with absolute paths, as they lie beside another dataset's."""
         root = self.root.resolve()
         return tuple(replace(photo, path=str(root / photo.path)) for photo in self.photos)
@@ -127,11 +127,11 @@ def open_unlabelled(root: Path, dataset: Dataset, options: DataOptions | None = 
 
 def _leaks(
     root: Path,
-    read: Sequence[tuple[Photo, FileFacts]],
+    read: Sequence[tuple[LabelledImage, FileFacts]],
     judged_root: Path,
-    judged: list[Photo],
+    judged: list[LabelledImage],
     limits: DecodeLimits,
-) -> list[Photo | None]:
+) -> list[LabelledImage | None]:
     """Of each file the test or val photograph that it is or looks like."""
     facts = [one for _, one in read]
     same = {photo.sha256: photo for photo in reversed(judged)}

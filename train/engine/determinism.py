@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["kernels"]
+__all__ = ["cudnn_mode"]
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 REPEATABLE = ":4096:8"  # docs.nvidia.com/cuda/cublas, "Results reproducibility"
 
 
 @contextmanager
-def kernels(*, deterministic: bool) -> Iterator[None]:
+def cudnn_mode(*, deterministic: bool) -> Iterator[None]:
     """Choose the kernels of the block; CPU kernels repeat their results either way.
 
     Args:

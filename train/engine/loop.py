@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from serve.contract.errors import DatasetError, Interrupted
-from train.engine.determinism import kernels
-from train.engine.plan import Plan
+from train.engine.determinism import cudnn_mode
+from train.engine.plan import PhaseOptions
 from train.engine.progress import say, steps
 from train.engine.signals import stop_on_signal
 from train.engine.step import DTYPES
-from train.engine.throughput import TIMINGS, Pace
-from train.engine.trainer import Listener, Training, Validate
+from train.engine.throughput import TIMINGS, ThroughputMeter
+from train.engine.trainer import Listener, Trainer, Validate
 from train.engine.weight_averaging import Candidate, Scores, choose, measure_norms, norms_that_move
-from train.engine.world import here, share
-from train.extras.distributed.collectives import any_ranks, wait_for_all
+from train.engine.world import current_world, shard_of_rank
+from train.extras.distributed.collectives import barrier, each_any_true
 from train.extras.distributed.shared_errors import check_batch_size, shared
 from train.loader.dataloader import feed
-from train.loader.sampler import Order, some_batches
+from train.loader.sampler import BatchSampler, some_batches
 from train.loader.views import Views, build_loader
 from train.losses.objective import Objective
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import FreezePolicy
 
 __all__ = ["Fitted", "Listener", "Phase", "Scores", "Validate", "fit"]
@@ -47,7 +47,7 @@ class Phase:
     name: str
     objective: Objective
     policy: FreezePolicy
-    plan: Plan
+    plan: PhaseOptions
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Fitted:
 
 def fit(
     phase: Phase,
-    model: PhotoClassifier,
+    model: ImageClassifier,
     views: Views,
     *,
     validate: Validate,
@@ -98,7 +98,7 @@ def fit(
     """
     plan = phase.plan
     check_batch_size(plan.batch_size)
-    order = Order(
+    order = BatchSampler(
         views.targets,
         plan.batch_size,
         plan.epochs,
@@ -112,10 +112,12 @@ def fit(
             f"{len(views)} training images are fewer than one batch of {plan.batch_size}.",
             "Lower batch_size.",
         )
-    training = Training(phase.name, model, phase.objective, phase.policy, plan, order.per_epoch)
+    training = Trainer(phase.name, model, phase.objective, phase.policy, plan, order.per_epoch)
     training.resume(folder / f".{phase.name}", lineage)
-    left = order.starting_at(training.done).of_rank(here().rank, here().world)
-    _run(training, views, left, validate, listen if here().is_writer else None)
+    left = order.starting_at(training.done).of_rank(
+        current_world().rank, current_world().world_size
+    )
+    _run(training, views, left, validate, listen if current_world().is_writer else None)
     fitted = _keep_best(training, views, validate)
     if len(fitted.candidates) > 1:
         losses = ", ".join(f"{n} {s['val_loss']:.4f}" for n, s in fitted.candidates.items())
@@ -124,34 +126,38 @@ def fit(
 
 
 def _run(
-    training: Training, views: Views, order: Order, validate: Validate, listen: Listener | None
+    training: Trainer,
+    views: Views,
+    order: BatchSampler,
+    validate: Validate,
+    listen: Listener | None,
 ) -> None:
     """The epochs that are left."""
     plan = training.plan
-    pace = Pace(training.folder / TIMINGS)
+    pace = ThroughputMeter(training.folder / TIMINGS)
     with (
         closing(feed(views, order, workers=plan.workers)) as batches,  # its workers end with it
         steps(training.name, training.total) as bar,
         stop_on_signal() as stop,
-        kernels(deterministic=plan.deterministic),
+        cudnn_mode(deterministic=plan.deterministic),
     ):
         bar.advance(training.done)
         for batch in pace.watched(batches):
             training.step(batch)
-            pace.count(here().world * len(batch.images))
+            pace.count(current_world().world_size * len(batch.images))
             bar.advance(1, f"loss {training.loss:.3f}  {pace}")
             if training.at_epoch_end:
                 pace.end_steps()
                 record = training.end_epoch(validate)
                 bar.write(f"{training.line(record)}  {pace.line}")
                 pace.end_epoch(record["epoch"], training.name)
-            stopping, due = any_ranks(bool(stop), pace.save_due(plan.save_minutes))
+            stopping, due = each_any_true(bool(stop), pace.save_due(plan.save_minutes))
             if training.at_epoch_end or stopping or due:
                 training.save()
                 pace.saved()
             if stopping:
                 stop.follow()
-                wait_for_all()  # a rank that ends makes torchrun end the one that saves
+                barrier()  # a rank that ends makes torchrun end the one that saves
                 again = "Run the same command again to go on."
                 raise shared(Interrupted(training.stopped(), again))
             if training.at_epoch_end:
@@ -160,7 +166,7 @@ def _run(
                 pace.start_epoch()
 
 
-def _keep_best(training: Training, views: Views, validate: Validate) -> Fitted:
+def _keep_best(training: Trainer, views: Views, validate: Validate) -> Fitted:
     """Compare the last weights with their averages, and give the model the best."""
     model = training.model
     candidates = []
@@ -175,9 +181,7 @@ def _keep_best(training: Training, views: Views, validate: Validate) -> Fitted:
     return Fitted(best.name, best.scores, scores)
 
 
-def _measured(
-    training: Training, averaged: PhotoClassifier, views: Views
-) -> PhotoClassifier | None:
+def _measured(training: Trainer, averaged: ImageClassifier, views: Views) -> ImageClassifier | None:
     """A copy of averaged weights with precise batch norm; None where it is off or has no effect."""
     plan = training.plan
     norms = norms_that_move(training.model)
@@ -186,7 +190,7 @@ def _measured(
     keys = some_batches(
         len(views),
         plan.precise_bn_images,
-        batch_size=plan.batch_size // here().world,
+        batch_size=plan.batch_size // current_world().world_size,
         epoch=plan.epochs,  # views that the training did not see
         seed=plan.seed,
         size_px=plan.size_px,
@@ -194,7 +198,7 @@ def _measured(
     model = copy.deepcopy(averaged)
 
     def images() -> Iterable[Tensor]:
-        batches = build_loader(views, share(keys), workers=0)
+        batches = build_loader(views, shard_of_rank(keys), workers=0)
         return (batch.to(model.device).images for batch in batches)
 
     dtype = DTYPES.get(plan.precision)

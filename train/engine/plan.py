@@ -11,11 +11,11 @@ from train.engine.schedule import Schedule
 from train.loader.sampler import sizes_px
 from train.options import TrainOptions
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["PhaseOptions", "phase_options"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PhaseOptions:
     """How a phase goes, in the units of `train.options.TrainOptions`."""
 
     epochs: int
@@ -69,13 +69,13 @@ class Plan:
         )
 
 
-def plan_of(options: TrainOptions, seed: int) -> Plan:
+def phase_options(options: TrainOptions, seed: int) -> PhaseOptions:
     """The plan of the phase that trains all layers."""
     precision = options.precision
     if precision == "auto":
         precision = _half() if torch.cuda.is_available() else "fp32"
     augment = options.augment
-    return Plan(
+    return PhaseOptions(
         epochs=options.epochs,
         batch_size=options.batch_size,
         lr=options.lr,

@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train.engine.world import here
+from train.engine.world import current_world
 
 __all__ = ["Steps", "say", "steps", "track"]
 
@@ -21,7 +21,7 @@ LINE_EVERY_S = 10.0
 
 def say(text: str) -> None:
     """Print one line of progress; of several ranks, the first alone does."""
-    if here().is_writer:
+    if current_world().is_writer:
         Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
@@ -54,7 +54,7 @@ class Steps:
 @contextmanager
 def steps(name: str, total: int, unit: str = "steps") -> Iterator[Steps]:
     """Show the progress of `total` steps while the block runs."""
-    if not (here().is_writer and sys.stderr.isatty()):
+    if not (current_world().is_writer and sys.stderr.isatty()):
         yield Steps(name, total, unit, None)
         return
     columns = (

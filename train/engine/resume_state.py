@@ -26,7 +26,7 @@ from serve.contract.errors import CheckpointError
 from serve.contract.manifest import fsync_folder, fsync_path
 from train.engine.progress import say
 
-__all__ = ["Progress", "load_state", "save_state", "saved_steps"]
+__all__ = ["ResumeState", "load_state", "save_state", "saved_steps"]
 
 PREFIX = ".state-"
 PARTIAL = ".partial"
@@ -38,7 +38,7 @@ SPARE_BYTES = 2**20  # that must stay free on the disk
 
 
 @dataclass(frozen=True)
-class Progress:
+class ResumeState:
     """How far a training is.
 
     Args:
@@ -58,7 +58,7 @@ class Progress:
 
 def save_state(
     folder: Path,
-    progress: Progress,
+    progress: ResumeState,
     *,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
@@ -126,7 +126,7 @@ def load_state(
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     lineage: Mapping[str, str] | None = None,
-) -> Progress:
+) -> ResumeState:
     """Restore the newest state that verifies; the start of the training where there is none.
 
     Raises:
@@ -138,7 +138,7 @@ def load_state(
             if record["sha256"] != sha256_of_file(saved / TENSORS):
                 raise ValueError("its tensors are not those that were saved")
             tensors = load_file(saved / TENSORS)
-            progress = Progress(
+            progress = ResumeState(
                 record["step"],
                 record["sums"],
                 record["log_bytes"],
@@ -155,7 +155,7 @@ def load_state(
         optimizer.load_state_dict(moments)
         _lay_out(optimizer)
         return progress
-    return Progress()
+    return ResumeState()
 
 
 def saved_steps(folder: Path) -> list[int]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from serve.contract.signals import ending_signals
-from train.engine.world import here
+from train.engine.world import current_world
 
 __all__ = ["StopFlag", "stop_on_signal"]
 
@@ -30,7 +30,7 @@ class StopFlag:
     def raise_flag(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler; alone in the world, a second signal interrupts at once."""
         del frame
-        if self._raised and here().world == 1:
+        if self._raised and current_world().world_size == 1:
             raise KeyboardInterrupt(signal.Signals(signum).name)
         self._raised = True
 
@@ -52,6 +52,6 @@ def stop_on_signal() -> Iterator[StopFlag]:
     try:
         yield flag
     finally:
-        ends = bool(flag) and here().world > 1
+        ends = bool(flag) and current_world().world_size > 1
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if ends else handler)

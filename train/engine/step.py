@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.engine.plan import Plan
-from train.extras.distributed.collectives import linked
+from train.engine.plan import PhaseOptions
+from train.extras.distributed.collectives import peer_errors
 from train.extras.distributed.parallel import build_forward
 from train.losses.objective import Objective, StepOutput
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.param_groups import build_optimizer
 
-__all__ = ["DTYPES", "Attempt", "Part", "Stepper"]
+__all__ = ["DTYPES", "Part", "StepResult", "Stepper"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
 LOWEST_SCALE = 1.0  # of an fp16 loss; if its gradients overflow even so, it is no matter of range
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class StepResult:
     """A step that was tried, with what is needed to try it again.
 
     Args:
@@ -86,9 +86,9 @@ class Stepper:
         late: whether a step is looked at while the next one is under way; None: on a GPU.
     """
 
-    model: PhotoClassifier
+    model: ImageClassifier
     objective: Objective
-    plan: Plan
+    plan: PhaseOptions
     late: bool | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
 
@@ -110,7 +110,7 @@ class Stepper:
         self.decayed = [p for p in self.learning if p.ndim > 1]
         self._scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
         self._bad = torch.zeros((), device=device)  # 1 where the gradient is not finite
-        self._pending: deque[Attempt] = deque()
+        self._pending: deque[StepResult] = deque()
 
     def run(self, parts: Sequence[Part], *, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward and backward of all parts; the gradient is then clipped, not applied.
@@ -129,17 +129,17 @@ class Stepper:
             share = len(part.labels) / total
             output, loss = self._forward_of(part, last=number == len(parts) - 1)
             logits.append(output.logits.detach())
-            with linked("averaging gradients"):
+            with peer_errors("averaging gradients"):
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             for name, value in self._terms_of(output, loss).items():
                 terms[name] = terms[name] + value * share if name in terms else value * share
         self._scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.learning, self.plan.clip_norm or math.inf)
         self._bad = (~torch.isfinite(norm)).float()
-        self._pending.append(Attempt(step, parts, _fetch(terms["loss"], norm, self._scaler)))
+        self._pending.append(StepResult(step, parts, _fetch(terms["loss"], norm, self._scaler)))
         return torch.cat(logits), terms
 
-    def looked_at(self, *, all_of_them: bool = False) -> list[Attempt]:
+    def looked_at(self, *, all_of_them: bool = False) -> list[StepResult]:
         """The steps to look at now: the last one, or if `late` the one before; or all."""
         keep = 1 if self.late and not all_of_them else 0
         return [self._pending.popleft() for _ in range(len(self._pending) - keep)]

@@ -12,15 +12,15 @@ from typing import TypeVar
 import torch
 
 from train.engine.memory import peak_rss_mib
-from train.engine.world import here
+from train.engine.world import current_world
 
-__all__ = ["TIMINGS", "Pace", "peak_memory_mib"]
+__all__ = ["TIMINGS", "ThroughputMeter", "peak_memory_mib"]
 
 TIMINGS = "timings.jsonl"  # beside the metrics, which are the same in every run; these are not
 T = TypeVar("T")
 
 
-class Pace:
+class ThroughputMeter:
     """Images a second, the share of the time that the loop waits for data, and when to save.
 
     Args:
@@ -71,7 +71,7 @@ class Pace:
     def end_epoch(self, epoch: int, phase: str) -> None:
         """Write the epoch's line."""
         entry = {"phase": phase, "epoch": epoch, **self._ended, **peak_memory_mib()}
-        if not here().is_writer:
+        if not current_world().is_writer:
             return
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")

@@ -17,35 +17,40 @@ from torch.optim.swa_utils import AveragedModel
 from serve.contract.errors import CheckpointError, StillroomError
 from serve.contract.manifest import fsync_path
 from train.augment.mixup import Mix
-from train.engine.plan import Plan
+from train.engine.plan import PhaseOptions
 from train.engine.progress import say
-from train.engine.resume_state import Progress, load_state, save_state, saved_steps
+from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
 from train.engine.schedule import Plateau
 from train.engine.seed import derive_seed
-from train.engine.step import Attempt, Part, Stepper
+from train.engine.step import Part, Stepper, StepResult
 from train.engine.sums import RunningSums
 from train.engine.weight_averaging import Scores, build_swa
-from train.engine.world import here
-from train.extras.distributed.collectives import any_rank, each_rank, mean, share_buffers
+from train.engine.world import current_world
+from train.extras.distributed.collectives import (
+    all_gather_object,
+    all_reduce_mean,
+    any_true,
+    broadcast_buffers,
+)
 from train.extras.distributed.shared_errors import check_equal, explain_together, shared
 from train.extras.nan_doctor.diagnosis import diagnose, diagnose_weights, explain
 from train.extras.nan_doctor.replay import Step
 from train.loader.views import Batch
 from train.losses.objective import Objective
 from train.losses.targets import class_numbers
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import FreezePolicy
 
-__all__ = ["METRICS", "Listener", "Training", "Validate"]
+__all__ = ["METRICS", "Listener", "Trainer", "Validate"]
 
 METRICS = "metrics.jsonl"
 HITS, LABELLED = "train_hits", "train_labelled"  # shares of a batch, summed over an epoch
 
-Validate = Callable[[PhotoClassifier], Scores]  # with val_loss and val_top1
+Validate = Callable[[ImageClassifier], Scores]  # with val_loss and val_top1
 Listener = Callable[[dict[str, Any]], None]  # gets each epoch's record
 
 
-class Training:
+class Trainer:
     """One phase under way.
 
     Args:
@@ -61,10 +66,10 @@ class Training:
     def __init__(
         self,
         name: str,
-        model: PhotoClassifier,
+        model: ImageClassifier,
         objective: Objective,
         policy: FreezePolicy,
-        plan: Plan,
+        plan: PhaseOptions,
         per_epoch: int,
         *,
         late: bool | None = None,
@@ -112,7 +117,7 @@ class Training:
         self._stepper.load_scaler(progress.scaler)
         best, self._plateau.waited, self._plateau.decays = progress.plateau
         self._plateau.best = math.inf if best is None else best
-        if here().is_writer:
+        if current_world().is_writer:
             self._log.touch()
             os.truncate(self._log, progress.log_bytes)
         self._policy.set_mode(self.model)
@@ -124,7 +129,9 @@ class Training:
             StillroomError: the loss or the gradient is not finite: of this step, or on a GPU of
                 the one before.
         """
-        own = (here().rank,) if here().rank else ()  # the first rank draws as a process alone does
+        own = (
+            (current_world().rank,) if current_world().rank else ()
+        )  # the first rank draws as a process alone does
         torch.manual_seed(derive_seed(self.plan.seed, "step", self.done, *own))  # mixing
         images, labels, _ = batch.to(self.model.device)
         if self._mixes:
@@ -154,20 +161,20 @@ class Training:
         self.look_back()
         epoch = self.done // self.per_epoch
         for module in self._modules().values():
-            share_buffers(module)  # each rank's batch norms followed its own share
+            broadcast_buffers(module)  # each rank's batch norms followed its own share
         if self._swa is not None and epoch > self.plan.epochs - self.plan.swa_epochs:
             self._swa.update_parameters(self.model)
         scores = validate(self._ema.module if self._ema is not None else self.model)
         self._policy.set_mode(self.model)
         self._plateau.watch(scores["val_loss"])
         # Sorted: sums that were read back from a state are.
-        sums = mean(self._sums.values())
+        sums = all_reduce_mean(self._sums.values())
         top1 = sums.pop(HITS) / max(sums.pop(LABELLED), 1e-9)
         means = {key: value / self.per_epoch for key, value in sorted(sums.items())}
         means["train_top1"] = top1
         record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
         record |= means | {"weight_norm": self._weight_norm()} | scores
-        if here().is_writer:
+        if current_world().is_writer:
             with self._log.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         self._sums = RunningSums()
@@ -187,7 +194,7 @@ class Training:
             f"val {record['val_top1']:.1%}{agrees}"
         )
 
-    def weights(self) -> dict[str, PhotoClassifier]:
+    def weights(self) -> dict[str, ImageClassifier]:
         """The model and its averages, by name; averages without an update are left out."""
         weights: dict[str, Any] = {"raw": self.model}
         if self._ema is not None:
@@ -203,13 +210,13 @@ class Training:
         alone writes.
         """
         self.look_back()
-        sums = _sums_of_all(each_rank(self._sums.values()))
-        if not here().is_writer:
+        sums = _sums_of_all(all_gather_object(self._sums.values()))
+        if not current_world().is_writer:
             return
         fsync_path(self._log)  # the state names its length
         plateau = self._plateau
         best = plateau.best if math.isfinite(plateau.best) else None
-        progress = Progress(
+        progress = ResumeState(
             self.done,
             sums,
             self._log.stat().st_size,
@@ -265,11 +272,11 @@ class Training:
         pieces = zip(images.tensor_split(count), labels.tensor_split(count), seeds, strict=True)
         return [Part(*piece) for piece in pieces]
 
-    def _look(self, attempts: list[Attempt]) -> None:
+    def _look(self, attempts: list[StepResult]) -> None:
         """Raise where a step was not finite; the weights are those of before it."""
         for attempt in attempts:
             self.loss = attempt.loss
-            if any_rank(bad := attempt.loss_is_bad):
+            if any_true(bad := attempt.loss_is_bad):
                 raise self._explain(attempt, lambda bad=bad: bad)  # type: ignore[misc]
             if attempt.norm_is_bad:  # on all ranks, and not due to each
                 raise self._explain(attempt, lambda at=attempt: self._fails(at) is not None)  # type: ignore[misc]
@@ -280,7 +287,7 @@ class Training:
             decayed = self._stepper.decayed
             return float(nn.utils.get_total_norm(decayed)) if decayed else 0.0
 
-    def _explain(self, attempt: Attempt, saw_it: Callable[[], bool]) -> StillroomError:
+    def _explain(self, attempt: StepResult, saw_it: Callable[[], bool]) -> StillroomError:
         """Replay the step that went wrong; its bundle lies beside the stage's folder."""
 
         def explained() -> StillroomError:
@@ -299,7 +306,7 @@ class Training:
 
         return explain_together(explained, saw_it=saw_it)
 
-    def _fails(self, attempt: Attempt) -> Part | None:
+    def _fails(self, attempt: StepResult) -> Part | None:
         """The first part that is not finite when it is run again."""
         for part in attempt.parts:
             step = Step(
@@ -340,6 +347,6 @@ def _sums_of_rank(saved: dict[str, float]) -> dict[str, float]:
     for key, value in saved.items():
         name, _, rank = key.partition("@")
         sums.setdefault(int(rank or 0), {})[name] = value
-    if len(sums) == here().world:
-        return sums[here().rank]
+    if len(sums) == current_world().world_size:
+        return sums[current_world().rank]
     return {name: sum(own[name] for own in sums.values()) / len(sums) for name in sums.get(0, {})}

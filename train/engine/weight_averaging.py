@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
-from train.engine.world import here
-from train.extras.distributed.collectives import total
+from train.engine.world import current_world
+from train.extras.distributed.collectives import all_reduce_sum
 
 __all__ = ["Candidate", "build_swa", "choose", "measure_norms", "norms_that_move"]
 
@@ -128,24 +128,24 @@ class _Meter:
             self._count, self._mean, self._squares = count, mean, squares
             return
         # Two parts' means and squares joined: Chan, Golub and LeVeque 1983, equations 1.5.
-        total = self._count + count
+        seen = self._count + count
         apart = mean - self._mean
-        self._mean = self._mean + apart * (count / total)
-        self._squares = self._squares + squares + apart.square() * (self._count * count / total)
-        self._count = total
+        self._mean = self._mean + apart * (count / seen)
+        self._squares = self._squares + squares + apart.square() * (self._count * count / seen)
+        self._count = seen
 
     def join_ranks(self, norm: _BatchNorm) -> None:
         """Add what the other ranks measured: the same rule, for any number of parts."""
-        if here().world == 1:
+        if current_world().world_size == 1:
             return
         nothing = torch.zeros_like(cast(Tensor, norm.running_mean), dtype=torch.float64)
         own = nothing if self._mean is None else self._mean
         squares = nothing if self._squares is None else self._squares
-        count = total(torch.tensor(self._count, dtype=torch.float64))
+        count = all_reduce_sum(torch.tensor(self._count, dtype=torch.float64))
         if not count:
             return
-        mean = total(own * self._count) / count.item()
-        self._squares = total(squares + (own - mean).square() * self._count)
+        mean = all_reduce_sum(own * self._count) / count.item()
+        self._squares = all_reduce_sum(squares + (own - mean).square() * self._count)
         self._mean, self._count = mean, int(count)
 
     def write(self, norm: _BatchNorm) -> None:

@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from serve.contract.errors import UsageError
 
-__all__ = ["Place", "alone", "here", "place_from_env", "share", "standing"]
+__all__ = [
+    "World",
+    "current_world",
+    "shard_of_rank",
+    "single_process",
+    "use_world",
+    "world_from_env",
+]
 
 T = TypeVar("T")
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -17,17 +24,17 @@ START = "Start it with: stillroom train PHOTOS --nproc 2, or torchrun (docs/scal
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process among `world` processes.
+class World:
+    """A process among `world_size` processes.
 
     Args:
         rank: from 0; rank 0 alone writes files and shows progress.
-        world: number of processes, on all machines together.
+        world_size: number of processes, on all machines together.
         local_rank: from 0, on this machine; the number of its GPU.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
 
     @property
@@ -36,16 +43,16 @@ class Place:
         return self.rank == 0
 
 
-_here = Place()
+_here = World()
 
 
-def here() -> Place:
-    """The place of this process; alone in the world unless `standing` says otherwise."""
+def current_world() -> World:
+    """The place of this process; alone in the world unless `use_world` says otherwise."""
     return _here
 
 
 @contextmanager
-def standing(place: Place) -> Iterator[None]:
+def use_world(place: World) -> Iterator[None]:
     """Take a place while the block runs."""
     global _here  # a property of the process, as its environment is
     before, _here = _here, place
@@ -56,18 +63,18 @@ def standing(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Do something without the other ranks: nothing is exchanged while the block runs."""
-    with standing(replace(_here, world=1)):
+    with use_world(replace(_here, world_size=1)):
         yield
 
 
-def share(items: Sequence[T]) -> list[T]:
+def shard_of_rank(items: Sequence[T]) -> list[T]:
     """This rank's part of a list: every world-th from its rank on; nothing twice, nothing left."""
-    return list(items[_here.rank % _here.world :: _here.world])
+    return list(items[_here.rank % _here.world_size :: _here.world_size])
 
 
-def place_from_env(env: Mapping[str, str]) -> Place:
+def world_from_env(env: Mapping[str, str]) -> World:
     """Read RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them.
 
     Returns:
@@ -78,7 +85,7 @@ def place_from_env(env: Mapping[str, str]) -> Place:
     """
     world = _number(env, "WORLD_SIZE", "1")
     if world == 1:
-        return Place()
+        return World()
     if missing := [name for name in NEEDED if name not in env]:
         raise UsageError(f"WORLD_SIZE is {world}, but {', '.join(missing)} is not set.", START)
     rank, local_rank = _number(env, "RANK", ""), _number(env, "LOCAL_RANK", "0")
@@ -86,7 +93,7 @@ def place_from_env(env: Mapping[str, str]) -> Place:
         raise UsageError(
             f"RANK is {rank}, LOCAL_RANK {local_rank}: expected 0 to {world - 1}.", START
         )
-    return Place(rank, world, local_rank)
+    return World(rank, world, local_rank)
 
 
 def _number(env: Mapping[str, str], name: str, default: str) -> int:

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.extras.distributed.collectives import total
+from train.extras.distributed.collectives import all_reduce_sum
 
-__all__ = ["CentreLoss"]
+__all__ = ["CenterLoss"]
 
 
-class CentreLoss(nn.Module):
+class CenterLoss(nn.Module):
     """Half the squared distance of each feature vector from the centre of its class.
 
     After each call in training mode the centres move towards the features they were compared
@@ -69,5 +69,5 @@ class CentreLoss(nn.Module):
 
     def _follow(self, residual: Tensor, shares: Tensor) -> None:
         """Move by the whole batch, of all ranks, so that all keep the same centres."""
-        sums = total(torch.cat([shares.T @ residual, shares.sum(0).unsqueeze(1)], 1))
+        sums = all_reduce_sum(torch.cat([shares.T @ residual, shares.sum(0).unsqueeze(1)], 1))
         self.centres += self.rate * (sums[:, :-1] / (1 + sums[:, -1:]))

@@ -12,13 +12,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from serve.contract.errors import DatasetError
 from train.data.dataset import Dataset
-from train.engine.trainer import Training
+from train.engine.trainer import Trainer
 from train.fitting import phases_of, prepare_model, views_of
 from train.loader.dataloader import feed
-from train.loader.sampler import Order
+from train.loader.sampler import BatchSampler
 from train.options import TrainOptions
 
-__all__ = ["Profile", "profile_training"]
+__all__ = ["TrainingProfile", "profile_training"]
 
 WARM_UP = 3  # steps that are not measured
 TRACED = 4  # steps of the trace; tracing slows them, so they are not measured either
@@ -29,7 +29,7 @@ TOP_OPS = 3
 
 
 @dataclass(frozen=True)
-class Profile:
+class TrainingProfile:
     """What some steps of a training took.
 
     Args:
@@ -78,7 +78,7 @@ class Profile:
 
 def profile_training(
     dataset: Dataset, options: TrainOptions, *, seed: int, trace: Path, steps: int = 20
-) -> Profile:
+) -> TrainingProfile:
     """Measure some steps of the last phase, then trace a few more; nothing of them is kept.
 
     Args:
@@ -94,7 +94,7 @@ def profile_training(
     model = prepare_model(dataset, options, seed)
     phase = phases_of(dataset, model, options, None, seed)[-1]
     plan, views = phase.plan, views_of(dataset, options, seed)
-    order = Order(
+    order = BatchSampler(
         views.targets,
         plan.batch_size,
         WARM_UP + steps + TRACED,  # epochs: each has a step at least
@@ -108,7 +108,7 @@ def profile_training(
             f"{len(views)} training images are fewer than one batch of {plan.batch_size}.",
             "Lower batch_size.",
         )
-    training = Training(
+    training = Trainer(
         phase.name, model, phase.objective, phase.policy, plan, (WARM_UP + steps + TRACED)
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ def profile_training(
     top = sorted(own.items(), key=lambda item: -item[1])[:TOP_OPS]
     ops = tuple((name.removeprefix("aten::"), value / total) for name, value in top)
     synced_s = waits_us / 1e6 * steps / TRACED if on_gpu else 0.0
-    return Profile(steps, images, wall_s, waited_s, synced_s, ops, trace)
+    return TrainingProfile(steps, images, wall_s, waited_s, synced_s, ops, trace)
 
 
 def _finish(device: torch.device) -> None:

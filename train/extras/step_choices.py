@@ -15,12 +15,12 @@ import torch
 
 from serve.contract.errors import DatasetError
 from train.data.dataset import Dataset
-from train.engine.determinism import kernels
+from train.engine.determinism import cudnn_mode
 from train.engine.progress import track
-from train.engine.trainer import Training
+from train.engine.trainer import Trainer
 from train.fitting import phases_of, prepare_model, views_of
 from train.loader.dataloader import feed
-from train.loader.sampler import Order
+from train.loader.sampler import BatchSampler
 from train.loader.views import Batch
 from train.options import TrainOptions
 
@@ -79,7 +79,7 @@ def measure_choices(
         DatasetError: fewer photographs than one batch.
     """
     views = views_of(dataset, options, seed)
-    order = Order(
+    order = BatchSampler(
         views.targets,
         options.batch_size,
         STEPS,
@@ -155,7 +155,7 @@ class _Trial:
         )
         model = prepare_model(dataset, wanted, seed)
         phase = phases_of(dataset, model, wanted, None, seed)[-1]
-        self._training = Training(
+        self._training = Trainer(
             phase.name, model, phase.objective, phase.policy, phase.plan, STEPS * 1000
         )
         folder.mkdir()
@@ -168,7 +168,7 @@ class _Trial:
             return
         start_s = time.perf_counter()
         try:
-            with kernels(deterministic=self.choice.deterministic):
+            with cudnn_mode(deterministic=self.choice.deterministic):
                 for batch in batches:
                     self._training.step(batch)
                 self._training.look_back()

@@ -13,7 +13,7 @@ import torch
 
 from serve.contract.errors import StillroomError
 from train.engine.progress import say
-from train.loader.sampler import Order
+from train.loader.sampler import BatchSampler
 from train.loader.views import Batch, Views, build_loader
 
 __all__ = ["feed"]
@@ -26,7 +26,7 @@ LATE_S = 0.5  # waiting for one batch: polite workers get too little of the core
 
 def feed(
     views: Views,
-    order: Order,
+    order: BatchSampler,
     *,
     workers: int,
     restarts: int = RESTARTS,
@@ -78,7 +78,7 @@ class _WorkersFailed(Exception):
 
 
 def _batches(
-    views: Views, order: Order, workers: int, silence_s: float, polite: bool
+    views: Views, order: BatchSampler, workers: int, silence_s: float, polite: bool
 ) -> Iterator[Batch]:
     """The batches of one set of workers, which are gone at the end in any case."""
     if not workers:

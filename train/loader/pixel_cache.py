@@ -25,10 +25,10 @@ from serve.contract.manifest import fsync_path
 from serve.contract.preprocess import NO_LIMITS, decode
 from train.data.audit.cache import cache_folder
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.progress import say, track
 
-__all__ = ["MappedPixels", "open_pixels", "read_photo", "working_size"]
+__all__ = ["MappedPixels", "open_pixels", "read_image", "working_size"]
 
 READER = f"1 Pillow {PIL.__version__}"  # of the pixels; another one decodes again
 PIXELS = "pixels.bin"
@@ -66,14 +66,19 @@ class MappedPixels:
 
 
 def open_pixels(
-    root: Path, photos: list[Photo], *, keep_px: int, limit_mib: int, folder: Path | None = None
+    root: Path,
+    photos: list[LabelledImage],
+    *,
+    keep_px: int,
+    limit_mib: int,
+    folder: Path | None = None,
 ) -> MappedPixels | None:
     """Decoded photographs from the cache, where they are decoded into first if need be.
 
     Args:
         root: the dataset's folder.
         photos: with upright sizes and digests, as the audit wrote them.
-        keep_px: as `read_photo`.
+        keep_px: as `read_image`.
         limit_mib: of all photographs in the cache; those not used for longest make room. 0: off.
         folder: of the cache; None takes that of the settings.
 
@@ -110,7 +115,9 @@ def open_pixels(
         return None
 
 
-def read_photo(path: Path, photo: Photo, keep_px: int, *, check: bool = False) -> Image.Image:
+def read_image(
+    path: Path, photo: LabelledImage, keep_px: int, *, check: bool = False
+) -> Image.Image:
     """Decode a photograph at its working size: JPEG at a fraction of its size where that suffices.
 
     Args:
@@ -146,7 +153,7 @@ def working_size(size: tuple[int, int], keep_px: int) -> tuple[int, int]:
     return width, height
 
 
-def _changed(photo: Photo) -> DatasetError:
+def _changed(photo: LabelledImage) -> DatasetError:
     return DatasetError(
         f"{photo.path} is not the file that was audited.",
         "Run the same command again with --from audit, or restore the file.",
@@ -154,7 +161,7 @@ def _changed(photo: Photo) -> DatasetError:
 
 
 def _build(
-    root: Path, photos: list[Photo], sizes: list[tuple[int, int]], keep_px: int, final: Path
+    root: Path, photos: list[LabelledImage], sizes: list[tuple[int, int]], keep_px: int, final: Path
 ) -> None:
     """Decode all, write them aside, and give the folder its name."""
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=final.parent))
@@ -164,7 +171,7 @@ def _build(
 
         def put(position: int) -> None:
             photo = photos[position]
-            image = read_photo(root / photo.path, photo, keep_px, check=True)
+            image = read_image(root / photo.path, photo, keep_px, check=True)
             target[starts[position] : starts[position + 1]] = np.asarray(image).ravel()
 
         _in_threads(put, len(photos), shown=int(starts[-1]) > LARGE_BYTES)

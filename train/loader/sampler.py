@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from train.engine.seed import generator
 
 __all__ = [
-    "Key",
-    "Order",
+    "BatchSampler",
+    "ViewKey",
     "draws_per_class",
-    "draws_per_photo",
-    "lanes_of",
+    "draws_per_image",
+    "open_shards_of",
     "sizes_px",
     "some_batches",
 ]
@@ -26,7 +26,7 @@ FEWEST_LANES, MOST_LANES = 4, 16
 STEP_PX = 16  # sides of multi-scale views are multiples of it, as most networks' strides divide it
 
 
-class Key(NamedTuple):
+class ViewKey(NamedTuple):
     """One view of a training photograph.
 
     Args:
@@ -43,7 +43,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchSampler:
     """Batches of keys from `first_step` to the end of the last epoch; the remainder is dropped.
 
     Args:
@@ -57,7 +57,8 @@ class Order:
         sizes_px: sides to draw from, one a batch.
         share: (rank, world): of each batch every world-th key from `rank` on; (0, 1) is all.
         shards: (N,) number of the shard that each photograph lies in. With them an epoch reads a
-            few shards at a time, see `lanes_of`, and a rank's share of a batch is one piece of it.
+            few shards at a time, see `open_shards_of`, and a rank's share of a batch is one piece
+            of it.
     """
 
     targets: NDArray[np.int64]
@@ -76,15 +77,15 @@ class Order:
         labelled = draws_per_class(self.targets, self.balance_limit).sum()
         return int(labelled + (self.targets < 0).sum()) // self.batch_size
 
-    def starting_at(self, step: int) -> Order:
+    def starting_at(self, step: int) -> BatchSampler:
         """The same order without its first `step` batches."""
         return replace(self, first_step=step)
 
-    def of_rank(self, rank: int, world: int) -> Order:
+    def of_rank(self, rank: int, world: int) -> BatchSampler:
         """One rank's share of every batch; the shares of all ranks are the very same batches."""
         return replace(self, share=(rank, world))
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[ViewKey]]:
         per_epoch = self.per_epoch
         if not per_epoch:
             return
@@ -96,7 +97,7 @@ class Order:
                 size_px = self._size_px(epoch, step)
                 chosen = keys[step * self.batch_size : (step + 1) * self.batch_size]
                 mine = self._share_of(chosen)
-                yield [Key(epoch, position, repeat, size_px) for position, repeat in mine]
+                yield [ViewKey(epoch, position, repeat, size_px) for position, repeat in mine]
 
     def _share_of(self, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
         rank, world = self.share
@@ -105,7 +106,7 @@ class Order:
         return batch[rank * len(batch) // world : (rank + 1) * len(batch) // world]
 
     def _keys_of(self, epoch: int) -> list[tuple[int, int]]:
-        draws = draws_per_photo(self.targets, self.balance_limit, seed=self.seed, epoch=epoch)
+        draws = draws_per_image(self.targets, self.balance_limit, seed=self.seed, epoch=epoch)
         drawn = [(position, n) for position, times in enumerate(draws) for n in range(times)]
         random = generator(self.seed, "order", epoch)
         order = random.permutation(len(drawn))
@@ -135,7 +136,7 @@ class Order:
         """
         places = generator(self.seed, "shards", epoch).permutation(int(shards.max()) + 1)
         by_shard = order[np.argsort(places[shards[order]], kind="stable")]
-        lanes, batches = lanes_of(self.batch_size), len(order) // self.batch_size
+        lanes, batches = open_shards_of(self.batch_size), len(order) // self.batch_size
         cut = by_shard[: batches * self.batch_size].reshape(lanes, batches, -1)
         return cut.transpose(1, 0, 2).ravel()
 
@@ -165,7 +166,7 @@ def draws_per_class(targets: NDArray[np.int64], limit: float) -> NDArray[np.int6
     return np.where(counts > 0, np.maximum(counts, min(enough, counts.max())), 0).astype(np.int64)
 
 
-def draws_per_photo(
+def draws_per_image(
     targets: NDArray[np.int64], limit: float, *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """How often an epoch draws each photograph: equally often within a class, give or take one.
@@ -192,7 +193,7 @@ def _spread(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.argsort(places, kind="stable")
 
 
-def lanes_of(batch_size: int) -> int:
+def open_shards_of(batch_size: int) -> int:
     """How many places of its shards an epoch reads at a time: a divisor of the batch, 4 to 16.
 
     Of those the one with most divisors, so that a lane belongs to one rank for most numbers of
@@ -214,7 +215,7 @@ def sizes_px(size_px: int, spread: float) -> tuple[int, ...]:
 
 def some_batches(
     count: int, images: int, *, batch_size: int, epoch: int, seed: int, size_px: int
-) -> list[list[Key]]:
+) -> list[list[ViewKey]]:
     """Batches of up to `images` photographs outside the training's own order.
 
     Args:
@@ -226,5 +227,5 @@ def some_batches(
         size_px: side of the views.
     """
     chosen = generator(seed, "some", epoch).permutation(count)[:images]
-    keys = [Key(epoch, int(position), 0, size_px) for position in chosen]
+    keys = [ViewKey(epoch, int(position), 0, size_px) for position in chosen]
     return [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]

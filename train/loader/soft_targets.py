@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from train.loader.sampler import Key
+from train.loader.sampler import ViewKey
 from train.loader.views import TrainingViews
 from train.losses.targets import UNLABELLED
 
-__all__ = ["AnsweredViews"]
+__all__ = ["ViewsWithTargets"]
 
 
-class AnsweredViews(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
+class ViewsWithTargets(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
     """Views whose label is a row (K + M,) of `losses.targets`: shares of classes, then figures.
 
     Args:
@@ -39,6 +39,6 @@ class AnsweredViews(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
     def __len__(self) -> int:
         return len(self._views)
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: ViewKey) -> Any:
         view, _, *rest = tuple[Any, ...](self._views[key])
         return view, self._rows[key.position], *rest

@@ -22,16 +22,16 @@ from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize
 from serve.contract.signals import ENDING
 from train.augment.color_jitter import recolour_batch
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.data.shards.shard_images import shard_numbers
 from train.engine.seed import generator
-from train.loader.pixel_cache import open_pixels, read_photo
-from train.loader.sampler import Key
+from train.loader.pixel_cache import open_pixels, read_image
+from train.loader.sampler import ViewKey
 from train.losses.targets import UNLABELLED
 
 __all__ = [
     "FixedViews",
-    "PhotoStore",
+    "ImageStore",
     "TrainingViews",
     "View",
     "Views",
@@ -72,7 +72,7 @@ class Batch(NamedTuple):
 Sample = tuple[Pixels, int, Colours | None]
 
 
-class PhotoStore:
+class ImageStore:
     """Decoded photographs by position: from the cache where they fit, else decoded when asked for.
 
     Args:
@@ -82,7 +82,9 @@ class PhotoStore:
         cache_mib: for decoded photographs, on disk.
     """
 
-    def __init__(self, root: Path, photos: list[Photo], *, keep_px: int, cache_mib: int) -> None:
+    def __init__(
+        self, root: Path, photos: list[LabelledImage], *, keep_px: int, cache_mib: int
+    ) -> None:
         self._root, self._photos, self._keep_px = root, photos, keep_px
         self._kept = open_pixels(root, photos, keep_px=keep_px, limit_mib=cache_mib)
         self.shards = shard_numbers(root, photos)
@@ -94,7 +96,7 @@ class PhotoStore:
         if self._kept is not None:
             return self._kept[position]
         photo = self._photos[position]
-        return np.asarray(read_photo(self._root / photo.path, photo, self._keep_px))
+        return np.asarray(read_image(self._root / photo.path, photo, self._keep_px))
 
 
 class TrainingViews(Dataset[Sample]):
@@ -109,7 +111,12 @@ class TrainingViews(Dataset[Sample]):
     """
 
     def __init__(
-        self, store: PhotoStore, photos: list[Photo], labels: tuple[str, ...], view: View, seed: int
+        self,
+        store: ImageStore,
+        photos: list[LabelledImage],
+        labels: tuple[str, ...],
+        view: View,
+        seed: int,
     ) -> None:
         self._store, self._view, self._seed = store, view, seed
         self.shards = store.shards
@@ -119,7 +126,7 @@ class TrainingViews(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._store)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: ViewKey) -> Sample:
         parts = (key.epoch, key.position, *([key.repeat] if key.repeat else []))
         rng = generator(self._seed, "view", *parts)
         view = self._view(self._store[key.position], key.size_px, rng)
@@ -142,7 +149,7 @@ class FixedViews(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: ViewKey) -> Sample:
         return self._pixels[key.position], int(self.targets[key.position]), None
 
 
@@ -150,17 +157,17 @@ class Views(Protocol):
     """What a training sees: samples by key, and the class of each photograph by position."""
 
     targets: NDArray[np.int64]
-    shards: NDArray[np.int64] | None  # that each lies in, as `train.loader.sampler.Order`
+    shards: NDArray[np.int64] | None  # that each lies in, as `train.loader.sampler.BatchSampler`
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: Key, /) -> Any:
+    def __getitem__(self, key: ViewKey, /) -> Any:
         """A view (size, size, 3) uint8, and its label."""
 
 
 def build_loader(
     views: Views,
-    batches: Iterable[list[Key]],
+    batches: Iterable[list[ViewKey]],
     *,
     workers: int,
     poll_s: float = 0.0,
@@ -190,14 +197,14 @@ def build_loader(
     )
 
 
-def pixels_of(root: Path, photos: list[Photo], spec: PreprocessSpec) -> NDArray[np.uint8]:
+def pixels_of(root: Path, photos: list[LabelledImage], spec: PreprocessSpec) -> NDArray[np.uint8]:
     """What the model sees of each photograph at evaluation: the serving preprocess.
 
     Returns:
         (N, size_px, size_px, 3) uint8.
     """
 
-    def load(photo: Photo) -> NDArray[np.uint8]:
+    def load(photo: LabelledImage) -> NDArray[np.uint8]:
         image = decode(read_bytes(root / photo.path), spec.background, NO_LIMITS)
         return np.asarray(crop_and_resize(image, spec))
 

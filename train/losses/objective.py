@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from train.extras.center_loss import CentreLoss
+from train.extras.center_loss import CenterLoss
 from train.losses.label_loss import build_label_loss
 from train.options import TrainOptions
 
@@ -129,6 +129,6 @@ def build_objective(options: TrainOptions, *, counts: ArrayLike, num_features: i
     labels = build_label_loss(loss, label_smoothing=options.label_smoothing, counts=counts)
     terms = {labels.name: Term(labels)}
     if loss.centre_weight:
-        centre = CentreLoss(np.size(counts), num_features, rate=loss.centre_rate)
+        centre = CenterLoss(np.size(counts), num_features, rate=loss.centre_rate)
         terms["centre"] = Term(centre, loss.centre_weight, reads="features")
     return Supervised(terms)

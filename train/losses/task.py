@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.losses.objective import Objective
 
-__all__ = ["Lesson"]
+__all__ = ["TrainingTask"]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingTask:
     """What the phases that train all layers do; the classifier alone learns from labels only.
 
     Args:
@@ -30,7 +30,7 @@ class Lesson:
 
     objective: Objective
     view_px: int = 0
-    unlabelled: tuple[Photo, ...] = ()
+    unlabelled: tuple[LabelledImage, ...] = ()
     answers: NDArray[np.float32] | None = None
     val_answers: NDArray[np.float32] | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from serve.contract.errors import ArtifactError, CheckpointError
 from serve.contract.preprocess import PreprocessSpec
 from train.models.classifier import (
     HEADS,
-    PhotoClassifier,
+    ImageClassifier,
     build_model,
     count_flops,
     count_parameters,
@@ -64,7 +64,7 @@ class ModelCard:
     @classmethod
     def of(
         cls,
-        model: PhotoClassifier,
+        model: ImageClassifier,
         *,
         labels: tuple[str, ...],
         preprocess: PreprocessSpec,
@@ -87,7 +87,7 @@ class ModelCard:
         )
 
 
-def save_checkpoint(folder: Path, model: PhotoClassifier, card: ModelCard) -> None:
+def save_checkpoint(folder: Path, model: ImageClassifier, card: ModelCard) -> None:
     """Write both files; equal weights and card give equal bytes."""
     tensors = {
         name: tensor.detach().cpu().contiguous()
@@ -98,7 +98,7 @@ def save_checkpoint(folder: Path, model: PhotoClassifier, card: ModelCard) -> No
     (folder / CARD).write_bytes(canonical_json(value))
 
 
-def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
+def load_checkpoint(folder: Path) -> tuple[ImageClassifier, ModelCard]:
     """Read a model in evaluation mode, on the CPU, and its card.
 
     Raises:
@@ -149,4 +149,4 @@ def load_checkpoint(folder: Path) -> tuple[PhotoClassifier, ModelCard]:
             "Train again with a lower learning rate.",
         )
     # timm may change its defaults; the model normalises as it was trained.
-    return PhotoClassifier(model.backbone, card.arch, card.mean, card.std).eval(), card
+    return ImageClassifier(model.backbone, card.arch, card.mean, card.std).eval(), card

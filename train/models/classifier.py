@@ -14,7 +14,7 @@ from train.models.names import check_model_name
 
 __all__ = [
     "HEADS",
-    "PhotoClassifier",
+    "ImageClassifier",
     "build_model",
     "check_size",
     "count_flops",
@@ -24,7 +24,7 @@ __all__ = [
 HEADS = ("linear", "bilinear")
 
 
-class PhotoClassifier(nn.Module):
+class ImageClassifier(nn.Module):
     """uint8 pixels in, logits out: the same contract as the exported ONNX graph.
 
     Args:
@@ -126,7 +126,7 @@ def build_model(
     drop_path_rate: float = 0.0,
     head: str = "linear",
     bilinear_dim: int = 4096,
-) -> PhotoClassifier:
+) -> ImageClassifier:
     """Build a randomly initialised classifier.
 
     Args:
@@ -164,7 +164,7 @@ def build_model(
     if head == "bilinear":
         backbone = _with_bilinear_head(backbone, arch, size_px, bilinear_dim, drop_rate)
     config = backbone.pretrained_cfg
-    return PhotoClassifier(backbone, arch, tuple(config["mean"]), tuple(config["std"]))
+    return ImageClassifier(backbone, arch, tuple(config["mean"]), tuple(config["std"]))
 
 
 def _with_bilinear_head(
@@ -187,7 +187,7 @@ def _with_bilinear_head(
     return BilinearClassifier(backbone, shape[1], num_classes, dim=dim, drop_rate=drop_rate)
 
 
-def check_size(model: PhotoClassifier, size_px: int) -> None:
+def check_size(model: ImageClassifier, size_px: int) -> None:
     """Run one blank image of another size than the model was built for.
 
     Raises:

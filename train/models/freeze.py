@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.param_groups import first_groups
 
 __all__ = ["FreezePolicy", "HeadOnly", "TrainAll"]
@@ -15,11 +15,11 @@ __all__ = ["FreezePolicy", "HeadOnly", "TrainAll"]
 class FreezePolicy(Protocol):
     """Set up a model once, then put it in training mode before each epoch."""
 
-    def freeze(self, model: PhotoClassifier) -> None:
+    def freeze(self, model: ImageClassifier) -> None:
         """Set `requires_grad` of every parameter."""
         ...
 
-    def set_mode(self, model: PhotoClassifier) -> None:
+    def set_mode(self, model: ImageClassifier) -> None:
         """Put layers into training or evaluation mode."""
         ...
 
@@ -35,7 +35,7 @@ class TrainAll:
     def __init__(self, freeze_stages: int = 0) -> None:
         self._freeze_stages = freeze_stages
 
-    def freeze(self, model: PhotoClassifier) -> None:
+    def freeze(self, model: ImageClassifier) -> None:
         """As `FreezePolicy`.
 
         Raises:
@@ -45,7 +45,7 @@ class TrainAll:
         for name, parameter in model.backbone.named_parameters():
             parameter.requires_grad_(name not in frozen)
 
-    def set_mode(self, model: PhotoClassifier) -> None:
+    def set_mode(self, model: ImageClassifier) -> None:
         """As `FreezePolicy`."""
         model.train()
         frozen = first_groups(model, self._freeze_stages)
@@ -58,20 +58,20 @@ class TrainAll:
 class HeadOnly:
     """Only the classifier learns; batch norm keeps its pretrained statistics."""
 
-    def freeze(self, model: PhotoClassifier) -> None:
+    def freeze(self, model: ImageClassifier) -> None:
         """As `FreezePolicy`."""
         model.requires_grad_(False)
         for classifier in classifiers_of(model):
             classifier.requires_grad_(True)
 
-    def set_mode(self, model: PhotoClassifier) -> None:
+    def set_mode(self, model: ImageClassifier) -> None:
         """As `FreezePolicy`."""
         model.eval()
         for classifier in classifiers_of(model):
             classifier.train()
 
 
-def classifiers_of(model: PhotoClassifier) -> list[nn.Module]:
+def classifiers_of(model: ImageClassifier) -> list[nn.Module]:
     """The last linear layer of the backbone; both, where timm's distilled networks average two.
 
     Raises:
@@ -84,7 +84,7 @@ def classifiers_of(model: PhotoClassifier) -> list[nn.Module]:
     return heads
 
 
-def classifier_of(model: PhotoClassifier) -> nn.Module:
+def classifier_of(model: ImageClassifier) -> nn.Module:
     """The last linear layer of the backbone.
 
     Raises:

@@ -10,12 +10,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from serve.contract.errors import UsageError
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 __all__ = ["build_optimizer", "first_groups", "layer_groups"]
 
 
-def layer_groups(model: PhotoClassifier) -> list[list[str]]:
+def layer_groups(model: ImageClassifier) -> list[list[str]]:
     """Names of the backbone's parameters by group: stem, stages, head, as timm divides them.
 
     Raises:
@@ -32,7 +32,7 @@ def layer_groups(model: PhotoClassifier) -> list[list[str]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def first_groups(model: PhotoClassifier, count: int) -> set[str]:
+def first_groups(model: ImageClassifier, count: int) -> set[str]:
     """Names of the parameters in the first `count` groups; the stem is the first.
 
     Raises:
@@ -52,7 +52,7 @@ def first_groups(model: PhotoClassifier, count: int) -> set[str]:
 
 
 def build_optimizer(
-    model: PhotoClassifier, *, name: str, lr: float, weight_decay: float, layer_decay: float
+    model: ImageClassifier, *, name: str, lr: float, weight_decay: float, layer_decay: float
 ) -> Optimizer:
     """Timm's optimiser over the parameters that learn.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.errors import InvalidMeasurement, LoadTestError, UsageError
-from loadtest.extras.compare.difference import Difference, compare_runs, is_over_repeats
+from loadtest.extras.compare.difference import LatencyDifference, compare_runs, is_over_repeats
 from loadtest.plan.arguments import OneLineParser
 from loadtest.result.folder import PROMISE, Run, read_json, read_runs
 from loadtest.result.verdict import Status, status_of, status_of_promise, worst
@@ -139,7 +139,7 @@ def _refuse_or_note(lines: list[str], text: str, *, force: bool) -> None:
     lines.append(f"warning: {text}")
 
 
-def _line(one: Difference) -> str:
+def _line(one: LatencyDifference) -> str:
     values = [f"{'none' if v is None else f'{v:.2f}':>10}" for v in (one.first, one.second)]
     if one.low is None or one.first is None or one.second is None:
         gap = "not known: it falls on requests without an answer"

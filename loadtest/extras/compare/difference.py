@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from loadtest.result.folder import Run
 from loadtest.result.percentiles import rank_of_percentile
 
-__all__ = ["Difference", "compare_runs", "is_over_repeats"]
+__all__ = ["LatencyDifference", "compare_runs", "is_over_repeats"]
 
 RESAMPLES = 2000
 TENTHS = 10
@@ -40,7 +40,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Difference:
+class LatencyDifference:
     """One figure of both sides.
 
     Attributes:
@@ -70,7 +70,9 @@ def is_over_repeats(first: Sequence[Run], second: Sequence[Run]) -> bool:
     return min(len(first), len(second)) >= ENOUGH_REPEATS
 
 
-def compare_runs(first: Sequence[Run], second: Sequence[Run], *, seed: int = 0) -> list[Difference]:
+def compare_runs(
+    first: Sequence[Run], second: Sequence[Run], *, seed: int = 0
+) -> list[LatencyDifference]:
     """Figures of both sides, with intervals of their differences.
 
     Args:
@@ -99,7 +101,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run], *, seed: int = 0) 
         low, high = gaps[round(0.025 * RESAMPLES)], gaps[round(0.975 * RESAMPLES) - 1]
         known = bool(np.isfinite(gaps).all())
         found.append(
-            Difference(
+            LatencyDifference(
                 name,
                 _finite(figure(blocks[0])),
                 _finite(figure(blocks[1])),

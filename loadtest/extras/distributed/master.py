@@ -21,14 +21,14 @@ from locust.exception import RPCError
 from loadtest.errors import InvalidMeasurement, LoadTestError, UsageError
 from loadtest.extras.distributed.serialization import message_from_plan, report_from_message
 from loadtest.extras.distributed.worker_config import Fleet
-from loadtest.extras.distributed.worker_messages import Ledger
+from loadtest.extras.distributed.worker_messages import WorkerMessages
 from loadtest.generator.environment import load_average
 from loadtest.generator.load_result import GeneratorReport, LoadResult
 from loadtest.generator.outcome import Tally
 from loadtest.generator.process import USER_CLASS
 from loadtest.generator.runner import signals_set
-from loadtest.generator.users import PhotoUser
-from loadtest.plan.corpus import Photo, corpus_sha256
+from loadtest.generator.users import ImageUser
+from loadtest.plan.corpus import CorpusImage, corpus_sha256
 from loadtest.plan.load_plan import LoadPlan
 
 __all__ = ["run_fleet"]
@@ -42,7 +42,7 @@ SPARE_S = 15.0
 
 def run_fleet(
     plan: LoadPlan,
-    photos: Sequence[Photo],
+    photos: Sequence[CorpusImage],
     progress: Callable[[Tally, float], None],
     fleet: Fleet,
 ) -> LoadResult:
@@ -63,9 +63,9 @@ def run_fleet(
         InvalidMeasurement: the workers did not come.
     """
     load_before = load_average()
-    user_class = type(USER_CLASS, (PhotoUser,), {"abstract": False, "tasks": [_nothing]})
+    user_class = type(USER_CLASS, (ImageUser,), {"abstract": False, "tasks": [_nothing]})
     master = _open_master(Environment(user_classes=[user_class], host=plan.url), fleet)
-    ledger, halt = Ledger(), AsyncResult()
+    ledger, halt = WorkerMessages(), AsyncResult()
     ledger.listen(master)
     try:
         with _children(plan.workers, master.server.port, fleet) as children, signals_set(halt):
@@ -137,7 +137,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _gather(
     master: Any,
-    ledger: Ledger,
+    ledger: WorkerMessages,
     plan: LoadPlan,
     digest: str,
     halt: AsyncResult,
@@ -168,7 +168,7 @@ def _gather(
     return clients
 
 
-def _start(master: Any, ledger: Ledger, plan: LoadPlan, clients: Sequence[str]) -> None:
+def _start(master: Any, ledger: WorkerMessages, plan: LoadPlan, clients: Sequence[str]) -> None:
     message = message_from_plan(plan)
     for number, client in enumerate(clients):
         data = {"plan": message, "worker": number}
@@ -186,7 +186,7 @@ def _start(master: Any, ledger: Ledger, plan: LoadPlan, clients: Sequence[str]) 
 
 def _wait(
     master: Any,
-    ledger: Ledger,
+    ledger: WorkerMessages,
     clients: Sequence[str],
     plan: LoadPlan,
     halt: AsyncResult,
@@ -218,7 +218,7 @@ def _is_heard(master: Any, client: str) -> bool:
 
 
 def _result(
-    plan: LoadPlan, ledger: Ledger, halt: AsyncResult, load_before: Sequence[float]
+    plan: LoadPlan, ledger: WorkerMessages, halt: AsyncResult, load_before: Sequence[float]
 ) -> LoadResult:
     ended = [ledger.samples.get(client, []) for client in ledger.ends]
     reports: list[GeneratorReport] = [

@@ -9,7 +9,7 @@ from typing import Any
 from loadtest.generator.load_result import GeneratorReport
 from loadtest.generator.outcome import Outcome, Sample
 from loadtest.plan.load_plan import LoadPlan
-from loadtest.plan.reply import Model, Stages
+from loadtest.plan.reply import ReplyModel, Stages
 from loadtest.plan.target import Target
 
 __all__ = [
@@ -55,5 +55,5 @@ def sample_from_row(row: Sequence[Any]) -> Sample:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["outcome"] = Outcome(values["outcome"])
     values["stages"] = Stages(*values["stages"])
-    values["model"] = None if values["model"] is None else Model(*values["model"])
+    values["model"] = None if values["model"] is None else ReplyModel(*values["model"])
     return Sample(**values)

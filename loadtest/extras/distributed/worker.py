@@ -25,7 +25,7 @@ from loadtest.extras.distributed.serialization import plan_from_message, row_fro
 from loadtest.extras.distributed.worker_config import address_from_text
 from loadtest.generator.histogram import has_histograms
 from loadtest.generator.preparation import raise_descriptors
-from loadtest.plan.corpus import Photo, corpus_sha256, load_corpus
+from loadtest.plan.corpus import CorpusImage, corpus_sha256, load_corpus
 
 if TYPE_CHECKING:
     from loadtest.generator.outcome import Tally
@@ -38,7 +38,7 @@ RUNNING = "running"
 """Locust's name of the state in which all users are spawned."""
 
 
-class Worker:
+class LoadWorker:
     """Answers the master's messages.
 
     Args:
@@ -47,7 +47,7 @@ class Worker:
         photos: the corpus; the master refuses another than its own.
     """
 
-    def __init__(self, host: str, port: int, photos: Sequence[Photo]) -> None:
+    def __init__(self, host: str, port: int, photos: Sequence[CorpusImage]) -> None:
         from locust.env import Environment
 
         self._photos = photos
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has_histograms()  # loaded now, not when the descriptors are spent
 
         try:
-            worker = Worker(host, port, photos)
+            worker = LoadWorker(host, port, photos)
         except ConnectionError as error:  # Locust has asked for five minutes
             message = f"no master of a load test at {options.master}"
             raise LoadTestError(message, "start it first, with --bind of that address") from error

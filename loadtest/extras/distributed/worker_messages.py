@@ -9,11 +9,11 @@ from typing import Any
 from loadtest.extras.distributed.serialization import sample_from_row
 from loadtest.generator.outcome import Sample
 
-__all__ = ["Ledger"]
+__all__ = ["WorkerMessages"]
 
 
 @dataclass(slots=True)
-class Ledger:
+class WorkerMessages:
     """Messages by the client id of their worker; together a `Tally` of the running load.
 
     Attributes:

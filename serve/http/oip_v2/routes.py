@@ -17,10 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serve.http.admission import EXPIRED
-from serve.http.handlers import answers_unless_gone, budget_ms_of, served_model, with_problems
+from serve.http.handlers import budget_ms_of, served_model, wait_or_disconnect, with_problems
 from serve.http.oip_v2.tensors import FILES, HEADER_LENGTH, LOGITS, PIXELS, answer_of, inference_of
 from serve.http.problems import Problem, RequestError, problem_of_status
-from serve.model.batcher import Answer
+from serve.model.batcher import InferenceResult
 from serve.model.served_model import ServedModel
 
 __all__ = ["V2_ROUTES"]
@@ -88,7 +88,7 @@ async def _infer(request: Request) -> Response:
     if inference.files:
         await asyncio.to_thread(model.check_together, inference.files)
     budget_ms = budget_ms_of(request, model)
-    waiting: list[asyncio.Future[Answer]] = []
+    waiting: list[asyncio.Future[InferenceResult]] = []
     try:
         for pixels in inference.pixels if inference.pixels is not None else ():
             waiting.append(model.batcher.submit_pixels(pixels, budget_ms=budget_ms))  # noqa: PERF401 - those before an error must be cancelled
@@ -99,7 +99,7 @@ async def _infer(request: Request) -> Response:
             one.cancel()
         raise
     rows = []
-    for found in await answers_unless_gone(request, waiting):
+    for found in await wait_or_disconnect(request, waiting):
         if isinstance(found, BaseException):
             raise found  # the protocol has no answer for a part of a batch
         rows.append(found.logits)

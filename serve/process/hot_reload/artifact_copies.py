@@ -22,12 +22,12 @@ from serve.contract.errors import UsageError
 from serve.engines.cache import FOLDER as ENGINES
 from serve.settings import Settings
 
-__all__ = ["KeptArtifact", "kept_by"]
+__all__ = ["ArtifactCopy", "copies_of"]
 
 COPIES = 4  # of these, workers that change one after the other use three at most
 
 
-class KeptArtifact:
+class ArtifactCopy:
     """The copies of one running service.
 
     Args:
@@ -120,9 +120,9 @@ class KeptArtifact:
         return self._folder / f".{token_hex(4)}.partial"
 
 
-def kept_by(settings: Settings) -> KeptArtifact | None:
+def copies_of(settings: Settings) -> ArtifactCopy | None:
     """The copies of a service; None where it keeps none."""
-    return KeptArtifact(Path(settings.control) / "kept") if settings.control else None
+    return ArtifactCopy(Path(settings.control) / "kept") if settings.control else None
 
 
 def _reason(error: OSError) -> str:

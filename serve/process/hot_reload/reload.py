@@ -22,7 +22,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.errors import ArtifactError, StillroomError, UsageError
 from serve.http.request_log import fault_line
 from serve.model.served_model import ServedModel, open_served_model
-from serve.process.hot_reload.artifact_copies import kept_by
+from serve.process.hot_reload.artifact_copies import copies_of
 from serve.settings import Settings
 from serve.telemetry.metrics import Metrics
 
@@ -66,7 +66,7 @@ class ModelSlot:
         self._settings = settings
         self._publish = publish
         self._metrics = metrics
-        self._kept = kept_by(settings)
+        self._kept = copies_of(settings)
         self._current: _Loaded | None = None
         self._previous: _Loaded | None = None
         self._freeing: set[asyncio.Task[None]] = set()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from export.foreign.label_file import read_labels
 from export.foreign.preprocess_choice import PreprocessChoice
-from export.foreign.stage import export_imported, sample_photos
+from export.foreign.stage import export_imported, sample_images
 from export.foreign.timm_checkpoint import PACKAGE, load_imported
 from export.options import ExportOptions, deciding_export
 from serve.contract.digest import digest_of_json, sha256_of_file
@@ -74,7 +74,7 @@ def import_checkpoint(request: ImportRequest) -> Path:
         f"{request.arch}: {spec.size_px} px, crop {spec.crop_pct:g}, {spec.interpolation}, mean "
         f"{_numbers(card.mean)}, std {_numbers(card.std)}, {len(labels)} classes"
     )
-    photos = request.photos or sample_photos()
+    photos = request.photos or sample_images()
     lineage = {"stage": STAGE, "digest": _digest(request)}
     options = ExportOptions(strict=request.strict)
     recorded = {

@@ -144,8 +144,8 @@ def _judge(target: Path, artifact: Artifact, runner: Runner) -> Verdict | None:
     if not record:
         return None
     # Judging needs the training packages; a server that checks an artifact alone has none.
-    from export.parity.predictions import answers_of
-    from stillroom.parity.stored_reference import judge_runner, stored_reference
+    from export.parity.predictions import outputs_of
+    from stillroom.parity.stored_reference import compare_runner, stored_reference
     from train.data.images import read_index
     from train.evaluation import Predictions
     from train.loader.views import pixels_of
@@ -156,8 +156,8 @@ def _judge(target: Path, artifact: Artifact, runner: Runner) -> Verdict | None:
     logits = np.stack([stored[photo.sha256] for photo in photos])
     origin = origin_of(record["photos"])
     root = root_of(origin) if isinstance(origin, Path) else open_source(origin).root
-    reference = answers_of(Predictions(photos, artifact.labels, logits))
-    return judge_runner(artifact, runner, reference, pixels_of(root, photos, artifact.preprocess))
+    reference = outputs_of(Predictions(photos, artifact.labels, logits))
+    return compare_runner(artifact, runner, reference, pixels_of(root, photos, artifact.preprocess))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from serve.contract.errors import GateError
 from stillroom.commands.data.audited import open_audited
 from stillroom.run.execution import Request
 from train.engine.progress import track
-from train.extras.sanity.case import subject_of
+from train.extras.sanity.case import sanity_case_of
 from train.extras.sanity.checks import CHECKS, Check, check
 
 __all__ = ["check_training", "print_checks"]
@@ -29,7 +29,7 @@ def check_training(request: Request) -> None:
         StillroomError: photographs, recipe or weights cannot be used.
     """
     recipe, dataset = open_audited(request)
-    subject = subject_of(dataset, recipe.teacher, recipe.seed)
+    subject = sanity_case_of(dataset, recipe.teacher, recipe.seed)
     names = track(CHECKS, "sanity", len(CHECKS), "checks")
     print_checks([check(name, subject) for name in names])
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from serve.contract.errors import StillroomError, UsageError
 from serve.contract.signals import ending_signals
-from train.engine.world import place_from_env
+from train.engine.world import world_from_env
 
 __all__ = ["launch_ranks"]
 
@@ -68,7 +68,7 @@ def launch_ranks(nproc: int, arguments: Sequence[str]) -> int:
 
 
 def _check(nproc: int) -> None:
-    if place_from_env(os.environ).world > 1:
+    if world_from_env(os.environ).world_size > 1:
         raise UsageError(
             "torchrun started this process, so --nproc cannot start more.", "Leave --nproc out."
         )

@@ -20,7 +20,7 @@ from stillroom.run.execution import Request, run_stages
 from stillroom.run.folder import RunFolder
 from stillroom.run.stage_graph import Built, Context
 from train.data.shards.patterns import ShardPattern
-from train.engine.world import Place, here
+from train.engine.world import World, current_world
 from train.options import TrainOptions
 
 __all__ = ["build_with_ranks", "run_as_rank"]
@@ -34,11 +34,11 @@ class _Call:
     exit_code: int = 0
 
 
-def run_as_rank(place: Place, request: Request) -> RunFolder | None:
+def run_as_rank(world: World, request: Request) -> RunFolder | None:
     """Build what a request needs, as one of several ranks.
 
     Args:
-        place: of this process.
+        world: of this process.
         request: that ends with a training.
 
     Returns:
@@ -47,11 +47,11 @@ def run_as_rank(place: Place, request: Request) -> RunFolder | None:
     Raises:
         SystemExit: on every rank, after an error that one of them said.
     """
-    from train.extras.distributed.collectives import open_ranks
+    from train.extras.distributed.collectives import open_process_group
 
-    with open_ranks(place):
+    with open_process_group(world):
         try:
-            if place.is_writer:
+            if world.is_writer:
                 return _lead(request)
             _follow(request)
         except StillroomError as error:
@@ -70,9 +70,9 @@ def _say_and_exit(error: StillroomError) -> NoReturn:
     from train.extras.distributed.shared_errors import is_shared
 
     _ignore_signals()
-    if not here().is_writer and is_shared(error):
+    if not current_world().is_writer and is_shared(error):
         _wait_for_the_end_of_rank_0()
-    elif here().is_writer or not isinstance(error, Interrupted):
+    elif current_world().is_writer or not isinstance(error, Interrupted):
         sys.stderr.write(f"error: {error}\n")
         sys.stderr.flush()
     sys.exit(error.exit_code)
@@ -92,7 +92,7 @@ def build_with_ranks(
     Raises:
         UsageError: several ranks cannot do this training, or see other files.
     """
-    if here().world == 1:
+    if current_world().world_size == 1:
         return build(context)
     from train.extras.distributed.parallel import check_sync_bn
     from train.extras.distributed.shared_errors import check_batch_size
@@ -149,15 +149,15 @@ def _follow(request: Request) -> None:
 
 
 def _say(call: _Call) -> None:
-    from train.extras.distributed.collectives import from_rank
+    from train.extras.distributed.collectives import broadcast_object
 
-    from_rank(0, call)
+    broadcast_object(0, call)
 
 
 def _hear() -> _Call:
-    from train.extras.distributed.collectives import from_rank
+    from train.extras.distributed.collectives import broadcast_object
 
-    return from_rank(0, _Call(None, 1))
+    return broadcast_object(0, _Call(None, 1))
 
 
 def _check_files(context: Context) -> None:
@@ -174,10 +174,10 @@ def _check_files(context: Context) -> None:
 
 def _wait_for_the_end_of_rank_0() -> None:
     """Let rank 0 say what happened before torchrun, seeing another rank end, signals it."""
-    from train.extras.distributed.collectives import from_rank
+    from train.extras.distributed.collectives import broadcast_object
 
     with suppress(LostRank):
-        from_rank(0, None)  # its end breaks the connection
+        broadcast_object(0, None)  # its end breaks the connection
 
 
 def _ignore_signals() -> None:

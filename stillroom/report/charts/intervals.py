@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stillroom.page.charts.svg import svg, tag, text
-from stillroom.report.models import Model, Score
+from stillroom.report.models import ModelRow, Score
 
 __all__ = ["Axis", "axis_of", "draw_axis", "draw_row"]
 
@@ -40,7 +40,7 @@ class Axis:
         return [self.low + i * self.step for i in range(steps + 1)]
 
 
-def axis_of(models: Iterable[Model]) -> Axis:
+def axis_of(models: Iterable[ModelRow]) -> Axis:
     """An axis that holds every interval, cut where nothing is, with few round ticks."""
     scores = [score for model in models for score in (model.val, model.test)]
     low, high = min(score.low for score in scores), max(score.high for score in scores)
@@ -62,7 +62,7 @@ def draw_axis(axis: Axis) -> Markup:
     return svg(WIDTH, 16, *ticks, label="Scale: top-1 in per cent", class_="interval")
 
 
-def draw_row(axis: Axis, model: Model) -> Markup:
+def draw_row(axis: Axis, model: ModelRow) -> Markup:
     """One model: test filled, validation hollow, each with its 95 % interval."""
     grid = [
         tag("line", x1=axis.x(v), x2=axis.x(v), y1=0, y2=HEIGHT, class_="grid") for v in axis.ticks

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.contract.digest import canonical_json
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 from stillroom.sweep.trial import Stopwatch
 from train.engine.progress import say
 from train.fitting import fit_model
@@ -21,7 +21,7 @@ MEASURED = 2  # epochs: the first has the start-up in it
 
 
 def epochs_within(
-    budget_s: float, trial: Path, subject: Subject, options: TrainOptions
+    budget_s: float, trial: Path, subject: StudyData, options: TrainOptions
 ) -> TrainOptions:
     """Options with as many epochs as the budget allows, one at least.
 
@@ -62,7 +62,7 @@ def fitting_epochs(
     return max(1, math.floor(left_s / (epoch_s * rounds)))
 
 
-def _timed(trial: Path, subject: Subject, options: TrainOptions) -> tuple[float, float]:
+def _timed(trial: Path, subject: StudyData, options: TrainOptions) -> tuple[float, float]:
     """Seconds of an epoch, and before the first one; the training is thrown away."""
     say(f"timing {options.arch}")
     work = trial / "timing"

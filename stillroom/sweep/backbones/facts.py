@@ -9,7 +9,7 @@ from typing import Any
 from stillroom.page.format import interval, ms, percent
 from stillroom.sweep.paired import Paired
 from stillroom.sweep.speed import busy_notice
-from stillroom.sweep.trial import Outcome
+from stillroom.sweep.trial import TrialResult
 
 __all__ = ["Backbone", "Backbones"]
 
@@ -30,7 +30,7 @@ class Backbone:
     number: int
     arch: str
     weights: str
-    outcome: Outcome
+    outcome: TrialResult
     latency: Mapping[str, float]
     behind: Paired | None
 

@@ -12,12 +12,12 @@ from stillroom.sweep.backbones.facts import Backbone, Backbones
 from stillroom.sweep.page import Tile, render, top1_cell, whisker_start
 from stillroom.sweep.search.charts import percent_axis
 from stillroom.sweep.speed import cost_axis
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 
 __all__ = ["draw_accuracy", "render_backbones"]
 
 
-def render_backbones(result: Backbones, subject: Subject, name: str) -> str:
+def render_backbones(result: Backbones, subject: StudyData, name: str) -> str:
     """The page's text."""
     ranked = sorted(result.entries, key=lambda e: (-e.outcome.top1, e.outcome.loss))
     start = whisker_start([entry.outcome.top1_low for entry in ranked])

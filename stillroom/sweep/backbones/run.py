@@ -12,12 +12,12 @@ from export.model_latency import compare_latency
 from stillroom.sweep.backbones.budget import epochs_within
 from stillroom.sweep.backbones.facts import Backbone, Backbones
 from stillroom.sweep.backbones.page import render_backbones
-from stillroom.sweep.cells import Cell, train_cells
+from stillroom.sweep.cells import StudyCell, train_cells
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.lists import names
 from stillroom.sweep.paired import compare_trials
-from stillroom.sweep.subject import Subject, open_subject
-from stillroom.sweep.trial import Outcome
+from stillroom.sweep.subject import StudyData, open_study_data
+from stillroom.sweep.trial import TrialResult
 from train.engine.progress import say
 from train.fitting import prepare_model
 from train.options import TrainOptions
@@ -58,7 +58,7 @@ def compare_backbones(request: BackbonesRequest) -> Path:
         UsageError: an architecture that timm does not have; nothing was trained.
         Interrupted: a signal came; the same command goes on.
     """
-    subject = open_subject(request.target, request.recipe, request.overrides)
+    subject = open_study_data(request.target, request.recipe, request.overrides)
     candidates = _candidates(request, subject.recipe.teacher)
     for options in candidates:  # a wrong name is known before the first hour is spent
         prepare_model(subject.dataset, options, subject.recipe.seed)
@@ -70,7 +70,7 @@ def compare_backbones(request: BackbonesRequest) -> Path:
                 for number, options in enumerate(candidates)
             ]
         seed = subject.recipe.seed
-        cells = [Cell(options.arch, subject.dataset, options, seed) for options in candidates]
+        cells = [StudyCell(options.arch, subject.dataset, options, seed) for options in candidates]
         outcomes = train_cells(folder, cells)
         latency = _latency(folder, subject, candidates)
         result = _result(folder, request, candidates, outcomes, latency)
@@ -100,7 +100,7 @@ def _candidates(request: BackbonesRequest, teacher: TrainOptions) -> list[TrainO
 
 
 def _latency(
-    folder: SweepFolder, subject: Subject, candidates: Sequence[TrainOptions]
+    folder: SweepFolder, subject: StudyData, candidates: Sequence[TrainOptions]
 ) -> list[dict[str, Any]]:
     """All in one go, so that they can be compared; measured once."""
     path = folder.path / "latency.json"
@@ -117,7 +117,7 @@ def _result(
     folder: SweepFolder,
     request: BackbonesRequest,
     candidates: Sequence[TrainOptions],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[TrialResult],
     latency: Sequence[dict[str, Any]],
 ) -> Backbones:
     best = max(range(len(outcomes)), key=lambda i: (outcomes[i].top1, -outcomes[i].loss))
@@ -141,7 +141,7 @@ def _result(
 
 
 def _plan(
-    subject: Subject, request: BackbonesRequest, candidates: Sequence[TrainOptions]
+    subject: StudyData, request: BackbonesRequest, candidates: Sequence[TrainOptions]
 ) -> dict[str, Any]:
     fixed = asdict(subject.recipe.teacher)
     for key in ("arch", "weights", "workers"):

@@ -11,12 +11,12 @@ from stillroom.page.format import count, interval, number, percent, points
 from stillroom.sweep.learning_curve.facts import Curve
 from stillroom.sweep.page import Tile, render, top1_cell, whisker_start
 from stillroom.sweep.search.charts import legend_above, percent_axis
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 
 __all__ = ["draw_curve", "render_curve"]
 
 
-def render_curve(curve: Curve, subject: Subject, name: str, equal: str) -> str:
+def render_curve(curve: Curve, subject: StudyData, name: str, equal: str) -> str:
     """The page's text."""
     start = whisker_start([level.top1.low for level in curve.levels])
     return render(

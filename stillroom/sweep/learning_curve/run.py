@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from serve.contract.errors import UsageError
-from stillroom.sweep.cells import Cell, train_cells
+from stillroom.sweep.cells import StudyCell, train_cells
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.learning_curve.facts import Curve, read_curve
 from stillroom.sweep.learning_curve.page import render_curve
 from stillroom.sweep.learning_curve.subsets import subset
 from stillroom.sweep.lists import numbers
-from stillroom.sweep.subject import Subject, open_subject
+from stillroom.sweep.subject import StudyData, open_study_data
 from stillroom.sweep.trial import PREDICTIONS
 from train.data.dataset import Dataset
 from train.engine.seed import derive_seed
@@ -65,7 +65,7 @@ def draw_learning_curve(request: CurveRequest) -> Path:
     fractions = _fractions(request.percents)
     if request.equal not in EQUAL:
         raise UsageError(f"--equal {request.equal!r}: expected {' or '.join(EQUAL)}.")
-    subject = open_subject(request.target, request.recipe, request.overrides)
+    subject = open_study_data(request.target, request.recipe, request.overrides)
     parts = {
         (fraction, seed): subset(subject.dataset, fraction, _seed(subject, seed))
         for fraction in fractions
@@ -103,14 +103,14 @@ def scaled(options: TrainOptions, photos: int, all_photos: int, equal: str) -> T
     return replace(options, **changed)
 
 
-def _cell(subject: Subject, part: Dataset, equal: str, fraction: float, seed: int) -> Cell:
+def _cell(subject: StudyData, part: Dataset, equal: str, fraction: float, seed: int) -> StudyCell:
     photos, everything = (len(one.of_split("train")) for one in (part, subject.dataset))
     options = scaled(subject.recipe.teacher, photos, everything, equal)
     name = f"{fraction:.0%} = {photos} photographs, seed {seed}, {options.epochs} epochs"
-    return Cell(name, part, options, _seed(subject, seed))
+    return StudyCell(name, part, options, _seed(subject, seed))
 
 
-def _seed(subject: Subject, seed: int) -> int:
+def _seed(subject: StudyData, seed: int) -> int:
     return derive_seed(subject.recipe.seed, "learning curve", seed)
 
 
@@ -123,7 +123,7 @@ def _hits(folder: SweepFolder, fractions: int, seeds: int) -> Any:
     return np.array(hits).reshape(fractions, seeds, -1)
 
 
-def _write(folder: SweepFolder, subject: Subject, request: CurveRequest, curve: Curve) -> None:
+def _write(folder: SweepFolder, subject: StudyData, request: CurveRequest, curve: Curve) -> None:
     folder.write(
         {
             "kind": "learning-curve",
@@ -155,7 +155,7 @@ def _fractions(text: str) -> tuple[float, ...]:
     return tuple(value / 100 for value in values)
 
 
-def _plan(subject: Subject, request: CurveRequest, fractions: Sequence[float]) -> dict[str, Any]:
+def _plan(subject: StudyData, request: CurveRequest, fractions: Sequence[float]) -> dict[str, Any]:
     fixed = asdict(subject.recipe.teacher)
     del fixed["workers"]
     return {

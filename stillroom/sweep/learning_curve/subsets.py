@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.seed import derive_seed
 
 __all__ = ["subset"]
@@ -24,7 +24,7 @@ def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
         fraction: in (0, 1]; at least one photograph of each class is taken.
         seed: of the order.
     """
-    classes: dict[str, list[Photo]] = defaultdict(list)
+    classes: dict[str, list[LabelledImage]] = defaultdict(list)
     for photo in dataset.of_split("train"):
         classes[photo.label].append(photo)
     kept = set()

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from stillroom.page.charts.drawing import AMBER, BLUE, GREEN, RED, drawing, inline_svg, plain
-from stillroom.sweep.resolution.facts import Entry
+from stillroom.sweep.resolution.facts import SizeResult
 from stillroom.sweep.search.charts import legend_above, percent_axis
 from stillroom.sweep.speed import cost_axis
 
@@ -25,7 +25,7 @@ STYLES: list[dict[str, Any]] = [
 ]
 
 
-def draw_by_size(entries: Sequence[Entry]) -> Markup:
+def draw_by_size(entries: Sequence[SizeResult]) -> Markup:
     """Val top-1 over the test size; a ring where it equals the train size."""
     with drawing(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
@@ -43,7 +43,7 @@ def draw_by_size(entries: Sequence[Entry]) -> Markup:
         return inline_svg(figure, name="by-size", label="Val top-1 over the test size")
 
 
-def draw_by_latency(entries: Sequence[Entry]) -> Markup:
+def draw_by_latency(entries: Sequence[SizeResult]) -> Markup:
     """Val top-1 over the latency of one image."""
     with drawing(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
@@ -54,7 +54,7 @@ def draw_by_latency(entries: Sequence[Entry]) -> Markup:
         return inline_svg(figure, name="by-latency", label="Val top-1 over the latency")
 
 
-def _lines(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+def _lines(entries: Sequence[SizeResult]) -> list[tuple[str, list[SizeResult]]]:
     """Entries of one training each, with its name."""
     lines = []
     for _, group in groupby(entries, key=lambda entry: entry.place.number):
@@ -71,9 +71,9 @@ def _finish(axes: Axes, x: str) -> None:
     legend_above(axes)
 
 
-def _top1(entries: Sequence[Entry]) -> list[float]:
+def _top1(entries: Sequence[SizeResult]) -> list[float]:
     return [entry.figures["top1"] for entry in entries]
 
 
-def _latency(entries: Sequence[Entry]) -> list[float]:
+def _latency(entries: Sequence[SizeResult]) -> list[float]:
     return [entry.latency["median_ms"] for entry in entries]

@@ -11,14 +11,14 @@ from stillroom.page.format import interval, ms, number, percent
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.paired import Paired, pair
 from stillroom.sweep.speed import busy_notice
-from stillroom.sweep.trial import Outcome
+from stillroom.sweep.trial import TrialResult
 from train.evaluation import Predictions, evaluate, read_predictions
 
-__all__ = ["Entry", "Place", "Resolution", "latency_key", "read_resolution"]
+__all__ = ["Resolution", "SizePair", "SizeResult", "latency_key", "read_resolution"]
 
 
 @dataclass(frozen=True)
-class Place:
+class SizePair:
     """A training at a test size.
 
     Args:
@@ -49,7 +49,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Entry:
+class SizeResult:
     """A place and how good it is.
 
     Args:
@@ -60,7 +60,7 @@ class Entry:
             not tested, or is this.
     """
 
-    place: Place
+    place: SizePair
     figures: Mapping[str, Any]
     latency: Mapping[str, float]
     against_equal: Paired | None
@@ -100,9 +100,9 @@ class Resolution:
         epochs: of each training.
     """
 
-    entries: list[Entry]
-    best: Entry
-    cheapest_equal: Entry
+    entries: list[SizeResult]
+    best: SizeResult
+    cheapest_equal: SizeResult
     against_best: Paired
     epochs: int
 
@@ -147,14 +147,14 @@ def latency_key(width: int, test_size_px: int) -> str:
 
 def read_resolution(
     folder: SweepFolder,
-    places: Sequence[Place],
+    places: Sequence[SizePair],
     latencies: Mapping[str, Mapping[str, float]],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[TrialResult],
 ) -> Resolution:
     """Read all answers and compare them."""
     answers = {place: read_predictions(place.file(folder.trial(place.number))) for place in places}
     entries = [
-        Entry(
+        SizeResult(
             place,
             evaluate(answers[place]),
             latencies[latency_key(place.width, place.test_size_px)],
@@ -167,16 +167,16 @@ def read_resolution(
     return Resolution(entries, best, cheap, paired, outcomes[0].epochs)
 
 
-def _against_equal(place: Place, answers: Mapping[Place, Predictions]) -> Paired | None:
-    equal = Place(place.number, place.train_size_px, place.train_size_px, place.width)
+def _against_equal(place: SizePair, answers: Mapping[SizePair, Predictions]) -> Paired | None:
+    equal = SizePair(place.number, place.train_size_px, place.train_size_px, place.width)
     if equal == place or equal not in answers:
         return None
     return pair(answers[place], answers[equal])
 
 
 def _cheapest_equal(
-    entries: Sequence[Entry], best: Entry, answers: Mapping[Place, Predictions]
-) -> tuple[Entry, Paired]:
+    entries: Sequence[SizeResult], best: SizeResult, answers: Mapping[SizePair, Predictions]
+) -> tuple[SizeResult, Paired]:
     for entry in sorted(entries, key=lambda e: (e.latency["median_ms"], -e.figures["hits"])):
         paired = pair(answers[best.place], answers[entry.place])
         if entry is best or not paired.shown:

@@ -6,12 +6,12 @@ from stillroom.page.format import interval, millions, ms, number, percent
 from stillroom.sweep.page import Tile, render, top1_cell, whisker_start
 from stillroom.sweep.resolution.charts import draw_by_latency, draw_by_size
 from stillroom.sweep.resolution.facts import Resolution
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 
 __all__ = ["render_resolution"]
 
 
-def render_resolution(resolution: Resolution, subject: Subject, name: str) -> str:
+def render_resolution(resolution: Resolution, subject: StudyData, name: str) -> str:
     """The page's text."""
     start = whisker_start([entry.figures["top1_low"] for entry in resolution.entries])
     return render(

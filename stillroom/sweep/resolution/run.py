@@ -11,12 +11,12 @@ from typing import Any
 
 from export.model_latency import compare_latency
 from serve.contract.errors import UsageError
-from stillroom.sweep.cells import Cell, train_cells
+from stillroom.sweep.cells import StudyCell, train_cells
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.lists import sizes_px
-from stillroom.sweep.resolution.facts import Place, Resolution, latency_key, read_resolution
+from stillroom.sweep.resolution.facts import Resolution, SizePair, latency_key, read_resolution
 from stillroom.sweep.resolution.page import render_resolution
-from stillroom.sweep.subject import Subject, open_subject
+from stillroom.sweep.subject import StudyData, open_study_data
 from stillroom.sweep.trial import predict_val
 from train.engine.progress import say
 from train.evaluation import write_predictions
@@ -63,7 +63,7 @@ def sweep_resolution(request: ResolutionRequest) -> Path:
         UsageError: sizes or widths that cannot be; nothing was trained.
         Interrupted: a signal came; the same command goes on.
     """
-    subject = open_subject(request.target, request.recipe, request.overrides)
+    subject = open_study_data(request.target, request.recipe, request.overrides)
     teacher = subject.recipe.teacher
     trained = [
         replace(teacher, train_size_px=size, test_size_px=0, bilinear_dim=width)
@@ -77,7 +77,7 @@ def sweep_resolution(request: ResolutionRequest) -> Path:
     folder = SweepFolder.of(subject.run.path, request.name)
     with folder.opened(_plan(subject, trained, tested)):
         cells = [
-            Cell(_name(options), subject.dataset, options, subject.recipe.seed)
+            StudyCell(_name(options), subject.dataset, options, subject.recipe.seed)
             for options in trained
         ]
         outcomes = train_cells(folder, cells)
@@ -97,14 +97,14 @@ def sweep_resolution(request: ResolutionRequest) -> Path:
 def _test(
     folder: SweepFolder,
     number: int,
-    subject: Subject,
+    subject: StudyData,
     options: TrainOptions,
     tested: Sequence[int],
-) -> list[Place]:
+) -> list[SizePair]:
     """Answers of one training at every test size; those that are written stay."""
     trial = folder.trial(number)
     width = _width(options)
-    places = [Place(number, options.train_size_px, size, width) for size in tested]
+    places = [SizePair(number, options.train_size_px, size, width) for size in tested]
     for place in places:
         if place.file(trial).is_file():
             continue
@@ -118,7 +118,7 @@ def _test(
 
 
 def _latencies(
-    folder: SweepFolder, subject: Subject, trained: Sequence[TrainOptions], tested: Sequence[int]
+    folder: SweepFolder, subject: StudyData, trained: Sequence[TrainOptions], tested: Sequence[int]
 ) -> dict[str, dict[str, float]]:
     """Latency and multiply-adds by width and test size: the train size changes neither.
 
@@ -153,7 +153,7 @@ def _joined(latency: dict[str, Any], flops: dict[str, int]) -> dict[str, dict[st
     return {key: {**value, "flops": flops[key]} for key, value in latency.items()}
 
 
-def _write(folder: SweepFolder, subject: Subject, resolution: Resolution) -> None:
+def _write(folder: SweepFolder, subject: StudyData, resolution: Resolution) -> None:
     folder.write(
         {
             "kind": "resolution",
@@ -182,7 +182,7 @@ def _widths(request: ResolutionRequest, teacher: TrainOptions) -> tuple[int, ...
     return sizes_px(request.widths, "--widths", most=2**16)
 
 
-def _check_arch(subject: Subject, options: TrainOptions, tested: Sequence[int]) -> None:
+def _check_arch(subject: StudyData, options: TrainOptions, tested: Sequence[int]) -> None:
     """Many transformers take one size only: better to know before the first training."""
     model = prepare_model(subject.dataset, replace(options, weights="none"), subject.recipe.seed)
     for size in tested:
@@ -190,7 +190,7 @@ def _check_arch(subject: Subject, options: TrainOptions, tested: Sequence[int]) 
 
 
 def _plan(
-    subject: Subject, trained: Sequence[TrainOptions], tested: Sequence[int]
+    subject: StudyData, trained: Sequence[TrainOptions], tested: Sequence[int]
 ) -> dict[str, Any]:
     fixed = asdict(trained[0])
     for key in ("train_size_px", "bilinear_dim", "workers"):

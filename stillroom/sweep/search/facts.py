@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stillroom.sweep.paired import Paired
 from stillroom.sweep.search.points import Point
-from stillroom.sweep.trial import Outcome
+from stillroom.sweep.trial import TrialResult
 
 __all__ = ["SearchResult", "TrialRow"]
 
@@ -29,7 +29,7 @@ class TrialRow:
     number: int
     state: str
     values: Point
-    outcome: Outcome | None
+    outcome: TrialResult | None
     own: bool
     why: str
     epochs: int

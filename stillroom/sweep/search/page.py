@@ -10,7 +10,7 @@ from stillroom.sweep.page import Tile, render, top1_cell, whisker_start
 from stillroom.sweep.search.charts import draw_history, draw_importances, draw_slice
 from stillroom.sweep.search.facts import SearchResult, TrialRow
 from stillroom.sweep.search.space import Space
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 
 __all__ = ["render_search"]
 
@@ -19,7 +19,7 @@ MAX_SLICES = 8
 
 
 def render_search(
-    result: SearchResult, sentences: Sequence[str], subject: Subject, space: Space, name: str
+    result: SearchResult, sentences: Sequence[str], subject: StudyData, space: Space, name: str
 ) -> str:
     """The page's text."""
     ranked = sorted(result.rows, key=_rank)

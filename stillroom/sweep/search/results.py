@@ -15,8 +15,8 @@ from stillroom.sweep.search.page import render_search
 from stillroom.sweep.search.points import recipe_at
 from stillroom.sweep.search.space import Space
 from stillroom.sweep.search.study import MIN_FOR_IMPORTANCE, OWN, WHY, Study
-from stillroom.sweep.subject import Subject
-from stillroom.sweep.trial import Outcome, read_outcome
+from stillroom.sweep.subject import StudyData
+from stillroom.sweep.trial import TrialResult, read_outcome
 
 __all__ = ["write_search"]
 
@@ -24,7 +24,7 @@ BEST = "best.toml"
 
 
 def write_search(
-    subject: Subject, folder: SweepFolder, study: Study, space: Space, base: Path
+    subject: StudyData, folder: SweepFolder, study: Study, space: Space, base: Path
 ) -> SearchResult:
     """Write all files of a search as it stands now."""
     rows = _rows(folder, study)
@@ -84,7 +84,7 @@ def _best(rows: list[TrialRow]) -> TrialRow | None:
     return max(done, key=lambda row: _rank(row.outcome), default=None)
 
 
-def _rank(outcome: Outcome | None) -> tuple[float, float]:
+def _rank(outcome: TrialResult | None) -> tuple[float, float]:
     return (0.0, 0.0) if outcome is None else (outcome.top1, -outcome.loss)
 
 

@@ -18,7 +18,7 @@ from stillroom.sweep.search.points import check_space, grid_points, recipe_at
 from stillroom.sweep.search.results import write_search
 from stillroom.sweep.search.space import Space, read_space
 from stillroom.sweep.search.study import WHY, Sampler, Study
-from stillroom.sweep.subject import Subject, open_subject
+from stillroom.sweep.subject import StudyData, open_study_data
 from stillroom.sweep.trial import STATE, abandon_trial, train_trial
 from train.engine.progress import say
 from train.options import TrainOptions
@@ -75,7 +75,7 @@ def search(request: SearchRequest) -> Path:
             "Give one of them.",
         )
     space = read_space(request.space, request.entries)
-    subject = open_subject(request.target, request.recipe, space.overrides)
+    subject = open_study_data(request.target, request.recipe, space.overrides)
     folder = SweepFolder.of(subject.run.path, request.name)
     sampler: Any = request.sampler
     _check(subject, space, sampler)
@@ -95,7 +95,7 @@ def search(request: SearchRequest) -> Path:
 class _Search:
     """The loop: ask, train, tell."""
 
-    def __init__(self, subject: Subject, folder: SweepFolder, study: Study, base: Path) -> None:
+    def __init__(self, subject: StudyData, folder: SweepFolder, study: Study, base: Path) -> None:
         self._subject, self._folder, self._study, self._base = subject, folder, study, base
 
     def run(self, wanted: int, deadline: float) -> None:
@@ -171,7 +171,7 @@ def epochs_before(phase: str, options: TrainOptions) -> int:
     return options.head_epochs + rounds * options.epochs
 
 
-def _check(subject: Subject, space: Space, sampler: Sampler) -> None:
+def _check(subject: StudyData, space: Space, sampler: Sampler) -> None:
     """Everything that can be known to be wrong before the folder is touched."""
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         base = Path(scratch) / BASE
@@ -182,7 +182,7 @@ def _check(subject: Subject, space: Space, sampler: Sampler) -> None:
                 recipe_at(base, point)
 
 
-def _plan(subject: Subject, space: Space, sampler: Sampler) -> dict[str, Any]:
+def _plan(subject: StudyData, space: Space, sampler: Sampler) -> dict[str, Any]:
     recipe = subject.recipe
     fixed = {k: v for k, v in asdict(recipe.teacher).items() if k not in ("workers",)}
     return {

@@ -11,9 +11,9 @@ from stillroom.sweep.paired import Paired, compare_trials
 from stillroom.sweep.speed import busy_notice
 from stillroom.sweep.students.pareto import Bounds, Offer, front, pick
 from stillroom.sweep.students.precision_cells import Refused
-from stillroom.sweep.students.student_cells import Cell
+from stillroom.sweep.students.student_cells import StudentTrial
 
-__all__ = ["Entry", "Students", "read_students"]
+__all__ = ["StudentResult", "Students", "read_students"]
 
 OF_THE_SEARCH = (
     "student.epochs=",
@@ -25,7 +25,7 @@ OF_THE_SEARCH = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class StudentResult:
     """A cell, and what it costs.
 
     Args:
@@ -36,7 +36,7 @@ class Entry:
         on_front: whether nothing is as good and faster.
     """
 
-    cell: Cell
+    cell: StudentTrial
     latency: Mapping[str, float]
     gpu: Mapping[str, float] | None
     behind: Paired | None
@@ -91,21 +91,21 @@ class Students:
         refused: precisions that a cell has no file in.
     """
 
-    entries: list[Entry]
-    best: Entry
-    picked: Entry | None
+    entries: list[StudentResult]
+    best: StudentResult
+    picked: StudentResult | None
     bounds: Bounds
     overrides: tuple[str, ...]
     refused: tuple[Refused, ...] = ()
 
     @property
-    def front(self) -> list[Entry]:
+    def front(self) -> list[StudentResult]:
         """Those that nothing dominates, the fastest first."""
         kept = [entry for entry in self.entries if entry.on_front]
         return sorted(kept, key=lambda entry: entry.latency["median_ms"])
 
     @property
-    def fastest_equal(self) -> Entry:
+    def fastest_equal(self) -> StudentResult:
         """The fastest that cannot be told from the best; the best itself, maybe."""
         equal = [entry for entry in self.entries if entry.behind is None or not entry.behind.shown]
         return min(equal, key=lambda entry: entry.latency["median_ms"])
@@ -197,7 +197,7 @@ class Students:
 
 
 def read_students(
-    cells: Sequence[Cell],
+    cells: Sequence[StudentTrial],
     latencies: Mapping[str, Mapping[str, Mapping[str, float]]],
     bounds: Bounds,
     overrides: Sequence[str],
@@ -217,7 +217,7 @@ def read_students(
     on_front = {offer.key for offer in front(offers)}
     best = min(cells, key=lambda c: (-c.scores["top1"], cpu[c.name]["median_ms"], c.scores["loss"]))
     entries = [
-        Entry(
+        StudentResult(
             cell,
             cpu[cell.name],
             latencies["cuda"][cell.name] if "cuda" in latencies else None,
@@ -233,11 +233,11 @@ def read_students(
     return Students(entries, by_name[best.name], picked, bounds, given, tuple(refused))
 
 
-def _title(cell: Cell) -> str:
+def _title(cell: StudentTrial) -> str:
     return f"{cell.network} at {cell.test_size_px} px"
 
 
-def _figures(entry: Entry) -> str:
+def _figures(entry: StudentResult) -> str:
     scores = entry.cell.scores
     spread = interval(scores["top1_low"], scores["top1_high"])
     return (

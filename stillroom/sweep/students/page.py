@@ -12,15 +12,15 @@ from stillroom.sweep.page import Tile, render, top1_cell, whisker_start
 from stillroom.sweep.resolution.charts import STYLES
 from stillroom.sweep.search.charts import legend_above, percent_axis
 from stillroom.sweep.speed import cost_axis
-from stillroom.sweep.students.facts import Entry, Students
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.students.facts import StudentResult, Students
+from stillroom.sweep.subject import StudyData
 
 __all__ = ["draw_front", "render_students"]
 
 OFFSETS = [(5, -13), (-18, 7), (7, 4)]  # of a student's labels from its points, in points
 
 
-def render_students(found: Students, subject: Subject, name: str) -> str:
+def render_students(found: Students, subject: StudyData, name: str) -> str:
     """The page's text."""
     start = whisker_start([entry.cell.scores["top1_low"] for entry in found.entries])
     rows = []
@@ -64,7 +64,7 @@ def draw_front(found: Students, *, gpu: bool) -> Markup:
                 axes.axvline(found.bounds.max_latency_ms, color=INK, linestyle=":", linewidth=1.2)
             if found.bounds.min_top1 is not None:
                 axes.axhline(found.bounds.min_top1, color=INK, linestyle=":", linewidth=1.2)
-        lines: dict[tuple[str, str], list[Entry]] = {}
+        lines: dict[tuple[str, str], list[StudentResult]] = {}
         for entry in found.entries:
             key = entry.cell.student.folder.name, entry.cell.precision
             lines.setdefault(key, []).append(entry)
@@ -93,7 +93,7 @@ def draw_front(found: Students, *, gpu: bool) -> Markup:
         return inline_svg(figure, name=f"by-{device.lower()}", label=label)
 
 
-def _ms(entry: Entry, *, gpu: bool) -> float:
+def _ms(entry: StudentResult, *, gpu: bool) -> float:
     latency = entry.gpu if gpu else entry.latency
     assert latency is not None  # the page asks for a GPU's drawing only where it was measured
     return latency["median_ms"]

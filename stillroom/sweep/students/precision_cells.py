@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export.gate import Subject, judge_file
+from export.gate import ReferenceModel, judge_file
 from export.onnx_graph import write_graph
 from export.options import ExportOptions, deciding_export
 from export.parity.machine import machine_identity
@@ -19,7 +19,13 @@ from serve.contract.artifact import MODEL
 from serve.contract.digest import digest_of_json
 from serve.contract.errors import ArtifactError, GateError, MeasurementError, UsageError
 from stillroom.sweep.lists import names
-from stillroom.sweep.students.student_cells import CELL, SCORES, Cell, Course, write_cell
+from stillroom.sweep.students.student_cells import (
+    CELL,
+    SCORES,
+    SearchContext,
+    StudentTrial,
+    write_cell,
+)
 from stillroom.sweep.trial import PREDICTIONS
 from train.evaluation import Predictions, evaluate, write_predictions
 from train.models.checkpoint import load_checkpoint
@@ -39,7 +45,7 @@ class Refused:
         why: in a sentence.
     """
 
-    cell: Cell
+    cell: StudentTrial
     precision: str
     why: str
 
@@ -63,7 +69,9 @@ def precisions_of(text: str) -> tuple[str, ...]:
     return found
 
 
-def reduce_cell(course: Course, cell: Cell, precision: str) -> Cell | Refused:
+def reduce_cell(
+    course: SearchContext, cell: StudentTrial, precision: str
+) -> StudentTrial | Refused:
     """Make a cell's file of another precision, or read the outcome where that is done.
 
     The gate is export's: what it refuses would not be served. A measurement that failed refuses it,
@@ -99,10 +107,12 @@ def _key(options: ExportOptions, precision: str) -> str:
     return digest_of_json({**deciding, "machine": machine_identity()})[:10]
 
 
-def _made(course: Course, cell: Cell, precision: str, folder: Path) -> dict[str, Any]:
+def _made(
+    course: SearchContext, cell: StudentTrial, precision: str, folder: Path
+) -> dict[str, Any]:
     options, dataset = course.subject.recipe.export, course.subject.dataset
     model, card = load_checkpoint(cell.folder)
-    subject, path = Subject(model, card, cell.name, precision), folder / MODEL
+    subject, path = ReferenceModel(model, card, cell.name, precision), folder / MODEL
     gate = gate_of(dataset, subject, options)
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         fp32 = Path(scratch) / MODEL

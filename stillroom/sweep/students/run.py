@@ -22,8 +22,13 @@ from stillroom.sweep.students.facts import Students, read_students
 from stillroom.sweep.students.page import render_students
 from stillroom.sweep.students.pareto import Bounds
 from stillroom.sweep.students.precision_cells import Refused, precisions_of, reduce_cell
-from stillroom.sweep.students.student_cells import Cell, Course, distil_cell, tune_cell
-from stillroom.sweep.subject import Subject, open_subject
+from stillroom.sweep.students.student_cells import (
+    SearchContext,
+    StudentTrial,
+    distil_cell,
+    tune_cell,
+)
+from stillroom.sweep.subject import StudyData, open_study_data
 from train.data.dataset import Dataset
 from train.data.unlabelled import Unlabelled, open_unlabelled
 from train.engine.progress import say
@@ -82,7 +87,7 @@ def choose_student(request: StudentsRequest) -> Students:
             check_size(model, size)
     folder = SweepFolder.of(subject.run.path, NAME)
     with folder.opened({"kind": NAME}):
-        cells: list[Cell] = []
+        cells: list[StudentTrial] = []
         refused: list[Refused] = []
         for number, options in enumerate(candidates):
             say(f"{number + 1} of {len(candidates)}: {options.arch}")
@@ -95,7 +100,7 @@ def choose_student(request: StudentsRequest) -> Students:
                 for precision in precisions:
                     say(f"  {options.arch} at {size} px, {precision}")
                     made = reduce_cell(course, tuned, precision)
-                    cells.append(made) if isinstance(made, Cell) else refused.append(made)
+                    cells.append(made) if isinstance(made, StudentTrial) else refused.append(made)
         latencies = _latencies(folder, subject, cells)
         found = read_students(cells, latencies, request.bounds, request.overrides, refused)
         _write(folder, subject, found)
@@ -112,14 +117,14 @@ def refuse_without_pick(found: Students) -> None:
         raise GateError(found.refusal, found.next_step)
 
 
-def _open_course(request: StudentsRequest) -> Course:
+def _open_course(request: StudentsRequest) -> SearchContext:
     if not RunFolder(request.run).record():
         raise RunError(
             f"{request.run} holds no run.",
             f"Make one: {command_text('train', 'PHOTOS', '--run', request.run)}",
         )
     run_stages(PIPELINE, Request(request.run, until="teacher"))
-    subject = open_subject(request.run, None, request.overrides)
+    subject = open_study_data(request.run, None, request.overrides)
     # Its test photographs are compared with and never opened: the teacher's digest is of all
     # photographs, and none of those without labels may be one of them.
     everything = Dataset.open(subject.dataset.root, subject.run.stage("data") / "index.csv", 0)
@@ -131,10 +136,10 @@ def _open_course(request: StudentsRequest) -> Course:
     unlabelled: Unlabelled | None = None
     if distil.unlabelled:
         unlabelled = open_unlabelled(Path(distil.unlabelled), everything, subject.recipe.data)
-    return Course(subject, teachers, unlabelled)
+    return SearchContext(subject, teachers, unlabelled)
 
 
-def _candidates(request: StudentsRequest, subject: Subject) -> list[TrainOptions]:
+def _candidates(request: StudentsRequest, subject: StudyData) -> list[TrainOptions]:
     student = subject.recipe.student
     candidates = []
     for entry in names(request.students, "--search"):
@@ -160,7 +165,7 @@ def _check_bounds(bounds: Bounds) -> None:
 
 
 def _latencies(
-    folder: SweepFolder, subject: Subject, cells: Sequence[Cell]
+    folder: SweepFolder, subject: StudyData, cells: Sequence[StudentTrial]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Latency by device and cell: all in one go, so that they can be compared; measured once."""
     all_of_them = sorted(str(cell.folder.relative_to(folder.path)) for cell in cells)
@@ -179,7 +184,7 @@ def _latencies(
     return found
 
 
-def _write(folder: SweepFolder, subject: Subject, found: Students) -> None:
+def _write(folder: SweepFolder, subject: StudyData, found: Students) -> None:
     folder.write(
         {
             "kind": NAME,

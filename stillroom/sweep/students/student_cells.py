@@ -19,11 +19,11 @@ from compress.teachers import Teacher
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json, digest_of_json
 from stillroom.sweep.folder import SweepFolder
-from stillroom.sweep.subject import Subject
+from stillroom.sweep.subject import StudyData
 from stillroom.sweep.trial import (
     PREDICTIONS,
     STATE,
-    Outcome,
+    TrialResult,
     predict_val,
     read_outcome,
     train_trial,
@@ -35,14 +35,23 @@ from train.evaluation import evaluate, write_predictions
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.options import TrainOptions, deciding
 
-__all__ = ["CELL", "SCORES", "Cell", "Course", "Student", "distil_cell", "tune_cell", "write_cell"]
+__all__ = [
+    "CELL",
+    "SCORES",
+    "SearchContext",
+    "Student",
+    "StudentTrial",
+    "distil_cell",
+    "tune_cell",
+    "write_cell",
+]
 
 CELL = "cell.json"
 SCORES = ("n", "hits", "top1", "top1_low", "top1_high", "loss")
 
 
 @dataclass(frozen=True)
-class Course:
+class SearchContext:
     """What all students of a search are taught.
 
     Args:
@@ -51,7 +60,7 @@ class Course:
         unlabelled: further photographs; None for none.
     """
 
-    subject: Subject
+    subject: StudyData
     teachers: tuple[Teacher, ...]
     unlabelled: Unlabelled | None
 
@@ -80,11 +89,11 @@ class Student:
 
     folder: Path
     options: TrainOptions
-    outcome: Outcome
+    outcome: TrialResult
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudentTrial:
     """A student at a test size.
 
     Args:
@@ -123,7 +132,7 @@ class Cell:
         return self.folder if self.precision == "fp32" else self.folder / MODEL
 
 
-def distil_cell(folder: SweepFolder, course: Course, options: TrainOptions) -> Student:
+def distil_cell(folder: SweepFolder, course: SearchContext, options: TrainOptions) -> Student:
     """Distil a student, or find it where that is done.
 
     Raises:
@@ -143,7 +152,7 @@ def distil_cell(folder: SweepFolder, course: Course, options: TrainOptions) -> S
     return Student(path, options, outcome)
 
 
-def tune_cell(course: Course, student: Student, fixres: FixResOptions) -> Cell:
+def tune_cell(course: SearchContext, student: Student, fixres: FixResOptions) -> StudentTrial:
     """Fit a student to a test size, or read the outcome where that is done.
 
     Raises:
@@ -173,7 +182,7 @@ def tune_cell(course: Course, student: Student, fixres: FixResOptions) -> Cell:
         shutil.rmtree(state)
     value = json.loads((folder / CELL).read_bytes())
     found = {name: value[name] for name in ("scores", "flops", "kept")}
-    return Cell(folder, student, fixres.test_size_px, **found)
+    return StudentTrial(folder, student, fixres.test_size_px, **found)
 
 
 def write_cell(folder: Path, value: dict[str, Any]) -> None:

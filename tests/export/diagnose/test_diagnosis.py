@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 import export.diagnose.diagnosis
-from export.diagnose.diagnosis import Finding, Suspects, diagnose, explain
+from export.diagnose.diagnosis import FailedCandidate, SuspectResult, diagnose, explain
 from export.diagnose.graph_edits import logits_of
-from export.parity.compare import judge
-from export.parity.predictions import answers_of
+from export.parity.compare import compare_outputs
+from export.parity.predictions import outputs_of
 from export.parity.tolerances import LIMITS
 from tests.export.conftest import Exported
 from tests.export.planted import (
@@ -57,7 +57,7 @@ def _uneven(graph: Path, path: Path) -> Path:
 @pytest.fixture(scope="module")
 def bench(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("planted")
-    reference = answers_of(exported.reference)
+    reference = outputs_of(exported.reference)
     photos = {photo.path: photo for photo in exported.reference.photos}
     spec = exported.card.preprocess
 
@@ -198,7 +198,7 @@ def test_an_optimiser_that_changes_the_model_is_named(bench: Bench) -> None:
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return planted.infer(pixels) * np.float32(0.5) + 1
 
-    suspects = Suspects(
+    suspects = FailedCandidate(
         bench.reference, wrong, bench.pixels, infer, LIMITS["fp32"], model=planted.model
     )
     findings = diagnose(suspects)
@@ -209,7 +209,7 @@ def test_an_optimiser_that_changes_the_model_is_named(bench: Bench) -> None:
 def test_noisy_nodes_are_the_last_word(bench: Bench) -> None:
     random = np.random.default_rng(0)
     noise = random.normal(0, 3, bench.reference.logits.shape).astype(np.float32)
-    suspects = Suspects(
+    suspects = FailedCandidate(
         bench.reference,
         bench.reference.logits + noise,
         bench.pixels,
@@ -227,7 +227,7 @@ def test_noisy_nodes_are_the_last_word(bench: Bench) -> None:
 
 def test_nothing_known_is_nothing_suspected(bench: Bench) -> None:
     planted = sound(bench)
-    suspects = Suspects(
+    suspects = FailedCandidate(
         bench.reference,
         bench.reference.logits + 1,
         bench.pixels,
@@ -246,7 +246,7 @@ def test_a_trial_is_cheap(bench: Bench) -> None:
         return np.zeros((len(pixels), 3), np.float32)
 
     logits = np.zeros_like(bench.reference.logits)
-    suspects = Suspects(bench.reference, logits, bench.pixels, infer, LIMITS["fp32"])
+    suspects = FailedCandidate(bench.reference, logits, bench.pixels, infer, LIMITS["fp32"])
     diagnose(replace(suspects, resized=bench.resized))
     assert fed == [64, 64, 64]  # BGR and two filters
     assert suspects.rows[0] == 0
@@ -268,12 +268,14 @@ def test_a_finding_needs_more_than_the_limit(bench: Bench) -> None:
     """Where SNR was no fault, a trial that leaves it as it is explains nothing."""
     logits = bench.reference.logits.copy()
     logits[0, 0] += 1e-2
-    verdict = judge(bench.reference, logits, LIMITS["fp32"], min_images=300)
+    verdict = compare_outputs(bench.reference, logits, LIMITS["fp32"], min_images=300)
     assert verdict.status == "failed"
-    suspects = Suspects(bench.reference, logits, bench.pixels, sound(bench).infer, LIMITS["fp32"])
+    suspects = FailedCandidate(
+        bench.reference, logits, bench.pixels, sound(bench).infer, LIMITS["fp32"]
+    )
     assert not suspects.restored(suspects.before_db + 5.9)
     assert suspects.restored(suspects.before_db + 6.1)
-    found: list[Finding] = diagnose(suspects)
+    found: list[SuspectResult] = diagnose(suspects)
     assert not any(finding.explains for finding in found)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from export.parity.accuracy import calibration_error, softmax
-from export.parity.compare import Answers, Verdict, judge, require_pass, write_flips
+from export.parity.compare import ModelOutputs, Verdict, compare_outputs, require_pass, write_flips
 from export.parity.tolerances import LIMITS
 from serve.contract.errors import GateError
 from tests.train.toy import PATIENT
@@ -24,7 +24,7 @@ LABELS = ("aster", "bell", "clover")
 Logits = NDArray[np.float32]
 
 
-def answers(count: int = 300, *, sd: float = 3.0, known: bool = True) -> Answers:
+def answers(count: int = 300, *, sd: float = 3.0, known: bool = True) -> ModelOutputs:
     """A reference that answers two of three images rightly."""
     random = np.random.default_rng(5)
     logits = random.normal(0, sd, (count, 3)).astype(np.float32)
@@ -32,10 +32,10 @@ def answers(count: int = 300, *, sd: float = 3.0, known: bool = True) -> Answers
     targets[::3] = random.integers(0, 3, len(targets[::3]))
     names = tuple(f"{i}.jpg" for i in range(count))
     digests = tuple(f"{i:064x}" for i in range(count))
-    return Answers(names, digests, LABELS, logits, targets if known else None)
+    return ModelOutputs(names, digests, LABELS, logits, targets if known else None)
 
 
-def with_flips(reference: Answers, count: int, margin: float) -> Logits:
+def with_flips(reference: ModelOutputs, count: int, margin: float) -> Logits:
     """The reference's logits with `count` flips of a given margin."""
     logits = reference.logits.copy()
     reference.logits[:count] = (margin, 0.0, -margin)
@@ -43,7 +43,7 @@ def with_flips(reference: Answers, count: int, margin: float) -> Logits:
     return logits
 
 
-@pytest.mark.parametrize("module", ["judge", "limits", "diagnose"])
+@pytest.mark.parametrize("module", ["compare_outputs", "limits", "diagnose"])
 def test_a_server_can_judge(module: str) -> None:
     """It has numpy; ONNX Runtime is loaded by what runs a file only."""
     wrong = {"torch", "scipy", "onnx", "onnxruntime", "sklearn", "train"}
@@ -66,7 +66,7 @@ def test_each_precision_has_its_own_limits(precision: str, sound: float, broken:
     for snr, passes in ((sound, True), (broken, False)):
         limits = replace(LIMITS[precision], min_agreement=0.0, max_top1_drop=1.0)  # type: ignore[index]
         candidate = (reference.logits + noise * power * 10 ** (-snr / 20)).astype(np.float32)
-        verdict = judge(reference, candidate, limits, min_images=300)
+        verdict = compare_outputs(reference, candidate, limits, min_images=300)
         assert verdict.snr_db == pytest.approx(snr, abs=1)
         assert any("SNR" in reason for reason in verdict.reasons) is not passes
 
@@ -75,12 +75,14 @@ def test_an_answer_that_depends_on_its_batch_fails() -> None:
     reference = answers()
     sd = float(reference.logits.std())
     for found, status in ((0.9e-3 * sd, "passed"), (1.1e-3 * sd, "failed"), (-1.0, "failed")):
-        verdict = judge(
+        verdict = compare_outputs(
             reference, reference.logits, LIMITS["fp32"], min_images=300, invariance=found
         )
         assert verdict.status == status
         assert verdict.to_dict()["batch_max_diff"] == found
-    verdict = judge(reference, reference.logits, LIMITS["fp32"], min_images=300, invariance=0.5)
+    verdict = compare_outputs(
+        reference, reference.logits, LIMITS["fp32"], min_images=300, invariance=0.5
+    )
     assert verdict.reasons[0].startswith("an image's logits change by 0.5 > 0.00")
     assert verdict.reasons[0].endswith("with the batch that it is in")
 
@@ -92,7 +94,7 @@ def test_blank_images_must_answer_too() -> None:
     for change, status in ((0.009 * size, "passed"), (0.011 * size, "failed"), (np.nan, "failed")):
         found = blank.copy()
         found[0, 1] += change
-        verdict = judge(
+        verdict = compare_outputs(
             reference, reference.logits, LIMITS["fp32"], min_images=300, blank=(blank, found)
         )
         assert verdict.status == status
@@ -104,14 +106,14 @@ def test_a_reference_that_is_not_finite_is_no_reference() -> None:
     reference = answers()
     reference.logits[7, 1] = np.nan
     with pytest.raises(GateError, match=r"The reference itself answers 1 of 300 .* first 7\.jpg"):
-        judge(reference, reference.logits, LIMITS["fp32"], min_images=300)
+        compare_outputs(reference, reference.logits, LIMITS["fp32"], min_images=300)
 
 
 def test_a_candidate_that_is_not_finite_has_a_verdict_in_json() -> None:
     reference = answers()
     candidate = reference.logits.copy()
     candidate[9, 0], candidate[11, 1] = np.inf, np.nan
-    verdict = judge(reference, candidate, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, candidate, LIMITS["int8"], min_images=300)
     value = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
     assert value["status"] == "failed"
     assert (value["snr_db"], value["max_abs_diff"]) == (-999.0, -1.0)
@@ -128,15 +130,15 @@ def test_a_verdict_does_not_depend_on_the_order_of_the_images(seed: int, size: f
     noise = random.normal(0, 10**size, reference.logits.shape)
     candidate = (reference.logits + noise).astype(np.float32)
     order = random.permutation(60)
-    other = Answers(
+    other = ModelOutputs(
         names=tuple(reference.names[i] for i in order),
         sha256=tuple(reference.sha256[i] for i in order),
         labels=LABELS,
         logits=reference.logits[order],
         targets=reference.targets[order],
     )
-    one = judge(reference, candidate, LIMITS["int8"], min_images=60).to_dict()
-    two = judge(other, candidate[order], LIMITS["int8"], min_images=60).to_dict()
+    one = compare_outputs(reference, candidate, LIMITS["int8"], min_images=60).to_dict()
+    two = compare_outputs(other, candidate[order], LIMITS["int8"], min_images=60).to_dict()
     for name, value in one.items():
         same = pytest.approx(value) if isinstance(value, float) else value
         assert two[name] == same, name
@@ -150,7 +152,7 @@ def test_a_verdict_does_not_depend_on_the_order_of_the_images(seed: int, size: f
 def test_an_agreement_that_few_images_cannot_show_is_inconclusive() -> None:
     reference = answers()
     candidate = with_flips(reference, 9, 0.02)  # 97 % agree, ties all
-    verdict = judge(reference, candidate, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, candidate, LIMITS["int8"], min_images=300)
     assert verdict.status == "inconclusive"
     assert verdict.agreement_low < 0.95 < verdict.agreement
     (reason,) = verdict.reasons
@@ -158,12 +160,17 @@ def test_an_agreement_that_few_images_cannot_show_is_inconclusive() -> None:
     assert reason.endswith("give about 390 images")
     require_pass(verdict, what="few")
     more = answers(400)
-    assert judge(more, with_flips(more, 9, 0.02), LIMITS["int8"], min_images=300).status == "passed"
+    assert (
+        compare_outputs(more, with_flips(more, 9, 0.02), LIMITS["int8"], min_images=300).status
+        == "passed"
+    )
 
 
 def test_an_agreement_below_the_limit_fails() -> None:
     reference = answers()
-    verdict = judge(reference, with_flips(reference, 20, 0.02), LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(
+        reference, with_flips(reference, 20, 0.02), LIMITS["int8"], min_images=300
+    )
     assert verdict.status == "failed"
     assert verdict.reasons[0] == "agreement 93.3% < 95.0%"
 
@@ -171,7 +178,9 @@ def test_an_agreement_below_the_limit_fails() -> None:
 @pytest.mark.parametrize(("margin", "status"), [(1.9, "passed"), (2.1, "failed")])
 def test_a_wide_margin_may_not_flip(margin: float, status: str) -> None:
     reference = answers()
-    verdict = judge(reference, with_flips(reference, 1, margin), LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(
+        reference, with_flips(reference, 1, margin), LIMITS["int8"], min_images=300
+    )
     assert verdict.status == status
     assert verdict.flip_margin == pytest.approx(margin)
 
@@ -180,11 +189,11 @@ def test_a_wide_margin_may_not_flip(margin: float, status: str) -> None:
 def test_margins_are_counted_in_sd_where_logits_are_unusual(scale: float, counted: float) -> None:
     reference = answers(sd=3 * scale)
     candidate = with_flips(reference, 1, 1.0 * scale)
-    verdict = judge(reference, candidate, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, candidate, LIMITS["int8"], min_images=300)
     assert verdict.margin_scale == pytest.approx(counted, rel=0.1)
     assert verdict.flips[0].margin == pytest.approx(scale)  # in flips.csv: logits, always
     limits = replace(LIMITS["int8"], max_flip_margin=0.1)
-    reasons = judge(reference, candidate, limits, min_images=300).reasons
+    reasons = compare_outputs(reference, candidate, limits, min_images=300).reasons
     assert reasons[0].startswith("flip margin ")
     assert reasons[0].endswith("logits")
     assert ("sd of" in reasons[0]) is (scale != 1)
@@ -193,7 +202,7 @@ def test_margins_are_counted_in_sd_where_logits_are_unusual(scale: float, counte
 # ---- accuracy
 
 
-def flipped(reference: Answers, lost: int, gained: int, *, skip: int = -1) -> Logits:
+def flipped(reference: ModelOutputs, lost: int, gained: int, *, skip: int = -1) -> Logits:
     """Ties that fall another way, to or from the truth; none gained in the class `skip`."""
     assert reference.targets is not None
     logits, candidate = reference.logits, reference.logits.copy()
@@ -218,7 +227,7 @@ def test_a_drop_fails_where_chance_does_not_explain_it(lost: int, gained: int, f
     reference = answers(600)
     candidate = flipped(reference, lost, gained)
     limits = replace(LIMITS["int8"], max_top1_drop=0.002)
-    verdict = judge(reference, candidate, limits, min_images=300)
+    verdict = compare_outputs(reference, candidate, limits, min_images=300)
     assert (verdict.status == "failed") is fails
     assert any(reason.startswith("top-1 drops by") for reason in verdict.reasons) is fails
     found = verdict.accuracy
@@ -234,7 +243,7 @@ def test_one_class_that_pays_for_the_others_fails() -> None:
     candidate = flipped(reference, 0, 14, skip=0)
     asters = np.flatnonzero((reference.targets == 0) & (reference.logits.argmax(1) == 0))[:14]
     reference.logits[asters], candidate[asters] = (1.0, 0.99, -9), (0.99, 1.0, -9)
-    verdict = judge(reference, candidate, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, candidate, LIMITS["int8"], min_images=300)
     found = verdict.accuracy
     assert found is not None
     assert found.top1_change == 0
@@ -249,7 +258,7 @@ def test_a_small_class_is_not_judged_by_itself() -> None:
     assert reference.targets is not None
     reference.targets[:] = 0
     reference.targets[:19] = 1
-    verdict = judge(reference, reference.logits, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, reference.logits, LIMITS["int8"], min_images=300)
     assert verdict.accuracy is not None
     assert [change.label for change in verdict.accuracy.classes] == ["aster"]
 
@@ -262,7 +271,7 @@ def test_calibration_is_that_of_evaluation_and_is_reported_only() -> None:
         expected_calibration_error(probs, reference.targets)
     )
     sharper = (reference.logits * 1.1).astype(np.float32)
-    verdict = judge(reference, sharper, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, sharper, LIMITS["int8"], min_images=300)
     assert verdict.status == "passed"
     assert verdict.accuracy is not None
     assert verdict.accuracy.confidence_shift is not None
@@ -285,7 +294,7 @@ def test_lost_and_gained_images_are_told_apart(tmp_path: Path) -> None:
         (-5, 1, 0.99),
         (-5, 0.99, 1),
     )
-    verdict = judge(reference, candidate, LIMITS["int8"], min_images=300)
+    verdict = compare_outputs(reference, candidate, LIMITS["int8"], min_images=300)
     changes = [flip.change for flip in verdict.flips]
     assert {name: changes.count(name) for name in set(changes)} == {
         "lost": 5,
@@ -298,11 +307,11 @@ def test_lost_and_gained_images_are_told_apart(tmp_path: Path) -> None:
 
 def test_unlabelled_images_are_judged_by_numbers_and_decisions() -> None:
     reference = answers(known=False)
-    verdict = judge(reference, reference.logits, LIMITS["fp32"], min_images=300)
+    verdict = compare_outputs(reference, reference.logits, LIMITS["fp32"], min_images=300)
     assert verdict.status == "passed"
     assert (verdict.reference_top1, verdict.mcnemar_p, verdict.accuracy) == (None, None, None)
     candidate = reference.logits[:, ::-1].copy()
-    verdict = judge(reference, candidate, LIMITS["fp32"], min_images=300)
+    verdict = compare_outputs(reference, candidate, LIMITS["fp32"], min_images=300)
     assert {(flip.label, flip.change) for flip in verdict.flips} == {("", "")}
     value = verdict.to_dict()
     assert value["reference_top1"] is value["lost"] is value["classes"] is None
@@ -313,7 +322,9 @@ def test_unlabelled_images_are_judged_by_numbers_and_decisions() -> None:
 
 def test_the_json_form_is_flat_and_the_same_with_and_without_labels() -> None:
     labelled, unlabelled = (
-        judge(answers(known=known), answers().logits, LIMITS["fp32"], min_images=300).to_dict()
+        compare_outputs(
+            answers(known=known), answers().logits, LIMITS["fp32"], min_images=300
+        ).to_dict()
         for known in (True, False)
     )
     assert labelled.keys() == unlabelled.keys()
@@ -324,7 +335,7 @@ def test_the_json_form_is_flat_and_the_same_with_and_without_labels() -> None:
 
 def test_causes_take_the_place_of_the_usual_ones() -> None:
     reference = answers()
-    verdict: Verdict = judge(
+    verdict: Verdict = compare_outputs(
         reference, reference.logits[:, ::-1].copy(), LIMITS["fp32"], min_images=300
     )
     with pytest.raises(GateError) as caught:

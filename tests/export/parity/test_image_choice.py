@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from export.parity.image_choice import MIN_CALIBRATION, calibration_photos, gate_photos
+from export.parity.image_choice import MIN_CALIBRATION, calibration_images, gate_images
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 
 def _dataset(train: int, val: int, test: int = 9) -> Dataset:
     splits = ["train"] * train + ["val"] * val + ["test"] * test
     photos = [
-        Photo(f"{'abc'[i % 3]}/{i}.jpg", "abc"[i % 3], split, f"{i:064x}")
+        LabelledImage(f"{'abc'[i % 3]}/{i}.jpg", "abc"[i % 3], split, f"{i:064x}")
         for i, split in enumerate(splits)
     ]
     return Dataset(Path("photos"), photos)
@@ -20,29 +20,29 @@ def _dataset(train: int, val: int, test: int = 9) -> Dataset:
 
 def test_val_alone_decides_where_it_is_large_enough() -> None:
     dataset = _dataset(30, 12)
-    assert gate_photos(dataset, 12) == dataset.of_split("val")
-    assert gate_photos(dataset, 5) == dataset.of_split("val")
+    assert gate_images(dataset, 12) == dataset.of_split("val")
+    assert gate_images(dataset, 5) == dataset.of_split("val")
 
 
 def test_training_photographs_are_added_class_by_class() -> None:
     dataset = _dataset(30, 12)
-    photos = gate_photos(dataset, 18)
+    photos = gate_images(dataset, 18)
     assert photos[:12] == dataset.of_split("val")
     assert [photo.split for photo in photos[12:]] == ["train"] * 6
     assert sorted(photo.label for photo in photos[12:]) == list("aabbcc")
-    assert photos == gate_photos(dataset, 18)
+    assert photos == gate_images(dataset, 18)
 
 
 def test_test_photographs_never_decide() -> None:
     dataset = _dataset(4, 2, test=50)
-    assert len(gate_photos(dataset, 300)) == 6
-    assert {photo.split for photo in gate_photos(dataset, 300)} == {"train", "val"}
+    assert len(gate_images(dataset, 300)) == 6
+    assert {photo.split for photo in gate_images(dataset, 300)} == {"train", "val"}
 
 
 def test_no_photograph_is_both_calibrated_on_and_judged_on() -> None:
     dataset = _dataset(30, 3)
-    gate = gate_photos(dataset, 12)
-    chosen = calibration_photos(dataset, 100, gate)
+    gate = gate_images(dataset, 12)
+    chosen = calibration_images(dataset, 100, gate)
     assert len(chosen) == 30 - 9
     assert not {photo.sha256 for photo in gate} & {photo.sha256 for photo in chosen}
     assert sorted(photo.label for photo in chosen[:3]) == list("abc")
@@ -50,10 +50,10 @@ def test_no_photograph_is_both_calibrated_on_and_judged_on() -> None:
 
 def test_of_a_photograph_that_is_there_twice_both_are_kept_apart() -> None:
     dataset = _dataset(6, 0)
-    twin = Photo("a/twin.jpg", "a", "train", dataset.photos[0].sha256)
+    twin = LabelledImage("a/twin.jpg", "a", "train", dataset.photos[0].sha256)
     both = Dataset(dataset.root, [*dataset.photos, twin])
     gate = [dataset.photos[0]]
-    assert twin not in calibration_photos(both, 100, gate)
+    assert twin not in calibration_images(both, 100, gate)
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_gate_and_calibration_share_what_there_is(
     train: int, val: int, gate: int, calibration: int
 ) -> None:
     dataset = _dataset(train, val)
-    judged = gate_photos(dataset, 300, calibration=128)
-    calibrated = calibration_photos(dataset, 128, judged)
+    judged = gate_images(dataset, 300, calibration=128)
+    calibrated = calibration_images(dataset, 128, judged)
     assert (len(judged), len(calibrated)) == (gate, calibration)
     assert {photo.split for photo in calibrated} == {"train"}
     assert not {photo.sha256 for photo in judged} & {photo.sha256 for photo in calibrated}
-    assert judged == gate_photos(dataset, 300)[:gate]  # the same as of fp32, or fewer
+    assert judged == gate_images(dataset, 300)[:gate]  # the same as of fp32, or fewer
     assert MIN_CALIBRATION == 16
 
 
 def test_fewer_are_left_where_fewer_are_asked_for() -> None:
-    assert len(gate_photos(_dataset(84, 16), 300, calibration=4)) == 96
-    assert len(gate_photos(_dataset(84, 16), 300)) == 100
+    assert len(gate_images(_dataset(84, 16), 300, calibration=4)) == 96
+    assert len(gate_images(_dataset(84, 16), 300)) == 100

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from export.diagnose.diagnosis import diagnose
 from export.onnx_graph import write_graph
-from export.parity.compare import Answers
+from export.parity.compare import ModelOutputs
 from export.parity.tolerances import LIMITS
 from serve.contract.digest import sha256_of_file
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from tests.export.planted import FAULTS, Bench, Planted, judged, message_of, sound, sound_int8
 from train.evaluation import predict_logits
 from train.models.checkpoint import ModelCard
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 from train.models.weights.pretrained import load_pretrained
 
 PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder")) / "flowers"
@@ -58,7 +58,7 @@ def _targets(paths: list[Path], labels: tuple[str, ...]) -> NDArray[np.int64]:
     return np.array([labels.index(path.parent.name) for path in paths], dtype=np.int64)
 
 
-def _fit_head(model: PhotoClassifier, paths: list[Path], labels: tuple[str, ...]) -> None:
+def _fit_head(model: ImageClassifier, paths: list[Path], labels: tuple[str, ...]) -> None:
     """A ridge regression on the features: logits with real margins, in no time."""
     with torch.inference_mode():
         pixels = torch.from_numpy(_pixels(paths))
@@ -91,7 +91,7 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         return _pixels([by_name[n] for n in names], replace(SPEC, interpolation=filter_name))
 
     pixels = _pixels(paths)
-    reference = Answers(
+    reference = ModelOutputs(
         names=tuple(by_name),
         sha256=tuple(map(sha256_of_file, paths)),
         labels=labels,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from export.parity.predictions import (
     agreement_lower_bound,
-    judge,
+    compare_predictions,
     mcnemar_p,
     require_pass,
     snr_db,
@@ -21,7 +21,7 @@ from export.parity.predictions import (
 )
 from export.parity.tolerances import LIMITS as LIMITS_OF
 from serve.contract.errors import GateError
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions
 
 FP32 = LIMITS_OF["fp32"]
@@ -33,7 +33,7 @@ def _reference(count: int = 300, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3, (count, 3)).astype(np.float32)
     photos = [
-        Photo(f"{LABELS[k]}/{i}.jpg", LABELS[k], "test", f"{i:064x}")
+        LabelledImage(f"{LABELS[k]}/{i}.jpg", LABELS[k], "test", f"{i:064x}")
         for i, k in enumerate(rng.integers(0, 3, count))
     ]
     return Predictions(photos, LABELS, logits)
@@ -41,7 +41,7 @@ def _reference(count: int = 300, seed: int = 0) -> Predictions:
 
 def test_equal_answers_pass() -> None:
     reference = _reference()
-    verdict = judge(reference, reference.logits.copy(), **JUDGED)
+    verdict = compare_predictions(reference, reference.logits.copy(), **JUDGED)
     assert verdict.status == "passed"
     assert (verdict.snr_db, verdict.max_abs_diff, verdict.agreement) == (999.0, 0.0, 1.0)
     assert (verdict.reasons, verdict.flips, verdict.mcnemar_p) == ((), (), 1.0)
@@ -51,7 +51,9 @@ def test_equal_answers_pass() -> None:
 def test_rounding_noise_passes() -> None:
     reference = _reference()
     noise = np.random.default_rng(1).normal(0, 1e-6, reference.logits.shape)
-    verdict = judge(reference, (reference.logits + noise).astype(np.float32), **JUDGED)
+    verdict = compare_predictions(
+        reference, (reference.logits + noise).astype(np.float32), **JUDGED
+    )
     assert verdict.status == "passed"
     assert 115 < verdict.snr_db < 140
 
@@ -65,7 +67,7 @@ def test_noise_has_the_ratio_that_it_was_given() -> None:
 
 def test_too_few_images_prove_nothing_and_stop_nothing() -> None:
     reference = _reference(299)
-    verdict = judge(reference, reference.logits, **JUDGED)
+    verdict = compare_predictions(reference, reference.logits, **JUDGED)
     assert verdict.status == "inconclusive"
     assert verdict.reasons == ("299 images < 300",)
     require_pass(verdict, what="few")
@@ -73,7 +75,7 @@ def test_too_few_images_prove_nothing_and_stop_nothing() -> None:
 
 def test_few_images_can_still_fail() -> None:
     reference = _reference(10)
-    assert judge(reference, reference.logits + 1, **JUDGED).status == "failed"
+    assert compare_predictions(reference, reference.logits + 1, **JUDGED).status == "failed"
 
 
 def _swap_two_labels(logits: NDArray[np.float32]) -> None:
@@ -113,7 +115,7 @@ def test_a_planted_fault_fails_with_its_numbers_and_images(plant: Any, words: li
     reference = _reference()
     candidate = reference.logits.copy()
     plant(candidate)
-    verdict = judge(reference, candidate, **JUDGED)
+    verdict = compare_predictions(reference, candidate, **JUDGED)
     assert verdict.status == "failed"
     with pytest.raises(GateError) as caught:
         require_pass(verdict, what="fp32 toy")
@@ -131,24 +133,26 @@ def test_each_limit_counts_alone() -> None:
     close = Predictions(reference.photos, LABELS, near)
     flipped = near.copy()
     flipped[0] = (1.0 - 1e-6, 1.0, 0.0)
-    tie = judge(close, flipped, **JUDGED)
+    tie = compare_predictions(close, flipped, **JUDGED)
     assert tie.status == "passed"  # a tie of a millionth may fall either way, and is listed
     assert [flip.path for flip in tie.flips] == [reference.photos[0].path]
-    strict = judge(close, flipped, replace(FP32, max_flip_margin=1e-9), min_images=300)
+    strict = compare_predictions(
+        close, flipped, replace(FP32, max_flip_margin=1e-9), min_images=300
+    )
     assert [reason.split(" ")[0] for reason in strict.reasons] == ["flip"]
     one = reference.logits.copy()
     one[5, 0] += 0.01
-    one_diff = judge(reference, one, replace(FP32, min_snr_db=0.0), min_images=300)
+    one_diff = compare_predictions(reference, one, replace(FP32, min_snr_db=0.0), min_images=300)
     assert [reason[:18] for reason in one_diff.reasons] == ["largest difference"]
     assert one_diff.reasons[0].endswith(f"at {reference.photos[5].path}")
     limits = replace(FP32, min_snr_db=110, max_diff_sd=1, max_flip_margin=9)
-    loud = judge(reference, one, limits, min_images=300)
+    loud = compare_predictions(reference, one, limits, min_images=300)
     assert [reason[:3] for reason in loud.reasons] == ["SNR"]
 
 
 def test_other_shapes_are_a_programming_error() -> None:
     with pytest.raises(ValueError, match=r"logits \(300, 2\) against \(300, 3\)"):
-        judge(_reference(), np.zeros((300, 2), np.float32), **JUDGED)
+        compare_predictions(_reference(), np.zeros((300, 2), np.float32), **JUDGED)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +176,12 @@ def test_lost_and_gained_images_have_the_exact_p(lost: int, gained: int, p: floa
 
 
 def test_lost_and_gained_are_counted_by_the_labels() -> None:
-    photos = [Photo(f"{i}.jpg", "aster", "test", str(i)) for i in range(8)]
+    photos = [LabelledImage(f"{i}.jpg", "aster", "test", str(i)) for i in range(8)]
     right, wrong = [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]
     reference = Predictions(photos, LABELS, np.array([right] * 6 + [wrong] * 2, np.float32))
-    verdict = judge(reference, np.array([wrong] * 6 + [wrong] * 2, np.float32), **JUDGED)
+    verdict = compare_predictions(
+        reference, np.array([wrong] * 6 + [wrong] * 2, np.float32), **JUDGED
+    )
     assert (verdict.reference_top1, verdict.candidate_top1) == (0.75, 0.0)
     assert verdict.mcnemar_p == pytest.approx(0.031, abs=5e-4)
 
@@ -185,7 +191,7 @@ def test_every_flip_is_listed_the_widest_first(tmp_path: Path) -> None:
     candidate = reference.logits.copy()
     for i in (4, 9, 40):
         candidate[i] = candidate[i][[1, 2, 0]]
-    verdict = judge(reference, candidate, **JUDGED)
+    verdict = compare_predictions(reference, candidate, **JUDGED)
     write_flips(tmp_path / "flips.csv", verdict)
     with (tmp_path / "flips.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from export.options import ExportOptions, ParityLimits
-from export.parity.image_choice import calibration_photos, gate_photos
+from export.parity.image_choice import calibration_images, gate_images
 from export.parity.tolerances import LIMITS
 from export.precision import stage as precision_stage
 from export.precision.speedup import Benefit, Timing
@@ -131,8 +131,8 @@ def test_int8_that_never_passes_says_what_was_tried(exported: Exported, tmp_path
 
 
 def test_calibration_uses_no_image_that_decides(exported: Exported) -> None:
-    gate = gate_photos(exported.dataset, 300)
-    chosen = calibration_photos(exported.dataset, 32, list(gate))
+    gate = gate_images(exported.dataset, 300)
+    chosen = calibration_images(exported.dataset, 32, list(gate))
     assert len(chosen) == 32
     assert not {p.sha256 for p in chosen} & {p.sha256 for p in gate}
     assert {p.split for p in chosen} == {"train"}

@@ -8,7 +8,7 @@ import pytest
 from loadtest.errors import LoadTestError
 from loadtest.extras.junit import cases_from_promise, cases_from_summary, write_junit
 from loadtest.generator.outcome import Outcome
-from loadtest.max_rate.search import Probe, Promise
+from loadtest.max_rate.search import MaxRate, RateTrial
 from loadtest.plan.slo import slo_from_text
 from tests.loadtest.hand_made import sample, steady, summary_of
 
@@ -32,7 +32,7 @@ def test_each_question_has_its_own_case() -> None:
 
 def test_a_promise_is_one_case() -> None:
     def status(**fields) -> str:
-        found = Promise(0.01, **fields, probes=[(Probe(5.0, 900, 0), "holds")])
+        found = MaxRate(0.01, **fields, probes=[(RateTrial(5.0, 900, 0), "holds")])
         slo = {"percentile": 99.0, "target_ms": 50.0}
         [case] = cases_from_promise({"slo": slo, **found.to_dict()})
         return case.status

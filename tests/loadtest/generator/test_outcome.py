@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.generator.outcome import Outcome, Sample, SampleLog, outcome_of
-from loadtest.plan.reply import Answer, Model
+from loadtest.plan.reply import ReplyModel, ReplyPrediction
 
-ROSES = Answer("roses", Model("m", "1", "d", "b"))
+ROSES = ReplyPrediction("roses", ReplyModel("m", "1", "d", "b"))
 
 
 class WrappedError(Exception):
@@ -33,7 +33,7 @@ class WrappedError(Exception):
 def test_verdicts(
     status: int,
     error: Exception | None,
-    answer: Answer | None,
+    answer: ReplyPrediction | None,
     expected: str,
     outcome: Outcome,
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from loadtest.generator.outcome import Outcome
 from loadtest.max_rate import command as promise
 from loadtest.max_rate.command import main
-from loadtest.max_rate.trial_folder import probe_from_folder
+from loadtest.max_rate.trial_folder import trial_from_folder
 from loadtest.plan.arguments import build_parser, plan_from_options
 from loadtest.plan.slo import slo_from_text
 from loadtest.result.files import write_outputs
@@ -63,7 +63,7 @@ def test_a_probe_is_read_from_the_raw_samples(
     problem: str,
 ) -> None:
     write_load(tmp_path / "load", 90.0, latencies, **options)
-    probe = probe_from_folder(tmp_path / "load", SLO)
+    probe = trial_from_folder(tmp_path / "load", SLO)
     assert (probe.rate, probe.requests, probe.slow, probe.steady) == (90.0, 900, slow, steady)
     assert problem in probe.problem
     assert bool(probe.problem) == bool(problem)

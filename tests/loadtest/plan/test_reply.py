@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.plan.reply import NO_STAGES, Model, Stages, answer_from_body, stages_from_header
+from loadtest.plan.reply import (
+    NO_STAGES,
+    ReplyModel,
+    Stages,
+    prediction_from_body,
+    stages_from_header,
+)
 
 MODEL = {"name": "m", "version": "2", "digest": "d", "backend": "onnxruntime-cpu"}
 
@@ -18,10 +24,10 @@ def body(**changes: Any) -> bytes:
 
 
 def test_answer() -> None:
-    answer = answer_from_body(body())
+    answer = prediction_from_body(body())
     assert answer is not None
     assert answer.label == "roses"
-    assert answer.model == Model("m", "2", "d", "onnxruntime-cpu")
+    assert answer.model == ReplyModel("m", "2", "d", "onnxruntime-cpu")
 
 
 @pytest.mark.parametrize(
@@ -40,12 +46,12 @@ def test_answer() -> None:
     ],
 )
 def test_anything_else_is_no_answer(other: bytes) -> None:
-    assert answer_from_body(other) is None
+    assert prediction_from_body(other) is None
 
 
 @given(st.binary(max_size=60))
 def test_no_body_raises(other: bytes) -> None:
-    assert answer_from_body(other) is None
+    assert prediction_from_body(other) is None
 
 
 def test_stages() -> None:

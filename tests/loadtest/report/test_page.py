@@ -19,7 +19,7 @@ from scipy import stats
 
 from loadtest.generator.load_result import GeneratorReport
 from loadtest.generator.outcome import Outcome
-from loadtest.max_rate.search import Probe, Promise
+from loadtest.max_rate.search import MaxRate, RateTrial
 from loadtest.plan.slo import slo_from_text
 from loadtest.report.__main__ import main
 from loadtest.report.page import write_report
@@ -249,9 +249,9 @@ def write_promise(folder: Path, **found: Any) -> str:
     for number, (rate, ms) in enumerate(((20.0, 20), (40.0, 90), (30.0, 40)), 1):
         samples = steady(latency_ms=ms)
         write_outputs(folder / "probes" / f"{number:02d}", summary_of(samples, SLO), samples)
-        probe = Probe(rate, 200, 200 if ms > 50 else 0)
+        probe = RateTrial(rate, 200, 200 if ms > 50 else 0)
         probes.append((probe, probe.verdict(0.01)))
-    promise = Promise(0.01, **found, probes=probes)
+    promise = MaxRate(0.01, **found, probes=probes)
     value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **promise.to_dict()}
     (folder / "promise.json").write_text(json.dumps(value))
     return write_report(folder).read_text()
@@ -284,7 +284,7 @@ def test_what_is_not_promised_is_said(tmp_path: Path, found: dict[str, Any], sai
 
 
 def test_a_stopped_search_without_probes_has_a_page(tmp_path: Path) -> None:
-    promise = Promise(0.01, note="stopped before the end").to_dict()
+    promise = MaxRate(0.01, note="stopped before the end").to_dict()
     value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **promise}
     (tmp_path / "promise.json").write_text(json.dumps(value))
     assert "stopped before the end" in write_report(tmp_path).read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.generator.outcome import Outcome, SampleLog
 from loadtest.plan.slo import Slo
-from loadtest.result.console_report import Progress, progress_line, text_from_summary
+from loadtest.result.console_report import LoadProgress, progress_line, text_from_summary
 from tests.loadtest.hand_made import sample, steady, summary_of
 
 
@@ -61,7 +61,7 @@ def test_the_progress_line_fits_too() -> None:
 
 def test_a_log_file_gets_a_line_each_5_s() -> None:
     stream = io.StringIO()
-    progress = Progress(stream, total_s=12)
+    progress = LoadProgress(stream, total_s=12)
     for second in range(-2, 13):
         progress(SampleLog(), second + 0.1)
     progress.close()
@@ -71,7 +71,7 @@ def test_a_log_file_gets_a_line_each_5_s() -> None:
 
 def test_a_terminal_gets_one_line_rewritten() -> None:
     stream = Terminal()
-    progress = Progress(stream, total_s=2)
+    progress = LoadProgress(stream, total_s=2)
     for second in range(-1, 3):
         progress(SampleLog(), second)
     progress.close()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.generator.outcome import Outcome
-from loadtest.plan.reply import Model
+from loadtest.plan.reply import ReplyModel
 from loadtest.plan.slo import Slo
 from loadtest.result.summary import exit_code_from_summary
 from tests.loadtest.hand_made import MODEL, sample, steady, summary_of
@@ -124,7 +124,7 @@ def test_exit_codes(samples: Any, slo: Slo | None, stopped_by: str | None, code:
 
 
 SLOW_SEND = [replace(one, sent_s=one.planned_s + 0.002) for one in steady()]
-OTHER_MODEL = Model("stub", "1", "sha256:other", "tensorrt-fp16")
+OTHER_MODEL = ReplyModel("stub", "1", "sha256:other", "tensorrt-fp16")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serve.contract.errors import DatasetError
 from serve.contract.labels import label_problem, look_alikes, refuse_twins, without_unseen
 from train.data.folders.file_names import name_problem
-from train.data.images import Photo, read_index, write_index
+from train.data.images import LabelledImage, read_index, write_index
 from train.data.list_rows import read_rows
 from train.data.split import write_lists
 from train.evaluation import Predictions, read_predictions, write_predictions
@@ -104,7 +104,7 @@ PATHS = st.one_of(
 def test_what_a_run_writes_comes_back_as_it_was(
     tmp_path: Path, labels: list[str], path: str
 ) -> None:
-    photos = [Photo(f"{path}{i}", label, "train") for i, label in enumerate(labels)]
+    photos = [LabelledImage(f"{path}{i}", label, "train") for i, label in enumerate(labels)]
     write_index(tmp_path / "index.csv", photos)
     assert read_index(tmp_path / "index.csv") == photos
     write_lists(tmp_path, photos)

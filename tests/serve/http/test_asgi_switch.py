@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.asgi_switch import BENTOML_PATHS, Direct
+from serve.http.asgi_switch import BENTOML_PATHS, AsgiSwitch
 from serve.http.guard import ROUTES, Guard
 from serve.telemetry.metrics import Metrics
 
@@ -33,7 +33,7 @@ async def stuck_in_its_answer(scope: Scope, receive: Receive, send: Send) -> Non
 
 def get(app: ASGIApp, path: str, timeout_s: float = 5.0, registry=None) -> httpx.Response:
     metrics = Metrics(registry or CollectorRegistry())
-    guard = Guard(Direct(app, theirs, timeout_s=timeout_s), metrics=metrics)
+    guard = Guard(AsgiSwitch(app, theirs, timeout_s=timeout_s), metrics=metrics)
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app=guard)
@@ -62,7 +62,7 @@ def test_an_answer_that_has_begun_is_not_begun_again() -> None:
         sent.append(message["type"])
 
     scope = {"type": "http", "method": "GET", "path": "/v1/model", "headers": []}
-    guard = Guard(Direct(stuck_in_its_answer, theirs, timeout_s=0.05))
+    guard = Guard(AsgiSwitch(stuck_in_its_answer, theirs, timeout_s=0.05))
     asyncio.run(guard(scope, receive, send))
     assert sent == ["http.response.start"]
 
@@ -77,7 +77,7 @@ def test_requests_in_flight_are_counted_while_they_are(path: str, count: float) 
         await ours(scope, receive, send)
 
     metrics = Metrics(registry)
-    guard = Guard(Direct(look, look, timeout_s=5), metrics=metrics)
+    guard = Guard(AsgiSwitch(look, look, timeout_s=5), metrics=metrics)
 
     async def ask() -> None:
         transport = httpx.ASGITransport(app=guard)

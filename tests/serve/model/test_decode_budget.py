@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve.model.decode_budget import SMALL_BYTES, DecodeRoom
+from serve.model.decode_budget import SMALL_BYTES, DecodeBudget
 
 ONE = 8 * 2**20  # bytes of a large image
 
 
 def test_no_more_bytes_are_inside_than_there_is_room_for() -> None:
-    room, lock = DecodeRoom(2 * ONE), threading.Lock()
+    room, lock = DecodeBudget(2 * ONE), threading.Lock()
     inside: list[int] = []
     most = 0
 
@@ -31,25 +31,25 @@ def test_no_more_bytes_are_inside_than_there_is_room_for() -> None:
 
 
 def test_a_small_image_never_waits() -> None:
-    room = DecodeRoom(ONE)
+    room = DecodeBudget(ONE)
     with room.of(ONE), room.of(SMALL_BYTES), room.of(1):
         pass
 
 
 def test_an_image_larger_than_the_room_is_inside_alone() -> None:
-    with DecodeRoom(ONE).of(3 * ONE):
+    with DecodeBudget(ONE).of(3 * ONE):
         pass
 
 
 def test_an_error_gives_the_room_back() -> None:
-    room = DecodeRoom(ONE)
+    room = DecodeBudget(ONE)
     for _ in range(3):
         with pytest.raises(ValueError, match="damaged"), room.of(ONE):
             raise ValueError("damaged")
 
 
 def test_a_large_image_is_not_passed_by_those_behind_it() -> None:
-    room = DecodeRoom(2 * ONE)
+    room = DecodeBudget(2 * ONE)
     order: list[str] = []
     waits = threading.Event()
 

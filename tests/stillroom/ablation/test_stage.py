@@ -11,7 +11,7 @@ import pytest
 from serve.contract.errors import Interrupted, RecipeError
 from stillroom.ablation import cells, stage
 from stillroom.ablation.cells import ARMS, Trainings, cell_folder
-from stillroom.ablation.facts import Row, contrasts_of, sentences_of
+from stillroom.ablation.facts import ArmRow, contrasts_of, sentences_of
 from stillroom.ablation.stage import RESULTS, TABLE
 from stillroom.page.environment import page_environment
 from stillroom.report.ablation_section import ablation_section
@@ -213,11 +213,11 @@ def test_the_command_prints_the_table(
 # ---- the figures
 
 
-def _row(key: str, hits: list[list[int]]) -> Row:
-    return Row(key, key, np.array(hits, dtype=bool), 0.5, 3, 9, 40, LATENCY)
+def _row(key: str, hits: list[list[int]]) -> ArmRow:
+    return ArmRow(key, key, np.array(hits, dtype=bool), 0.5, 3, 9, 40, LATENCY)
 
 
-def _rows(**hits: list[list[int]]) -> list[Row]:
+def _rows(**hits: list[list[int]]) -> list[ArmRow]:
     half = [[1, 0] * 50] * 3
     keys = ("labels", "distilled", "fixres", "both", "fixres-resized", "both-resized")
     rows = [_row("teacher", hits.get("teacher", [[1, 0] * 50]))]

@@ -21,10 +21,10 @@ from stillroom.evaluation.by_prediction import file_name, folder_names, sample_b
 from stillroom.evaluation.findings import gather
 from stillroom.evaluation.page import confused_classes, render_page
 from stillroom.evaluation.reading import read_checked
-from stillroom.evaluation.source import Source, open_source
+from stillroom.evaluation.source import EvaluationSource, open_source
 from stillroom.report.mistakes import ConfusedPair
 from tests.train.toy import CLASSES, lively, open_dataset, toy_model, write_checkpoint, write_photos
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions, predict_logits, read_predictions, write_predictions
 from train.loader.views import pixels_of
 
@@ -58,14 +58,14 @@ def synthetic(classes: int, n: int, wrong: float = 0.2) -> Predictions:
     logits = rng.normal(0, 1, (n, classes)).astype(np.float32)
     logits[np.arange(n), answers] += 12
     photos = [
-        Photo(f"{i}.jpg", labels[t], "val" if i % 3 == 0 else "test", f"{i:064x}")
+        LabelledImage(f"{i}.jpg", labels[t], "val" if i % 3 == 0 else "test", f"{i:064x}")
         for i, t in enumerate(targets)
     ]
     return Predictions(photos, labels, logits)
 
 
-def alone(predictions: Predictions) -> Source:
-    return Source("toy", predictions, "0" * 64, None, None, Path("unused"))
+def alone(predictions: Predictions) -> EvaluationSource:
+    return EvaluationSource("toy", predictions, "0" * 64, None, None, Path("unused"))
 
 
 class _Hosts(HTMLParser):
@@ -218,7 +218,7 @@ def test_no_mistakes_at_all():
 
 def test_one_image_of_one_class():
     predictions = Predictions(
-        [Photo("a.jpg", "a", "test", "0")], ("a", "b"), np.array([[0.0, 1.0]], np.float32)
+        [LabelledImage("a.jpg", "a", "test", "0")], ("a", "b"), np.array([[0.0, 1.0]], np.float32)
     )
     page = render_page(gather(alone(predictions), "test"), alone(predictions))
     assert "a are taken for b: 1 of 1" in page
@@ -226,7 +226,7 @@ def test_one_image_of_one_class():
 
 def test_names_are_escaped():
     labels = ("<script>alert(1)</script>", "b & c")
-    photos = [Photo(f'"><img src=x>{i}', labels[i % 2], "test", "") for i in range(4)]
+    photos = [LabelledImage(f'"><img src=x>{i}', labels[i % 2], "test", "") for i in range(4)]
     predictions = Predictions(photos, labels, np.array([[0.0, 1.0]] * 4, np.float32))
     page = render_page(gather(alone(predictions), "test"), alone(predictions))
     assert "<script" not in page
@@ -235,7 +235,7 @@ def test_names_are_escaped():
 
 def test_advice_names_what_is_confused_in_both_directions():
     labels = ("roses", "tulips")
-    photos = [Photo(f"{i}", labels[i % 2], "test", "") for i in range(80)]
+    photos = [LabelledImage(f"{i}", labels[i % 2], "test", "") for i in range(80)]
     logits = np.array([[1.0, 0.0] if i % 2 == 0 else [0.0, 1.0] for i in range(80)], np.float32)
     logits[0:8:2] = [0.0, 1.0]
     logits[1] = [1.0, 0.0]
@@ -255,7 +255,7 @@ def test_the_weakest_class_is_not_the_one_with_three_images():
     rows = ["few"] * 3 + ["many"] * 100 + ["rest"] * 100
     answers = [1, 1, 0] + [1] * 60 + [2] * 40 + [2] * 100
     logits = np.eye(3, dtype=np.float32)[answers]
-    photos = [Photo(f"{i}", label, "test", "") for i, label in enumerate(rows)]
+    photos = [LabelledImage(f"{i}", label, "test", "") for i, label in enumerate(rows)]
     sentences = advise(gather(alone(Predictions(photos, labels, logits)), "test"))
     assert any(one.startswith("The weakest class is many") for one in sentences)
     (told,) = [one for one in sentences if one.startswith("The weakest")]
@@ -286,7 +286,7 @@ def test_samples_are_seeded_and_fair():
 
 
 def test_names_of_files_are_safe():
-    photo = Photo("a/b/..\x00evil:name?.JPG", "../../etc", "test", "")
+    photo = LabelledImage("a/b/..\x00evil:name?.JPG", "../../etc", "test", "")
     name = file_name(photo, "roses", 0.51234)
     assert name.startswith("0.512_WRONG-")
     assert not set("/\\:?\x00") & set(name)

@@ -21,7 +21,7 @@ from stillroom.evaluation.measures import (
 )
 from stillroom.report.mistakes import confused_pairs, mistakes_by_pair
 from tests.train.toy import PATIENT
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions
 
 COUNTS = st.integers(0, 300)
@@ -29,7 +29,9 @@ COUNTS = st.integers(0, 300)
 
 def make(logits: np.ndarray, targets: list[int], split: str = "test") -> Predictions:
     labels = tuple(f"c{k}" for k in range(logits.shape[1]))
-    photos = [Photo(f"{i:04d}.jpg", labels[t], split, f"{i:064x}") for i, t in enumerate(targets)]
+    photos = [
+        LabelledImage(f"{i:04d}.jpg", labels[t], split, f"{i:064x}") for i, t in enumerate(targets)
+    ]
     return Predictions(photos, labels, logits.astype(np.float32))
 
 

@@ -14,7 +14,7 @@ import pytest
 from serve.contract.artifact import open_artifact
 from serve.contract.digest import canonical_json
 from serve.contract.manifest import MANIFEST, write_manifest
-from stillroom.parity.stored_reference import limits_here
+from stillroom.parity.stored_reference import tolerances_here
 
 ROOT = Path(__file__).parents[3]
 BLOCKED = ("torch", "torchvision", "timm", "onnx", "scipy", "sklearn", "safetensors", "locust")
@@ -124,13 +124,13 @@ def test_one_flipped_image_fails_and_is_named(stillroom, artifact: Path) -> None
 def test_the_limits_are_those_of_the_artifact(artifact: Path) -> None:
     opened = open_artifact(artifact)
     cpu = "onnxruntime-cpu"
-    fp32 = limits_here(opened, {}, cpu)
+    fp32 = tolerances_here(opened, {}, cpu)
     assert fp32.min_snr_db == 80
     stored = {**vars(fp32), "min_snr_db": 12.5}
-    assert limits_here(opened, {"limits": stored}, cpu).min_snr_db == 12.5
+    assert tolerances_here(opened, {"limits": stored}, cpu).min_snr_db == 12.5
     foreign = {"min_snr_db": 12.5, "of_another_version": 1}
-    assert limits_here(opened, {"limits": foreign}, cpu) == fp32
-    assert limits_here(opened, {"limits": stored}, "onnxruntime-cuda").min_snr_db == 35  # TF32
+    assert tolerances_here(opened, {"limits": foreign}, cpu) == fp32
+    assert tolerances_here(opened, {"limits": stored}, "onnxruntime-cuda").min_snr_db == 35  # TF32
 
 
 def test_images_without_a_stored_answer(stillroom, tiny_artifact: Path, few_photos: Path) -> None:

@@ -22,7 +22,7 @@ from stillroom.run.folder import RunFolder
 from stillroom.run.recipe import Recipe, recipe_text
 from stillroom.run.stage_graph import Context
 from tests.conftest import write_tiny_artifact
-from train.data.images import Photo, dataset_digest, write_index
+from train.data.images import LabelledImage, dataset_digest, write_index
 from train.evaluation import Predictions, evaluate, write_predictions
 
 SPEC = {
@@ -37,7 +37,7 @@ RUNTIME = {"wall_s": 1.5, "peak_rss_mib": 100, "machine": "x86_64", "system": "L
 SPLITS = ("train", "val", "test", "test")
 
 
-def write_photos(root: Path, labels: tuple[str, ...], per_class: int) -> list[Photo]:
+def write_photos(root: Path, labels: tuple[str, ...], per_class: int) -> list[LabelledImage]:
     """Plain pictures; the folders are numbered, because a label may be no file name."""
     photos = []
     for k, label in enumerate(labels):
@@ -46,11 +46,11 @@ def write_photos(root: Path, labels: tuple[str, ...], per_class: int) -> list[Ph
             path = f"{k}/{i}.png"
             Image.new("RGB", (24, 16), (k * 37 % 256, i * 5, 120)).save(root / path)
             digest = sha256_of_file(root / path)
-            photos.append(Photo(path, label, SPLITS[i % len(SPLITS)], digest, 24, 16))
+            photos.append(LabelledImage(path, label, SPLITS[i % len(SPLITS)], digest, 24, 16))
     return photos
 
 
-def logits_of(photos: list[Photo], labels: tuple[str, ...], wrong: int, seed: int) -> Any:
+def logits_of(photos: list[LabelledImage], labels: tuple[str, ...], wrong: int, seed: int) -> Any:
     """Logits with so many wrong answers on the test split."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 0.3, (len(photos), len(labels))).astype(np.float32)
@@ -61,7 +61,9 @@ def logits_of(photos: list[Photo], labels: tuple[str, ...], wrong: int, seed: in
     return logits
 
 
-def write_stage(folder: Path, photos: list[Photo], labels: tuple[str, ...], wrong: int) -> None:
+def write_stage(
+    folder: Path, photos: list[LabelledImage], labels: tuple[str, ...], wrong: int
+) -> None:
     """What a training leaves."""
     folder.mkdir(parents=True)
     answered = [photo for photo in photos if photo.split != "train"]
@@ -171,7 +173,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_bytes(canonical_json(value))
 
 
-def write_data(folder: Path, photos: list[Photo], labels: tuple[str, ...]) -> None:
+def write_data(folder: Path, photos: list[LabelledImage], labels: tuple[str, ...]) -> None:
     folder.mkdir(parents=True)
     write_index(folder / "index.csv", photos)
     splits = {

@@ -13,7 +13,7 @@ from serve.contract.errors import GateError
 from stillroom.commands.data.audit import require_sound, show_audit
 from stillroom.report.audit_page import MAX_GROUPS, write_audit_page
 from tests.train.toy import write_photos
-from train.data.audit.dataset_audit import audit_photos
+from train.data.audit.dataset_audit import audit_images
 from train.data.images import read_index
 from train.options import DataOptions
 
@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 def _page(root: Path, run: Path) -> str:
     data = run / "data"
     data.mkdir(parents=True, exist_ok=True)
-    audit = audit_photos(root, DataOptions(unreadable="skip"), seed=0, out=data)
+    audit = audit_images(root, DataOptions(unreadable="skip"), seed=0, out=data)
     write_audit_page(root, read_index(data / "index.csv"), audit, data / "audit.html")
     return (data / "audit.html").read_text("utf-8")
 

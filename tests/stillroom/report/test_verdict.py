@@ -10,7 +10,7 @@ from stillroom.report.comparison import compare, compare_all
 from stillroom.report.facts import read_facts
 from stillroom.report.models import Latency
 from stillroom.report.verdict import badges_of, headline, judge_run, load_sentence
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions
 
 
@@ -124,7 +124,7 @@ def test_headline(toy_run):
 
 
 def photos_of(count):
-    return [Photo(f"{i}", "a", "test", f"{i}") for i in range(count)]
+    return [LabelledImage(f"{i}", "a", "test", f"{i}") for i in range(count)]
 
 
 def answers(right):

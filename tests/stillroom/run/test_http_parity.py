@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stillroom.run.http_parity import compare_answers
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions
 
 
@@ -16,7 +16,7 @@ def answer(*pairs: tuple[str, float]) -> dict:
 @pytest.fixture
 def reference():
     logits = np.array([[np.log(3), 0], [0, np.log(3)]], dtype=np.float32)
-    photos = [Photo("x/1.jpg", "x", "test"), Photo("y/2.jpg", "y", "test")]
+    photos = [LabelledImage("x/1.jpg", "x", "test"), LabelledImage("y/2.jpg", "y", "test")]
     return Predictions(photos, ("x", "y"), logits)
 
 

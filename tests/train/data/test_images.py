@@ -8,9 +8,9 @@ import pytest
 from serve.contract.errors import DatasetError
 from tests.train.toy import draw, write_photos
 from train.data.images import (
-    Photo,
+    LabelledImage,
     dataset_digest,
-    find_photos,
+    find_images,
     fingerprint,
     labels_of,
     read_index,
@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_class_folders_give_labels_and_no_split(root: Path) -> None:
-    photos = find_photos(root)
+    photos = find_images(root)
     assert [photo.path for photo in photos] == [
         f"{label}/00{i}.jpg" for label in ("aster", "bell", "clover") for i in range(2)
     ]
@@ -36,7 +36,7 @@ def test_class_folders_give_labels_and_no_split(root: Path) -> None:
 def test_split_folders_are_kept(tmp_path: Path, val: str) -> None:
     for split in ("train", val, "test"):
         write_photos(tmp_path / split, count=1)
-    photos = find_photos(tmp_path)
+    photos = find_images(tmp_path)
     assert [p.split for p in photos if p.path.startswith(f"{val}/")] == ["val"] * 3
     assert sorted(p.split for p in photos) == ["test"] * 3 + ["train"] * 3 + ["val"] * 3
 
@@ -44,7 +44,7 @@ def test_split_folders_are_kept(tmp_path: Path, val: str) -> None:
 def test_two_folders_of_one_split_are_both_read(tmp_path: Path) -> None:
     for split in ("train", "Train", "val", "valid"):
         write_photos(tmp_path / split, count=1)
-    photos = find_photos(tmp_path)
+    photos = find_images(tmp_path)
     assert sorted(p.split for p in photos) == ["train"] * 6 + ["val"] * 6
 
 
@@ -58,7 +58,7 @@ def test_nested_files_and_upper_case_suffixes_count_and_hidden_files_do_not(root
     (root / "bell" / ".thumbnails").mkdir()
     draw(1, 92).save(root / "bell" / ".thumbnails" / "001.jpg")
     (root / ".git").mkdir()
-    assert [p.path for p in find_photos(root) if p.label == "bell"] == [
+    assert [p.path for p in find_images(root) if p.label == "bell"] == [
         "bell/000.jpg",
         "bell/001.jpg",
         "bell/2024/spring/A.JPG",
@@ -68,7 +68,7 @@ def test_nested_files_and_upper_case_suffixes_count_and_hidden_files_do_not(root
 
 def _refusal(root: Path) -> str:
     with pytest.raises(DatasetError) as caught:
-        find_photos(root)
+        find_images(root)
     assert caught.value.next_step
     return str(caught.value)
 
@@ -123,7 +123,7 @@ def test_a_folder_beside_split_folders_is_no_class(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     write_photos(tmp_path, count=1, classes=("bus", "train"))
-    assert labels_of(find_photos(tmp_path)) == ("bus", "train")
+    assert labels_of(find_images(tmp_path)) == ("bus", "train")
 
 
 def test_a_class_that_is_tested_but_not_trained_is_named(tmp_path: Path) -> None:
@@ -135,10 +135,15 @@ def test_a_class_that_is_tested_but_not_trained_is_named(tmp_path: Path) -> None
 
 
 def test_dataset_digest_depends_on_neither_order_nor_split() -> None:
-    one, two = Photo("a/1.jpg", "a", "train", "11"), Photo("b/2.jpg", "b", "val", "22")
-    moved = Photo("b/2.jpg", "b", "test", "22")
+    one, two = (
+        LabelledImage("a/1.jpg", "a", "train", "11"),
+        LabelledImage("b/2.jpg", "b", "val", "22"),
+    )
+    moved = LabelledImage("b/2.jpg", "b", "test", "22")
     assert dataset_digest([one, two]) == dataset_digest([moved, one])
-    assert dataset_digest([one, two]) != dataset_digest([one, Photo("b/2.jpg", "b", "val", "23")])
+    assert dataset_digest([one, two]) != dataset_digest(
+        [one, LabelledImage("b/2.jpg", "b", "val", "23")]
+    )
     assert dataset_digest([one, two]) != dataset_digest([one])
 
 
@@ -147,21 +152,21 @@ def test_fingerprint_is_that_of_a_copy_and_changes_with_a_byte_or_a_name(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
-    before = fingerprint(root, find_photos(root))
-    assert fingerprint(copy, find_photos(copy)) == before
+    before = fingerprint(root, find_images(root))
+    assert fingerprint(copy, find_images(copy)) == before
     changed = copy / "bell" / "001.jpg"
     data = bytearray(changed.read_bytes())
     data[len(data) // 2] ^= 1
     changed.write_bytes(data)
-    assert fingerprint(copy, find_photos(copy)) != before
+    assert fingerprint(copy, find_images(copy)) != before
     (root / "bell" / "001.jpg").rename(root / "bell" / "007.jpg")
-    assert fingerprint(root, find_photos(root)) != before
+    assert fingerprint(root, find_images(root)) != before
 
 
 def test_the_index_is_read_back_whole_or_by_split(tmp_path: Path) -> None:
     photos = [
-        Photo('odd, "name"/é 1.jpg', 'odd, "name"', "train", "ab", 30, 40),
-        Photo("b/2.png", "b", "val", "cd", 1, 2),
+        LabelledImage('odd, "name"/é 1.jpg', 'odd, "name"', "train", "ab", 30, 40),
+        LabelledImage("b/2.png", "b", "val", "cd", 1, 2),
     ]
     write_index(tmp_path / "index.csv", photos)
     assert read_index(tmp_path / "index.csv") == photos

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from serve.contract.errors import DatasetError
 from serve.contract.labels import label_problem
 from tests.train.toy import PATIENT, draw, write_photos
-from train.data.audit.dataset_audit import audit_photos
-from train.data.images import Photo, find_photos
+from train.data.audit.dataset_audit import audit_images
+from train.data.images import LabelledImage, find_images
 from train.data.list_rows import read_rows
 from train.data.source import Source, name_of, open_source, root_of
 from train.options import DataOptions
@@ -63,7 +63,7 @@ def test_a_csv_list_gives_paths_and_labels_whatever_the_folders_say(root: Path) 
 def test_columns_may_come_in_any_order_and_case_with_a_byte_order_mark(root: Path) -> None:
     lines = [" Label , PATH", *(f"{label_of(p)}, {p}" for p in names())]
     (root / "list.csv").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
-    assert open_source(root / "list.csv").photos == find_photos(root)
+    assert open_source(root / "list.csv").photos == find_images(root)
 
 
 def test_a_plain_list_has_the_label_last_and_blanks_in_paths(root: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_plain_list_has_the_label_last_and_blanks_in_paths(root: Path) -> None
 
 def test_a_text_file_with_the_header_is_csv(root: Path) -> None:
     file = write(root, *good(), name="photos.txt")
-    assert open_source(file).photos == find_photos(root)
+    assert open_source(file).photos == find_images(root)
 
 
 def test_split_words_are_those_of_folders(root: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_list_reached_through_a_link_is_relative_to_its_own_folder(
 ) -> None:
     write(root, *good())
     (tmp_path / "link.csv").symlink_to(root / "list.csv")
-    assert open_source(tmp_path / "link.csv").photos == find_photos(root)
+    assert open_source(tmp_path / "link.csv").photos == find_images(root)
 
 
 def test_root_and_name_are_those_of_the_list(root: Path) -> None:
@@ -129,14 +129,14 @@ def test_the_lists_of_an_audit_give_back_its_photographs(root: Path, tmp_path: P
     (root / "aster").rename(root / 'a, "b" é')
     out = tmp_path / "data"
     out.mkdir()
-    audit_photos(root, DataOptions(0.25, 0.25), seed=0, out=out)
+    audit_images(root, DataOptions(0.25, 0.25), seed=0, out=out)
     rows = [row for split in ("train", "val", "test") for row in read_rows(out / f"{split}.csv")]
-    assert {(row.path, row.label) for row in rows} == {(p.path, p.label) for p in find_photos(root)}
+    assert {(row.path, row.label) for row in rows} == {(p.path, p.label) for p in find_images(root)}
     trained = len(read_rows(out / "train.csv"))
     moved = (out / "train.csv").rename(root / "kept.csv")
     with moved.open("a", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows((row.path, row.label) for row in rows[trained:])
-    assert open_source(moved).photos == find_photos(root)
+    assert open_source(moved).photos == find_images(root)
 
 
 TEXT = st.text(
@@ -327,7 +327,7 @@ def test_a_folder_with_a_list_for_each_split(root: Path) -> None:
     photos = open_source(root).photos
     assert len(photos) == 8
     assert photos[:4] == [
-        Photo(f"images/aster-00{i}.jpg", "aster", split)
+        LabelledImage(f"images/aster-00{i}.jpg", "aster", split)
         for i, split in enumerate(("train", "val", "train", "test"))
     ]
 
@@ -377,4 +377,4 @@ def test_lists_that_differ_from_class_folders_are_refused(root: Path) -> None:
 
 
 def test_a_folder_without_lists_is_as_before(root: Path) -> None:
-    assert open_source(root) == Source(root, find_photos(root))
+    assert open_source(root) == Source(root, find_images(root))

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from serve.contract.errors import DatasetError
 from tests.train.toy import PATIENT, toy_photos
 from train.data.audit.near_duplicates import groups_of
-from train.data.images import Photo
-from train.data.split import split_photos
+from train.data.images import LabelledImage
+from train.data.split import split_images
 
 SIZES = st.dictionaries(st.sampled_from("abcdef"), st.integers(3, 60), min_size=2)
 FRACTIONS = st.floats(0.05, 0.3)
 
 
-def _split(photos: list[Photo], val: float = 0.15, test: float = 0.2, seed: int = 0) -> list[Photo]:
-    return split_photos(photos, val_fraction=val, test_fraction=test, seed=seed)
+def _split(
+    photos: list[LabelledImage], val: float = 0.15, test: float = 0.2, seed: int = 0
+) -> list[LabelledImage]:
+    return split_images(photos, val_fraction=val, test_fraction=test, seed=seed)
 
 
 @PATIENT
@@ -46,7 +48,7 @@ def test_the_seed_decides_and_the_order_of_files_does_not() -> None:
 
 def test_a_new_photograph_moves_few_others() -> None:
     photos = toy_photos({"a": 100, "b": 100})
-    added = Photo("a/new.jpg", "a", "", "f" * 64, 30, 30)
+    added = LabelledImage("a/new.jpg", "a", "", "f" * 64, 30, 30)
     before = {photo.path: photo.split for photo in _split(photos)}
     after = {photo.path: photo.split for photo in _split([*photos, added])}
     assert sum(before[path] != after[path] for path in before) <= 2
@@ -121,7 +123,7 @@ def test_groups_fall_on_one_side(links: list[tuple[int, int]], seed: int) -> Non
         photos[i].sha256: photos[group[0]].sha256 for group in groups_of(60, links) for i in group
     }
     try:
-        result = split_photos(
+        result = split_images(
             photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups
         )
     except DatasetError:
@@ -136,7 +138,7 @@ def test_a_large_group_does_not_fill_a_split_beyond_its_share() -> None:
     photos = toy_photos({"a": 100, "b": 100})
     groups = {photo.sha256: photos[0].sha256 for photo in photos[:60]}
     for seed in range(8):
-        result = split_photos(
+        result = split_images(
             photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups
         )
         counts = Counter((photo.label, photo.split) for photo in result)
@@ -149,9 +151,9 @@ def test_groups_count_as_one_image_of_a_small_class() -> None:
     groups = {photo.sha256: photos[9].sha256 for photo in photos[9:]}
     words = "The class 'b' has 9 different images, and 1 where near-duplicates count as one"
     with pytest.raises(DatasetError, match=words) as caught:
-        split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=0, groups=groups)
+        split_images(photos, val_fraction=0.15, test_fraction=0.2, seed=0, groups=groups)
     assert "data.near_duplicates=apart" in caught.value.next_step
-    assert split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=0)
+    assert split_images(photos, val_fraction=0.15, test_fraction=0.2, seed=0)
 
 
 @PATIENT
@@ -170,16 +172,16 @@ def test_so_many_more_images_as_the_error_asks_for_do(
     }
     for number in range(5):  # one class after the other
         try:
-            split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups)
+            split_images(photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups)
             return
         except DatasetError as error:
             label = error.message.split("'")[1]
             more = int(re.findall(r"Add (\d+) or more", error.next_step)[0])
         new = [f"f{number}{k:062d}" for k in range(more)]
-        photos += [Photo(f"{label}/{sha}", label, sha256=sha) for sha in new]
+        photos += [LabelledImage(f"{label}/{sha}", label, sha256=sha) for sha in new]
         again = [label]
         try:
-            split_photos(photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups)
+            split_images(photos, val_fraction=0.15, test_fraction=0.2, seed=seed, groups=groups)
         except DatasetError as error:
             again.append(error.message.split("'")[1])
         assert len(set(again)) == len(again), photos

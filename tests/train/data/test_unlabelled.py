@@ -17,10 +17,10 @@ from train.data.audit.near_duplicates import near_matches, near_pairs
 from train.data.images import find_unlabelled, fingerprint
 from train.data.unlabelled import open_unlabelled
 from train.fitting import lesson_views, views_of
-from train.loader.sampler import Key, Order
+from train.loader.sampler import BatchSampler, ViewKey
 from train.losses.objective import CrossEntropy
 from train.losses.targets import UNLABELLED
-from train.losses.task import Lesson
+from train.losses.task import TrainingTask
 from train.options import DataOptions
 from train.stage import Dataset
 
@@ -133,9 +133,9 @@ def test_near_matches_are_the_near_pairs_that_cross() -> None:
 # ---- in which order, seen how
 
 
-def _order(labelled: int, unlabelled: int, batch: int) -> Order:
+def _order(labelled: int, unlabelled: int, batch: int) -> BatchSampler:
     targets = np.concatenate([np.arange(labelled) % 3, np.full(unlabelled, UNLABELLED)])
-    return Order(targets.astype(np.int64), batch, epochs=2, seed=7, balance_limit=3.0)
+    return BatchSampler(targets.astype(np.int64), batch, epochs=2, seed=7, balance_limit=3.0)
 
 
 @PATIENT
@@ -180,17 +180,17 @@ def test_the_views_of_labelled_photographs_stay_what_they_were(
     options = fast()
     unlabelled = open_unlabelled(pool, dataset).absolute
     alone = views_of(dataset, options, seed=3)
-    lesson = Lesson(CrossEntropy(), unlabelled=unlabelled)
+    lesson = TrainingTask(CrossEntropy(), unlabelled=unlabelled)
     both = lesson_views(dataset, options, lesson, seed=3)
     count = len(alone)
     assert len(both) == count + 9
     assert (both.targets[:count] == alone.targets).all()
     assert (both.targets[count:] == UNLABELLED).all()
     for position in range(3):
-        key = Key(1, position, 0, SIZE_PX)
+        key = ViewKey(1, position, 0, SIZE_PX)
         assert (alone[key][0] == both[key][0]).all()
     again = lesson_views(replace(dataset, cache_mib=0), options, lesson, seed=3)
-    key = Key(1, count + 4, 0, SIZE_PX)
+    key = ViewKey(1, count + 4, 0, SIZE_PX)
     assert (both[key][0] == again[key][0]).all()
     assert both[key][1] == UNLABELLED
     assert (both[key][0] != both[key._replace(epoch=2)][0]).any()

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from train.engine.determinism import REPEATABLE, WORKSPACE, kernels
+from train.engine.determinism import REPEATABLE, WORKSPACE, cudnn_mode
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _chosen() -> tuple[bool, bool, bool]:
 
 def test_repeatable_kernels_are_chosen_for_the_block_alone() -> None:
     before = _chosen()
-    with kernels(deterministic=True):
+    with cudnn_mode(deterministic=True):
         assert _chosen() == (False, True, True)
         assert os.environ[WORKSPACE] == REPEATABLE
     assert _chosen() == before
@@ -29,7 +29,7 @@ def test_repeatable_kernels_are_chosen_for_the_block_alone() -> None:
 
 def test_else_the_fastest_are() -> None:
     before = _chosen()
-    with kernels(deterministic=False):
+    with cudnn_mode(deterministic=False):
         assert _chosen() == (True, False, False)
         assert WORKSPACE not in os.environ
     assert _chosen() == before
@@ -37,5 +37,5 @@ def test_else_the_fastest_are() -> None:
 
 def test_a_choice_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WORKSPACE, ":16:8")
-    with kernels(deterministic=True):
+    with cudnn_mode(deterministic=True):
         assert os.environ[WORKSPACE] == ":16:8"

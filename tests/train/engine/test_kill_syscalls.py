@@ -16,7 +16,7 @@ import torch
 
 from tests.train.dying import SURVIVED
 from tests.train.toy import same_tensors, state_of, toy_model
-from train.engine.resume_state import Progress, load_state, save_state, saved_steps
+from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
 
 CALLS = "%file,%desc"  # strace's classes: what takes a path or a descriptor
 ATTACH_S = 10.0
@@ -25,7 +25,7 @@ ATTACH_S = 10.0
 def _save(folder: Path, step: int) -> None:
     model = toy_model(step)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    progress = Progress(step, {"loss": float(step)})
+    progress = ResumeState(step, {"loss": float(step)})
     save_state(folder, progress, modules={"model": model}, optimizer=optimizer)
 
 

@@ -18,7 +18,7 @@ from tests.train.fits import PLAN, fit_toy, validate_of
 from tests.train.toy import same_tensors, state_of, toy_model
 from train.data.dataset import Dataset
 from train.engine.loop import Validate
-from train.engine.resume_state import Progress, load_state, save_state, saved_steps
+from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
 from train.engine.trainer import METRICS
 
 KILLS = 100 if os.environ.get("STILLROOM_SOAK") else 10
@@ -46,7 +46,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _saved(folder: Path, step: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     model = toy_model(step)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    progress = Progress(step, {"loss": float(step)})
+    progress = ResumeState(step, {"loss": float(step)})
     save_state(
         folder, progress, modules={"model": model}, optimizer=optimizer, val_loss=1.0 / (1 + step)
     )

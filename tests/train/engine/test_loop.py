@@ -16,7 +16,7 @@ from tests.train.toy import same_tensors, state_of, toy_model
 from train.engine.loop import Fitted, Scores, Validate
 from train.engine.trainer import METRICS
 from train.losses.objective import CrossEntropy, StepOutput
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import HeadOnly
 from train.stage import Dataset
 
@@ -36,7 +36,7 @@ def whole(dataset: Dataset, validate: Validate, tmp_path_factory: pytest.TempPat
     return state_of(model), fitted, (folder / ".all" / METRICS).read_bytes()
 
 
-def _assert_equal(whole: Whole, model: PhotoClassifier, fitted: Fitted, folder: Path) -> None:
+def _assert_equal(whole: Whole, model: ImageClassifier, fitted: Fitted, folder: Path) -> None:
     assert fitted == whole[1]
     assert (folder / ".all" / METRICS).read_bytes() == whole[2]
     assert same_tensors(state_of(model), whole[0])
@@ -134,7 +134,7 @@ def test_the_average_is_kept_where_its_validation_loss_is_lower(
 ) -> None:
     losses = iter([1.0, raw, averaged])  # end of the epoch, then the two candidates
 
-    def validate(model: PhotoClassifier) -> Scores:
+    def validate(model: ImageClassifier) -> Scores:
         seen.append(state_of(model))
         return {"val_loss": next(losses), "val_top1": 0.5}
 
@@ -148,7 +148,7 @@ def test_the_average_is_kept_where_its_validation_loss_is_lower(
 # ---- what a plan may ask for
 
 
-def _sum_of_weights(model: PhotoClassifier) -> float:
+def _sum_of_weights(model: ImageClassifier) -> float:
     return sum(float(p.detach().abs().sum()) for p in model.parameters() if p.ndim > 1)
 
 
@@ -169,7 +169,7 @@ def test_swa_is_the_mean_of_the_weights_at_the_ends_of_epochs(
     ends: list[dict[str, Any]] = []
     swa: dict[str, Any] = {}
 
-    def watch(model: PhotoClassifier) -> Scores:
+    def watch(model: ImageClassifier) -> Scores:
         if len(ends) < 3:
             ends.append(state_of(model))
         else:

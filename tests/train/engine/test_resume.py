@@ -20,8 +20,8 @@ from tests.train.toy import fast, same_tensors, state_of
 from train.engine.loop import Fitted, Scores, Validate
 from train.engine.trainer import METRICS
 from train.losses.objective import CrossEntropy, Objective
-from train.losses.task import Lesson
-from train.models.classifier import PhotoClassifier
+from train.losses.task import TrainingTask
+from train.models.classifier import ImageClassifier
 from train.stage import Dataset, train_model
 
 Whole = tuple[dict[str, Any], Fitted, bytes]
@@ -44,7 +44,7 @@ def whole(dataset: Dataset, validate: Validate, tmp_path_factory: pytest.TempPat
     return state_of(model), fitted, (folder / ".all" / METRICS).read_bytes()
 
 
-def _assert_equal(whole: Whole, model: PhotoClassifier, fitted: Fitted, folder: Path) -> None:
+def _assert_equal(whole: Whole, model: ImageClassifier, fitted: Fitted, folder: Path) -> None:
     assert fitted == whole[1]
     assert (folder / ".all" / METRICS).read_bytes() == whole[2]
     assert same_tensors(state_of(model), whole[0])
@@ -100,7 +100,7 @@ def test_a_training_killed_during_validation_goes_on_from_the_epoch_before(
 ) -> None:
     calls = itertools.count(1)
 
-    def crash(model: PhotoClassifier) -> Scores:
+    def crash(model: ImageClassifier) -> Scores:
         if next(calls) == 2:
             raise Crash
         return validate(model)
@@ -160,7 +160,7 @@ def test_phases_stop_and_resume_in_either(
         out.mkdir(exist_ok=True)
         with monkeypatch.context() as patch:
             patch.setattr(train.fitting, "build_objective", lambda *_, **__: head or CrossEntropy())
-            train_model(dataset, options, Lesson(all_ or CrossEntropy()), seed=1, out=out)
+            train_model(dataset, options, TrainingTask(all_ or CrossEntropy()), seed=1, out=out)
         return out
 
     whole = run("whole")

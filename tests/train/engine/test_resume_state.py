@@ -15,11 +15,11 @@ from timm.utils import ModelEmaV3
 
 from serve.contract.errors import CheckpointError
 from tests.train.toy import SIZE_PX, same_tensors, state_of, toy_model
-from train.engine.resume_state import Progress, load_state, save_state, saved_steps
-from train.models.classifier import PhotoClassifier
+from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
+from train.models.classifier import ImageClassifier
 
 LINEAGE = {"recipe_digest": "r", "dataset_digest": "d"}
-Trained = tuple[PhotoClassifier, ModelEmaV3, torch.optim.Optimizer]
+Trained = tuple[ImageClassifier, ModelEmaV3, torch.optim.Optimizer]
 
 
 def _new(seed: int = 0, steps: int = 0, opt: str = "adamw") -> Trained:
@@ -37,7 +37,7 @@ def _new(seed: int = 0, steps: int = 0, opt: str = "adamw") -> Trained:
 
 def _save(folder: Path, trained: Trained, step: int, val_loss: float | None = None) -> Path:
     model, ema, optimizer = trained
-    progress = Progress(step, {"loss": 0.1 + step}, 7, (0.1, 1, 2))
+    progress = ResumeState(step, {"loss": 0.1 + step}, 7, (0.1, 1, 2))
     modules = {"model": model, "ema": ema.module}
     save_state(
         folder, progress, modules=modules, optimizer=optimizer, lineage=LINEAGE, val_loss=val_loss
@@ -45,7 +45,7 @@ def _save(folder: Path, trained: Trained, step: int, val_loss: float | None = No
     return folder / f".state-{step:09d}"
 
 
-def _load(folder: Path, into: Trained, lineage: dict[str, str] = LINEAGE) -> Progress:
+def _load(folder: Path, into: Trained, lineage: dict[str, str] = LINEAGE) -> ResumeState:
     modules = {"model": into[0], "ema": into[1].module}
     return load_state(folder, modules=modules, optimizer=into[2], lineage=lineage)
 
@@ -55,7 +55,7 @@ def test_a_state_is_read_back_as_it_was(tmp_path: Path, opt: str) -> None:
     trained = _new(steps=2, opt=opt)
     _save(tmp_path, trained, 2)
     other = _new(seed=9, opt=opt)
-    assert _load(tmp_path, other) == Progress(2, {"loss": 2.1}, 7, (0.1, 1, 2))
+    assert _load(tmp_path, other) == ResumeState(2, {"loss": 2.1}, 7, (0.1, 1, 2))
     assert same_tensors(state_of(other[0]), state_of(trained[0]))
     assert same_tensors(state_of(other[1]), state_of(trained[1]))
     mine, theirs = other[2].state_dict(), trained[2].state_dict()
@@ -85,7 +85,7 @@ def test_a_fused_optimiser_of_channels_last_weights_goes_on_where_it_was(
 
     one, optimizer = fresh()
     train(one, optimizer)
-    save_state(tmp_path, Progress(2), modules={"model": one}, optimizer=optimizer)
+    save_state(tmp_path, ResumeState(2), modules={"model": one}, optimizer=optimizer)
     train(one, optimizer)
     two, again = fresh()
     load_state(tmp_path, modules={"model": two}, optimizer=again)
@@ -96,7 +96,7 @@ def test_a_fused_optimiser_of_channels_last_weights_goes_on_where_it_was(
 def test_without_a_state_training_starts_at_the_beginning(tmp_path: Path) -> None:
     trained = _new()
     before = state_of(trained[0])
-    assert _load(tmp_path, trained) == Progress()
+    assert _load(tmp_path, trained) == ResumeState()
     assert same_tensors(state_of(trained[0]), before)
 
 
@@ -168,7 +168,7 @@ def test_a_damaged_state_means_the_older_one_or_the_start(
     shutil.rmtree(tmp_path / ".state-000000001")
     fresh = _new(seed=6)
     before = state_of(fresh[0])
-    assert _load(tmp_path, fresh) == Progress()
+    assert _load(tmp_path, fresh) == ResumeState()
     assert same_tensors(state_of(fresh[0]), before)
 
 

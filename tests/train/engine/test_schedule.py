@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.toy import PATIENT
-from train.engine.plan import Plan
+from train.engine.plan import PhaseOptions
 from train.engine.schedule import Plateau, Schedule, learning_rate
 
 SCHEDULES = st.tuples(st.integers(2, 200), st.integers(0, 50), st.floats(1e-4, 1.0))
@@ -87,7 +87,7 @@ def test_the_rate_is_held_while_weights_are_averaged() -> None:
     rates = _rates(replace(LONG, hold_from=80, hold=0.3))
     assert rates[80:] == [0.3] * 20
     assert rates[:80] == _rates(LONG)[:80]
-    plan = Plan(epochs=10, batch_size=1, lr=1.0, swa_epochs=3, swa_lr=0.2)
+    plan = PhaseOptions(epochs=10, batch_size=1, lr=1.0, swa_epochs=3, swa_lr=0.2)
     assert (
         _rates(plan.schedule_of(5))[34:]
         == [pytest.approx(plan.schedule_of(5).rate(34))] + [0.2] * 15
@@ -96,7 +96,9 @@ def test_the_rate_is_held_while_weights_are_averaged() -> None:
 
 
 def test_warm_up_takes_a_quarter_at_most() -> None:
-    assert Plan(epochs=2, batch_size=1, lr=1.0, warmup_epochs=9.0).schedule_of(8).warmup == 4
+    assert (
+        PhaseOptions(epochs=2, batch_size=1, lr=1.0, warmup_epochs=9.0).schedule_of(8).warmup == 4
+    )
 
 
 def test_a_plateau_is_some_epochs_without_a_new_best_loss() -> None:

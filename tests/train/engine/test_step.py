@@ -14,11 +14,11 @@ from serve.contract.errors import StillroomError
 from tests.train.fits import PLAN, Poisoned, SignalAt, fit_toy, validate_of
 from tests.train.toy import SIZE_PX, lively, same_tensors, state_of, toy_model
 from train.data.dataset import Dataset
-from train.engine.plan import Plan
-from train.engine.trainer import HITS, LABELLED, Training
+from train.engine.plan import PhaseOptions
+from train.engine.trainer import HITS, LABELLED, Trainer
 from train.loader.views import Batch
 from train.losses.objective import CrossEntropy, Objective, StepOutput
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import TrainAll
 
 SMOOTH = "test_efficientnet_gn"  # no batch norm: an image's answer is its own
@@ -43,9 +43,9 @@ def _train(
     arch: str = SMOOTH,
     late: bool | None = None,
     **plan: Any,
-) -> tuple[PhotoClassifier, Training]:
+) -> tuple[ImageClassifier, Trainer]:
     model = lively(toy_model(arch=arch)).to(memory_format=torch.channels_last)
-    training = Training(
+    training = Trainer(
         "all", model, objective or CrossEntropy(), TrainAll(), _plan(**plan), 9, late=late
     )
     training.resume(folder / "state")
@@ -55,7 +55,7 @@ def _train(
     return model, training
 
 
-def _plan(**changes: Any) -> Plan:
+def _plan(**changes: Any) -> PhaseOptions:
     return replace(STEPS, **changes)
 
 
@@ -91,7 +91,7 @@ def test_the_comparison_would_see_a_part_that_is_left_out(tmp_path: Path) -> Non
 
 def test_parts_draw_dropout_of_their_own() -> None:
     """Each part has a seed: one seed for all would drop the same units of every part."""
-    training = Training("all", toy_model(), CrossEntropy(), TrainAll(), _plan(accumulate=4), 9)
+    training = Trainer("all", toy_model(), CrossEntropy(), TrainAll(), _plan(accumulate=4), 9)
     batch = _batches(1)[0]
     seeds = [part.seed for part in training._parts(batch.images, batch.labels, ())]
     assert len(set(seeds)) == 4
@@ -131,7 +131,7 @@ def test_a_step_that_fails_changes_no_weight_even_if_it_is_seen_late(
     (tmp_path / "good").mkdir()
     (tmp_path / "bad").mkdir()
     good, _ = _train(tmp_path / "good", steps=at - 1, optimizer=optimizer, late=True)
-    kept: list[PhotoClassifier] = []
+    kept: list[ImageClassifier] = []
 
     class Watched(Poisoned):
         def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> StepOutput:
@@ -156,7 +156,7 @@ def test_the_part_that_fails_is_the_one_that_is_replayed(
     model = lively(toy_model(arch=SMOOTH))
     model.backbone.get_submodule("conv_stem").register_forward_hook(spoil)
     plan = _plan(accumulate=parts, mixup=0.0)
-    training = Training("all", model, CrossEntropy(), TrainAll(), plan, 9, late=late)
+    training = Trainer("all", model, CrossEntropy(), TrainAll(), plan, 9, late=late)
     training.resume(tmp_path / "state")
     good, bad, last = _batches(3)
     images = bad.images.float()
@@ -174,7 +174,7 @@ def test_the_part_that_fails_is_the_one_that_is_replayed(
 
 def test_a_save_looks_at_all_steps_first(tmp_path: Path) -> None:
     model = lively(toy_model())
-    training = Training("all", model, Poisoned(1), TrainAll(), _plan(), 9, late=True)
+    training = Trainer("all", model, Poisoned(1), TrainAll(), _plan(), 9, late=True)
     training.resume(tmp_path / "state")
     training.step(_batches(1)[0])
     with pytest.raises(StillroomError, match="Not finite at step 1"):

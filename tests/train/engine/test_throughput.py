@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from train.engine.memory import peak_rss_mib
-from train.engine.throughput import Pace, peak_memory_mib
+from train.engine.throughput import ThroughputMeter, peak_memory_mib
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_waiting_for_data_is_told_apart_from_working(tmp_path: Path) -> None:
-    pace = Pace(tmp_path / "timings.jsonl")
+    pace = ThroughputMeter(tmp_path / "timings.jsonl")
 
     def slow() -> object:
         for _ in range(4):
@@ -40,7 +40,7 @@ def test_waiting_for_data_is_told_apart_from_working(tmp_path: Path) -> None:
 
 
 def test_each_epoch_is_timed_for_itself(tmp_path: Path) -> None:
-    pace = Pace(tmp_path / "timings.jsonl")
+    pace = ThroughputMeter(tmp_path / "timings.jsonl")
     for epoch in (1, 2):
         pace.count(10 * epoch)
         pace.end_steps()
@@ -51,7 +51,7 @@ def test_each_epoch_is_timed_for_itself(tmp_path: Path) -> None:
 
 
 def test_a_save_is_due_after_its_minutes(tmp_path: Path) -> None:
-    pace = Pace(tmp_path / "timings.jsonl")
+    pace = ThroughputMeter(tmp_path / "timings.jsonl")
     assert pace.save_due(0)
     assert not pace.save_due(1)
     time.sleep(0.02)

@@ -19,7 +19,7 @@ from serve.contract.errors import CheckpointError, UsageError
 from tests.train.toy import PATIENT, SIZE_PX, card_of, fast, toy_model
 from train.extras.bilinear import LENGTH, CompactBilinear, signed_sqrt
 from train.models.checkpoint import load_checkpoint, save_checkpoint
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 from train.models.freeze import classifier_of
 from train.models.param_groups import layer_groups
 from train.models.weights.pretrained import load_pretrained
@@ -38,7 +38,7 @@ def _outer(maps: Tensor) -> Tensor:
     return (positions @ positions.transpose(1, 2) / positions.shape[2]).flatten(1)
 
 
-def _model(arch: str = "test_resnet") -> PhotoClassifier:
+def _model(arch: str = "test_resnet") -> ImageClassifier:
     torch.manual_seed(0)
     return build_model(arch, 3, size_px=SIZE_PX, head="bilinear", bilinear_dim=DIM).eval()
 

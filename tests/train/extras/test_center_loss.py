@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.train.toy import PATIENT
-from train.extras.center_loss import CentreLoss
+from train.extras.center_loss import CenterLoss
 
 SEEDS = st.integers(0, 10**6)
 
 
-def _loss(seed: int = 0, *, rate: float = 0.5) -> CentreLoss:
-    loss = CentreLoss(3, 5, rate=rate)
+def _loss(seed: int = 0, *, rate: float = 0.5) -> CenterLoss:
+    loss = CenterLoss(3, 5, rate=rate)
     loss.centres.normal_(0, 2, generator=torch.Generator().manual_seed(seed))
     return loss
 
@@ -57,7 +57,7 @@ def test_loss_gradient_and_update_are_those_of_the_paper(seed: int) -> None:
 
 
 def test_a_case_by_hand() -> None:
-    loss = CentreLoss(2, 2, rate=0.5)
+    loss = CenterLoss(2, 2, rate=0.5)
     loss.centres.copy_(torch.tensor([[1.0, 0.0], [5.0, 5.0]]))
     features = torch.tensor([[1.0, 2.0], [4.0, 0.0]])
     value = loss(features, torch.tensor([0, 0]))
@@ -111,7 +111,7 @@ def test_a_rate_of_zero_keeps_the_centres() -> None:
 def test_the_centres_are_restored_with_the_state() -> None:
     loss, (features, labels) = _loss(10), _features(11)
     loss(features, labels)
-    again = CentreLoss(3, 5)
+    again = CenterLoss(3, 5)
     again.load_state_dict(loss.state_dict())
     assert again(features, labels).equal(loss(features, labels))
 
@@ -133,4 +133,4 @@ def test_features_of_another_width_are_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("rate", [-0.1, 1.1])
 def test_a_rate_out_of_range_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match=f"rate = {rate}: expected 0 to 1"):
-        CentreLoss(3, 5, rate=rate)
+        CenterLoss(3, 5, rate=rate)

@@ -9,9 +9,11 @@ import pytest
 from serve.contract.errors import DatasetError
 from tests.train.toy import fast
 from train.data.dataset import Dataset
-from train.extras.profiler import Profile, profile_training
+from train.extras.profiler import TrainingProfile, profile_training
 
-FOUND = Profile(10, 320, 2.0, 0.1, 0.1, (("convolution", 0.4), ("mm", 0.2)), Path("trace.json"))
+FOUND = TrainingProfile(
+    10, 320, 2.0, 0.1, 0.1, (("convolution", 0.4), ("mm", 0.2)), Path("trace.json")
+)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tests.train.dying import SURVIVED, in_a_child
 from tests.train.toy import SIZE_PX, toy_views
 from train.data.dataset import Dataset
 from train.loader.dataloader import feed
-from train.loader.sampler import Key, Order
+from train.loader.sampler import BatchSampler, ViewKey
 
 EPOCHS = 4
 
@@ -33,7 +33,7 @@ class Failing:
     def __len__(self) -> int:
         return len(self._views)
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: ViewKey) -> Any:
         if key.epoch == 2 and key.position == 5:
             marks = len(list(self._folder.iterdir()))
             if marks < self._times:
@@ -44,8 +44,8 @@ class Failing:
         return self._views[key]
 
 
-def _order(dataset: Dataset) -> Order:
-    return Order(dataset.targets("train"), 12, EPOCHS, seed=3, sizes_px=(SIZE_PX,))
+def _order(dataset: Dataset) -> BatchSampler:
+    return BatchSampler(dataset.targets("train"), 12, EPOCHS, seed=3, sizes_px=(SIZE_PX,))
 
 
 def _same(one: Iterator[tuple[Tensor, Tensor]], two: list[tuple[Tensor, Tensor]]) -> bool:
@@ -174,7 +174,7 @@ def test_no_worker_outlives_a_trainer_that_is_killed(
 
 def test_an_error_of_the_data_is_not_a_worker_that_died(dataset: Dataset) -> None:
     class Broken(Failing):
-        def __getitem__(self, key: Key) -> Any:
+        def __getitem__(self, key: ViewKey) -> Any:
             raise RuntimeError("this image is broken")
 
     views: Any = Broken(toy_views(dataset), Path(), "")

@@ -16,8 +16,8 @@ from serve.contract.errors import DatasetError
 from serve.contract.preprocess import decode
 from tests.train.toy import draw
 from train.data.dataset import Dataset
-from train.data.images import Photo
-from train.loader.pixel_cache import MappedPixels, open_pixels, read_photo, working_size
+from train.data.images import LabelledImage
+from train.loader.pixel_cache import MappedPixels, open_pixels, read_image, working_size
 
 KEEP_PX = 20
 
@@ -33,7 +33,7 @@ def test_what_is_mapped_is_what_is_decoded(dataset: Dataset, tmp_path: Path) -> 
     assert mapped is not None
     assert len(mapped) == len(photos)
     for position, photo in enumerate(photos):
-        image = read_photo(dataset.root / photo.path, photo, KEEP_PX)
+        image = read_image(dataset.root / photo.path, photo, KEEP_PX)
         assert (mapped[position] == np.asarray(image)).all()
         assert min(image.size) == KEEP_PX
     copy = pickle.loads(pickle.dumps(mapped))
@@ -56,7 +56,7 @@ def test_photographs_are_decoded_once(
 def test_what_does_not_fit_is_decoded_anew_and_said_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photos = [Photo(f"{i}.jpg", "a", "train", str(i), 4000, 3000) for i in range(10)]
+    photos = [LabelledImage(f"{i}.jpg", "a", "train", str(i), 4000, 3000) for i in range(10)]
     assert open_pixels(tmp_path, photos, keep_px=0, limit_mib=100, folder=tmp_path) is None
     said = capsys.readouterr().err
     assert "10 photographs take 343 MiB decoded, data.cache_mib is 100" in said
@@ -92,7 +92,7 @@ def test_a_file_of_another_size_than_audited_is_named(dataset: Dataset) -> None:
     photo = dataset.of_split("train")[0]
     wrong = replace(photo, width=photo.width + 1)
     with pytest.raises(DatasetError, match="not the file that was audited"):
-        read_photo(dataset.root / photo.path, wrong, 0)
+        read_image(dataset.root / photo.path, wrong, 0)
 
 
 def test_photographs_not_used_for_longest_make_room(dataset: Dataset, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_photographs_not_used_for_longest_make_room(dataset: Dataset, tmp_path: 
     big = draw(0, 0).resize((550, 600))
     path = tmp_path / "big.png"
     big.save(path)
-    photo = Photo("big.png", "a", "train", sha256_of_file(path), 550, 600)
+    photo = LabelledImage("big.png", "a", "train", sha256_of_file(path), 550, 600)
     assert open_pixels(tmp_path, [photo], keep_px=0, limit_mib=1, folder=tmp_path) is not None
     left = set((tmp_path / "pixels").iterdir())
     total = sum((path / "pixels.bin").stat().st_size for path in left)
@@ -133,8 +133,8 @@ def test_large_jpegs_are_decoded_smaller_and_look_the_same(tmp_path: Path, turne
     exif[0x0112] = 6 if turned else 1
     image.save(path, quality=95, exif=exif)
     full = (902, 1203) if turned else (1203, 902)
-    photo = Photo("large.jpg", "a", "train", sha256_of_file(path), *full)
-    small = read_photo(path, photo, 200)
+    photo = LabelledImage("large.jpg", "a", "train", sha256_of_file(path), *full)
+    small = read_image(path, photo, 200)
     exact = decode(path.read_bytes()).resize(small.size, Image.Resampling.BICUBIC)
     assert small.size == ((200, 267) if turned else (267, 200))
     assert np.abs(np.asarray(small, float) - np.asarray(exact, float)).mean() < 1.0

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tests.train.toy import PATIENT
 from train.loader.sampler import (
-    Key,
-    Order,
+    BatchSampler,
+    ViewKey,
     draws_per_class,
-    draws_per_photo,
+    draws_per_image,
     sizes_px,
     some_batches,
 )
@@ -27,9 +27,9 @@ def _targets(counts: list[int]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(counts)), counts)
 
 
-def _order(count: int, batch_size: int, **changes: Any) -> Order:
+def _order(count: int, batch_size: int, **changes: Any) -> BatchSampler:
     arguments: dict[str, Any] = {"epochs": 3, "seed": 1, "targets": np.zeros(count, np.int64)}
-    return Order(batch_size=batch_size, **arguments | changes)
+    return BatchSampler(batch_size=batch_size, **arguments | changes)
 
 
 @PATIENT
@@ -87,7 +87,7 @@ def test_within_a_class_photographs_are_drawn_equally_often_give_or_take_one(
     counts: list[int], limit: float
 ) -> None:
     targets = _targets(counts)
-    draws = draws_per_photo(targets, limit, seed=0, epoch=0)
+    draws = draws_per_image(targets, limit, seed=0, epoch=0)
     wanted = draws_per_class(targets, limit)
     for label, draw in enumerate(wanted):
         mine = draws[targets == label]
@@ -111,7 +111,7 @@ def test_a_balanced_epoch_shows_a_repeated_photograph_under_keys_of_its_own() ->
     drawn = Counter((key.epoch, key.position) for key in keys)
     assert max(drawn.values()) == 6  # 11 draws of two photographs
     assert {key.repeat for key in keys if key.position == 20} >= {0, 1, 2, 3}
-    lucky = [draws_per_photo(order.targets, 2.0, seed=1, epoch=e)[20] for e in range(20)]
+    lucky = [draws_per_image(order.targets, 2.0, seed=1, epoch=e)[20] for e in range(20)]
     assert set(lucky) == {5, 6}  # who gets one more changes
 
 
@@ -135,7 +135,7 @@ def test_some_batches_show_different_photographs(images: int, shown: int) -> Non
     keys = [key for batch in batches for key in batch]
     assert len({key.position for key in keys}) == len(keys) == shown
     assert {key[::2] for key in keys} == {(9, 0)}
-    assert keys[0] == Key(9, keys[0].position, 0, 32)
+    assert keys[0] == ViewKey(9, keys[0].position, 0, 32)
 
 
 def test_an_order_without_a_whole_batch_is_empty() -> None:

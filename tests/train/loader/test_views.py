@@ -9,8 +9,8 @@ from PIL import Image
 
 from serve.contract.preprocess import PreprocessSpec, preprocess
 from tests.train.toy import toy_views
-from train.loader.sampler import Key, Order
-from train.loader.views import Batch, PhotoStore, build_loader, pixels_of
+from train.loader.sampler import BatchSampler, ViewKey
+from train.loader.views import Batch, ImageStore, build_loader, pixels_of
 from train.stage import Dataset
 
 
@@ -18,7 +18,7 @@ def _batches(
     dataset: Dataset, *, cache_mib: int = 64, workers: int = 0, **changes: Any
 ) -> list[Batch]:
     arguments: dict[str, Any] = {"batch_size": 10, "epochs": 2, "seed": 5, "sizes_px": (32,)}
-    order = Order(dataset.targets("train"), **arguments | changes)
+    order = BatchSampler(dataset.targets("train"), **arguments | changes)
     return list(build_loader(toy_views(dataset, cache_mib=cache_mib), order, workers=workers))
 
 
@@ -51,7 +51,7 @@ def test_a_resumed_loader_goes_on_with_the_same_pixels(dataset: Dataset) -> None
 
 def test_a_photograph_looks_different_in_each_epoch(dataset: Dataset) -> None:
     views = toy_views(dataset)
-    key = Key(0, 3, 0, 32)
+    key = ViewKey(0, 3, 0, 32)
     assert (views[key][0] != views[key._replace(epoch=1)][0]).any()
     assert (views[key][0] == views[key][0]).all()
     assert (views[key][0] != toy_views(dataset, seed=4)[key][0]).any()
@@ -59,7 +59,7 @@ def test_a_photograph_looks_different_in_each_epoch(dataset: Dataset) -> None:
 
 def test_a_photograph_drawn_twice_in_an_epoch_looks_different(dataset: Dataset) -> None:
     views = toy_views(dataset)
-    assert (views[Key(0, 3, 0, 32)][0] != views[Key(0, 3, 1, 32)][0]).any()
+    assert (views[ViewKey(0, 3, 0, 32)][0] != views[ViewKey(0, 3, 1, 32)][0]).any()
 
 
 def test_each_batch_has_one_side_of_those_allowed(dataset: Dataset) -> None:
@@ -76,8 +76,8 @@ def test_kept_photographs_are_shrunk_to_the_side_asked_for(
     dataset: Dataset, cache_mib: int
 ) -> None:
     photos = dataset.of_split("train")
-    small = PhotoStore(dataset.root, photos, keep_px=20, cache_mib=cache_mib)
-    whole = PhotoStore(dataset.root, photos, keep_px=0, cache_mib=cache_mib)
+    small = ImageStore(dataset.root, photos, keep_px=20, cache_mib=cache_mib)
+    whole = ImageStore(dataset.root, photos, keep_px=0, cache_mib=cache_mib)
     for i, photo in enumerate(photos[:9]):
         height, width = small[i].shape[:2]
         assert min(height, width) == 20

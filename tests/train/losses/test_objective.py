@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from serve.contract.errors import DatasetError
 from tests.train.toy import SIZE_PX, fast, toy_model
 from train.augment.mixup import Mix
-from train.extras.center_loss import CentreLoss
+from train.extras.center_loss import CenterLoss
 from train.losses.label_loss import LabelLoss, class_weights, focal_loss
 from train.losses.objective import CrossEntropy, Supervised, Term, build_objective
 from train.options import LossOptions
@@ -100,7 +100,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_in_the_log() -> None:
 def test_the_weight_of_a_term_scales_its_share_of_the_gradient() -> None:
     def gradient(weight: float) -> Tensor:
         model = Featured()
-        terms = {"ce": Term(LabelLoss()), "centre": Term(CentreLoss(3, WIDTH), weight, "features")}
+        terms = {"ce": Term(LabelLoss()), "centre": Term(CenterLoss(3, WIDTH), weight, "features")}
         return torch.autograd.grad(Supervised(terms)(model, IMAGES, LABELS).loss, model.first)[0]
 
     share = gradient(1.0) - gradient(0.0)

@@ -9,8 +9,8 @@ import torch
 from tests.train.fits import PLAN, fit_toy
 from train.augment.mixup import Mix
 from train.engine.trainer import METRICS
-from train.loader.sampler import Key
-from train.loader.soft_targets import AnsweredViews
+from train.loader.sampler import ViewKey
+from train.loader.soft_targets import ViewsWithTargets
 from train.losses.targets import UNLABELLED, class_numbers, one_hot
 from train.stage import Dataset
 
@@ -85,11 +85,11 @@ def test_figures_lie_behind_the_shares(dataset: Dataset) -> None:
     views = toy_views(dataset)
     views.targets[5] = UNLABELLED
     answers = torch.randn(len(views), 2).numpy()
-    answered = AnsweredViews(views, answers, 3)
+    answered = ViewsWithTargets(views, answers, 3)
     for position in (4, 5):
-        image, row, _ = answered[Key(0, position, 0, 32)]
-        assert (image == views[Key(0, position, 0, 32)][0]).all()
+        image, row, _ = answered[ViewKey(0, position, 0, 32)]
+        assert (image == views[ViewKey(0, position, 0, 32)][0]).all()
         assert (row[3:] == answers[position]).all()
         assert row[:3].sum() == (views.targets[position] >= 0)
     with pytest.raises(ValueError, match="3 answers to 39 photographs"):
-        AnsweredViews(views, answers[:3], 3)
+        ViewsWithTargets(views, answers[:3], 3)

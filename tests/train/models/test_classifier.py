@@ -9,7 +9,7 @@ from torch import nn
 from serve.contract.errors import UsageError
 from tests.train.toy import SIZE_PX, toy_model
 from train.models.classifier import (
-    PhotoClassifier,
+    ImageClassifier,
     build_model,
     check_size,
     count_flops,
@@ -33,7 +33,7 @@ def test_the_model_normalises_as_its_backbone_was_trained() -> None:
 
 
 def test_mean_and_std_are_no_weights() -> None:
-    model = PhotoClassifier(torch.nn.Identity(), "none", (0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
+    model = ImageClassifier(torch.nn.Identity(), "none", (0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
     assert model.state_dict() == {}
     white = torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)
     assert model(white).flatten().tolist() == pytest.approx([0.9, 0.4, 0.175])
@@ -83,7 +83,7 @@ def test_an_architecture_of_one_size_is_refused_at_another() -> None:
 
 
 def test_parameters_and_multiply_adds_are_counted() -> None:
-    model = PhotoClassifier(
+    model = ImageClassifier(
         torch.nn.Sequential(
             torch.nn.Conv2d(3, 4, 3, padding=1, bias=False),
             torch.nn.BatchNorm2d(4),
@@ -134,7 +134,7 @@ def test_features_are_those_after_dropout() -> None:
 
 
 def test_a_convolution_as_classifier_gives_features_too() -> None:
-    model = PhotoClassifier(_ConvHead(), "conv", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    model = ImageClassifier(_ConvHead(), "conv", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     logits, features = model(_images(), with_features=True)
     expected = model.backbone.fc(features[..., None, None]).flatten(1)
     torch.testing.assert_close(logits, expected)

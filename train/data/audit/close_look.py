@@ -24,7 +24,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from serve.contract.errors import ImageError
 from serve.contract.preprocess import NO_LIMITS, decode
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = ["CLOSE_PX", "CloseLook", "close_looks", "same_picture"]
 
@@ -48,7 +48,7 @@ Looks = NDArray[np.uint8]  # (N, side, side, 3) RGB
 CloseLook = Callable[[Sequence[int]], list[NDArray[np.uint8] | None]]
 
 
-def close_looks(root: Path, photos: Sequence[Photo]) -> CloseLook:
+def close_looks(root: Path, photos: Sequence[LabelledImage]) -> CloseLook:
     """A function that opens images again: each as (CLOSE_PX, CLOSE_PX, 3), by index of `photos`.
 
     None stands for an image too small to hold more than its thumbnail, or gone since.

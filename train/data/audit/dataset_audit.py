@@ -18,13 +18,13 @@ from train.data.audit.close_look import close_looks
 from train.data.audit.file_facts import read_facts
 from train.data.audit.findings import (
     IMBALANCE_LIMIT,
-    Problem,
-    file_problems,
-    group_problems,
-    imbalance_problem,
-    name_problems,
-    notice_problems,
-    remark_problems,
+    Finding,
+    file_findings,
+    group_findings,
+    imbalance_finding,
+    name_findings,
+    notice_findings,
+    remark_findings,
     summary,
 )
 from train.data.audit.near_duplicates import (
@@ -37,17 +37,24 @@ from train.data.audit.near_duplicates import (
 )
 from train.data.folders.file_names import Misnamed
 from train.data.folders.notices import Notice, counted, sentences
-from train.data.images import Listing, Photo, dataset_digest, labels_of, list_photos, write_index
+from train.data.images import (
+    LabelledImage,
+    Listing,
+    dataset_digest,
+    labels_of,
+    list_images,
+    write_index,
+)
 from train.data.own_images import limits_of
-from train.data.split import SPLITS, split_photos, write_lists
+from train.data.split import SPLITS, split_images, write_lists
 from train.options import DataOptions
 
 __all__ = [
     "IMBALANCE_LIMIT",
     "SCHEMA_VERSION",
-    "Findings",
-    "audit_photos",
-    "read_photos",
+    "AuditResult",
+    "audit_images",
+    "read_images",
     "refuse_unreadable",
 ]
 
@@ -59,7 +66,7 @@ Unreadable = tuple[str, str]  # path, why
 
 
 @dataclass(frozen=True)
-class Findings:
+class AuditResult:
     """What the pictures say.
 
     Args:
@@ -81,13 +88,13 @@ class Findings:
     remarks: Sequence[Sequence[str]]
 
 
-def audit_photos(
+def audit_images(
     root: Path,
     options: DataOptions,
     *,
     seed: int,
     out: Path,
-    photos: Listing | list[Photo] | None = None,
+    photos: Listing | list[LabelledImage] | None = None,
     misnamed: Sequence[Misnamed] = (),
 ) -> dict[str, Any]:
     """Audit and split photographs.
@@ -109,7 +116,7 @@ def audit_photos(
     Raises:
         DatasetError: the folder cannot be used.
     """
-    listing = Listing(photos) if isinstance(photos, list) else photos or list_photos(root, options)
+    listing = Listing(photos) if isinstance(photos, list) else photos or list_images(root, options)
     facts = read_facts(root, listing.photos, limits_of(options))
     readable, unreadable = _divide(listing.photos, facts)
     unreadable = [(path, _with_place(why, listing.places.get(path))) for path, why in unreadable]
@@ -136,7 +143,7 @@ def audit_photos(
     left_out = options.unreadable == "skip"
     flat = is_flat(thumbnails).tolist()
     remarks = [one.remarks.split() for one in facts if not one.problem]
-    findings = Findings(unreadable, flat, near, too_few, left_out, misnamed, remarks)
+    findings = AuditResult(unreadable, flat, near, too_few, left_out, misnamed, remarks)
     audit = describe(divided, findings, listing)
     write_index(out / "index.csv", divided)
     write_lists(out, divided)
@@ -169,7 +176,9 @@ def refuse_unreadable(data: Path, options: DataOptions) -> None:
         )
 
 
-def read_photos(root: Path, photos: list[Photo]) -> tuple[list[Photo], list[Unreadable]]:
+def read_images(
+    root: Path, photos: list[LabelledImage]
+) -> tuple[list[LabelledImage], list[Unreadable]]:
     """Read and decode every file that the cache does not know: digest and upright size.
 
     Returns:
@@ -178,7 +187,9 @@ def read_photos(root: Path, photos: list[Photo]) -> tuple[list[Photo], list[Unre
     return _divide(photos, read_facts(root, photos))
 
 
-def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[str, Any]:
+def describe(
+    photos: list[LabelledImage], findings: AuditResult, listing: Listing
+) -> dict[str, Any]:
     """Counts, sizes, duplicates and problems of split photographs, as JSON."""
     notices = listing.notices
     labels = labels_of(photos)
@@ -186,13 +197,13 @@ def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[
     totals = {label: sum(counts[label, split] for split in SPLITS) for label in labels}
     equal = _groups_of_equal_files(photos)
     problems = [
-        *imbalance_problem(totals),
-        *(Problem("too_few", (), text) for text in findings.too_few),
-        *name_problems(labels, findings.misnamed),
-        *file_problems(photos, findings.flat, findings.unreadable),
-        *notice_problems(notices),
-        *remark_problems(photos, findings.remarks),
-        *group_problems(photos, findings.near),
+        *imbalance_finding(totals),
+        *(Finding("too_few", (), text) for text in findings.too_few),
+        *name_findings(labels, findings.misnamed),
+        *file_findings(photos, findings.flat, findings.unreadable),
+        *notice_findings(notices),
+        *remark_findings(photos, findings.remarks),
+        *group_findings(photos, findings.near),
     ]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -229,8 +240,8 @@ def describe(photos: list[Photo], findings: Findings, listing: Listing) -> dict[
 
 
 def _divide(
-    photos: list[Photo], facts: Sequence[FileFacts]
-) -> tuple[list[Photo], list[Unreadable]]:
+    photos: list[LabelledImage], facts: Sequence[FileFacts]
+) -> tuple[list[LabelledImage], list[Unreadable]]:
     both = list(zip(photos, facts, strict=True))
     good = [
         replace(photo, sha256=one.sha256, width=one.width, height=one.height)
@@ -241,9 +252,9 @@ def _divide(
 
 
 def _split(
-    photos: list[Photo], options: DataOptions, seed: int, groups: dict[str, str] | None
-) -> list[Photo]:
-    return split_photos(
+    photos: list[LabelledImage], options: DataOptions, seed: int, groups: dict[str, str] | None
+) -> list[LabelledImage]:
+    return split_images(
         photos,
         val_fraction=options.val_fraction,
         test_fraction=options.test_fraction,
@@ -257,7 +268,7 @@ def _named(unreadable: Sequence[Unreadable]) -> str:
     return f"{names} and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else names
 
 
-def _refused(findings: Findings) -> list[str]:
+def _refused(findings: AuditResult) -> list[str]:
     if findings.left_out or not findings.unreadable:
         return []
     return [
@@ -281,7 +292,7 @@ def _thumbnails(facts: Iterable[FileFacts]) -> np.ndarray[Any, np.dtype[np.uint8
 
 
 def _near(
-    root: Path, photos: list[Photo], thumbnails: np.ndarray[Any, np.dtype[np.uint8]]
+    root: Path, photos: list[LabelledImage], thumbnails: np.ndarray[Any, np.dtype[np.uint8]]
 ) -> list[NearPair]:
     """Near-duplicates by index of `photos`; of equal files the first alone is compared."""
     first = np.array(sorted({p.sha256: i for i, p in reversed(list(enumerate(photos)))}.values()))
@@ -292,7 +303,7 @@ def _near(
     return spanning_pairs(len(photos), pairs)
 
 
-def _groups(photos: list[Photo], near: list[NearPair]) -> dict[str, str]:
+def _groups(photos: list[LabelledImage], near: list[NearPair]) -> dict[str, str]:
     """sha256 -> the smallest sha256 of its group of near-duplicates."""
     groups = groups_of(len(photos), [(pair.first, pair.second) for pair in near])
     return {
@@ -300,18 +311,18 @@ def _groups(photos: list[Photo], near: list[NearPair]) -> dict[str, str]:
     }
 
 
-def _groups_of_equal_files(photos: Iterable[Photo]) -> list[list[Photo]]:
-    by_content: dict[str, list[Photo]] = defaultdict(list)
+def _groups_of_equal_files(photos: Iterable[LabelledImage]) -> list[list[LabelledImage]]:
+    by_content: dict[str, list[LabelledImage]] = defaultdict(list)
     for photo in photos:
         by_content[photo.sha256].append(photo)
     return [group for group in by_content.values() if len(group) > 1]
 
 
-def _paths(problems: Iterable[Problem], kind: str) -> list[list[str]]:
+def _paths(problems: Iterable[Finding], kind: str) -> list[list[str]]:
     return [list(problem.paths) for problem in problems if problem.kind == kind]
 
 
-def _sizes(photos: list[Photo]) -> dict[str, list[int]]:
+def _sizes(photos: list[LabelledImage]) -> dict[str, list[int]]:
     sides = np.array([sorted((photo.width, photo.height)) for photo in photos])
     quantiles = np.percentile(sides, QUANTILES, axis=0, method="nearest").astype(int)
     return {
@@ -321,7 +332,7 @@ def _sizes(photos: list[Photo]) -> dict[str, list[int]]:
     }
 
 
-def _aspects(photos: list[Photo]) -> dict[str, list[Any]]:
+def _aspects(photos: list[LabelledImage]) -> dict[str, list[Any]]:
     aspects = np.array([photo.width / photo.height for photo in photos])
     values = np.percentile(aspects, QUANTILES, method="nearest").round(3)
     return {"quantiles": QUANTILES, "width_over_height": values.tolist()}

@@ -14,8 +14,8 @@ from serve.contract.preprocess import DecodeLimits, decode
 from train.data.audit.cache import READER, AuditCache, FileFacts, FileKey, open_cache
 from train.data.audit.near_duplicates import thumbnail_of
 from train.data.audit.remarks import remarks_of
-from train.data.image_bytes import place_of, read_bytes
-from train.data.images import Photo
+from train.data.image_bytes import location_of, read_bytes
+from train.data.images import LabelledImage
 from train.data.own_images import limits_of
 from train.engine.progress import track
 from train.options import DataOptions
@@ -28,7 +28,7 @@ KEPT_EVERY = 500  # files read between two writes to the cache: an audit that is
 
 
 def read_facts(
-    root: Path, photos: list[Photo], limits: DecodeLimits = OWN_LIMITS
+    root: Path, photos: list[LabelledImage], limits: DecodeLimits = OWN_LIMITS
 ) -> list[FileFacts]:
     """What every file is, in order; those that the cache knows are not opened."""
     with open_cache() as cache:
@@ -61,7 +61,7 @@ def _key_of(path: Path, limits: DecodeLimits) -> FileKey | None:
 
 
 def _key_in_shard(path: Path) -> FileKey | None:
-    place = place_of(path)
+    place = location_of(path)
     if place is None:
         return None
     return FileKey(str(path), f"{place.sample.sha256}/{READER}", 0.0)

@@ -15,19 +15,19 @@ from serve.contract.labels import look_alikes
 from train.data.audit.near_duplicates import NearPair, groups_of
 from train.data.folders.file_names import Misnamed, escaped, name_problem
 from train.data.folders.notices import Notice, Reason, by_reason_and_class, sentence, severity_of
-from train.data.images import Photo
+from train.data.images import LabelledImage
 
 __all__ = [
     "IMBALANCE_LIMIT",
     "TINY_PX",
-    "Problem",
-    "file_problems",
+    "Finding",
+    "file_findings",
     "files_of",
-    "group_problems",
-    "imbalance_problem",
-    "name_problems",
-    "notice_problems",
-    "remark_problems",
+    "group_findings",
+    "imbalance_finding",
+    "name_findings",
+    "notice_findings",
+    "remark_findings",
     "summary",
 ]
 
@@ -75,7 +75,7 @@ ERRORS = frozenset(
 
 
 @dataclass(frozen=True)
-class Problem:
+class Finding:
     """One thing that is wrong.
 
     Args:
@@ -100,20 +100,20 @@ class Problem:
         return {**asdict(self), "paths": list(self.paths), "severity": self.severity}
 
 
-def imbalance_problem(totals: dict[str, int]) -> list[Problem]:
+def imbalance_finding(totals: dict[str, int]) -> list[Finding]:
     """One problem where the largest class has more than IMBALANCE_LIMIT times the smallest."""
     smallest, largest = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
     if totals[largest] <= IMBALANCE_LIMIT * totals[smallest]:
         return []
     text = f"Imbalanced: {totals[largest]} images of {largest}, {totals[smallest]} of {smallest}."
-    return [Problem("imbalance", (), text)]
+    return [Finding("imbalance", (), text)]
 
 
-def name_problems(labels: Iterable[str], misnamed: Iterable[Misnamed]) -> list[Problem]:
+def name_findings(labels: Iterable[str], misnamed: Iterable[Misnamed]) -> list[Finding]:
     """Labels that look alike, and files and folders whose names cannot be used."""
-    alike = [Problem("look_alike", (), text) for text in look_alikes(labels)]
+    alike = [Finding("look_alike", (), text) for text in look_alikes(labels)]
     return alike + [
-        Problem(
+        Finding(
             "misnamed",
             (escaped(path),),
             f"The name of {escaped(path)} {name_problem(path)}; images left out: {images}.",
@@ -122,9 +122,9 @@ def name_problems(labels: Iterable[str], misnamed: Iterable[Misnamed]) -> list[P
     ]
 
 
-def file_problems(
-    photos: list[Photo], flat: list[bool], unreadable: list[tuple[str, str]]
-) -> list[Problem]:
+def file_findings(
+    photos: list[LabelledImage], flat: list[bool], unreadable: list[tuple[str, str]]
+) -> list[Finding]:
     """Files that do not decode, show nothing, or are tiny.
 
     Args:
@@ -133,26 +133,26 @@ def file_problems(
         unreadable: path and reason of the others.
     """
     bad = [
-        Problem("unreadable", (path,), f"{path} does not decode: {why.rstrip('.')}.")
+        Finding("unreadable", (path,), f"{path} does not decode: {why.rstrip('.')}.")
         for path, why in unreadable
     ]
     empty = [
-        Problem("constant", (photo.path,), f"{photo.path} shows nothing: all of it is one colour.")
+        Finding("constant", (photo.path,), f"{photo.path} shows nothing: all of it is one colour.")
         for photo, is_empty in zip(photos, flat, strict=True)
         if is_empty
     ]
     tiny = [
-        Problem("tiny", (p.path,), f"{p.path} is only {p.width} x {p.height} px.")
+        Finding("tiny", (p.path,), f"{p.path} is only {p.width} x {p.height} px.")
         for p in photos
         if min(p.width, p.height) < TINY_PX
     ]
     return bad + empty + tiny
 
 
-def notice_problems(notices: Iterable[Notice]) -> list[Problem]:
+def notice_findings(notices: Iterable[Notice]) -> list[Finding]:
     """What a walk passed over and a person may have meant: one problem a reason and class."""
     return [
-        Problem(_kind_of(group[0].reason), tuple(one.path for one in group), sentence(group))
+        Finding(_kind_of(group[0].reason), tuple(one.path for one in group), sentence(group))
         for group in by_reason_and_class(notices)
         if severity_of(group[0].reason) != "note"
     ]
@@ -169,7 +169,7 @@ def _kind_of(reason: Reason) -> Kind:
     return reason if reason == "other_suffix" or reason == "outside" else "not_read"
 
 
-def remark_problems(photos: list[Photo], remarks: Iterable[Iterable[str]]) -> list[Problem]:
+def remark_findings(photos: list[LabelledImage], remarks: Iterable[Iterable[str]]) -> list[Finding]:
     """What `train.data.audit.remarks` found in files that decode.
 
     Args:
@@ -177,14 +177,14 @@ def remark_problems(photos: list[Photo], remarks: Iterable[Iterable[str]]) -> li
         remarks: of each, kinds of REMARKS.
     """
     return [
-        Problem(kind, (photo.path,), f"{photo.path} {text}.")
+        Finding(kind, (photo.path,), f"{photo.path} {text}.")
         for kind, text in REMARKS.items()
         for photo, found in zip(photos, remarks, strict=True)
         if kind in found
     ]
 
 
-def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
+def group_findings(photos: list[LabelledImage], pairs: list[NearPair]) -> list[Finding]:
     """Conflicts, leaks and duplicates: one problem a group of photographs that are the same.
 
     Args:
@@ -201,7 +201,7 @@ def group_problems(photos: list[Photo], pairs: list[NearPair]) -> list[Problem]:
     ]
 
 
-def _problems_of_group(group: list[Photo]) -> list[Problem]:
+def _problems_of_group(group: list[LabelledImage]) -> list[Finding]:
     exact = len({photo.sha256 for photo in group}) == 1
     same: Literal["exact", "near"] = "exact" if exact else "near"
     paths = tuple(photo.path for photo in group)
@@ -211,14 +211,14 @@ def _problems_of_group(group: list[Photo]) -> list[Problem]:
     found = []
     if len(labels) > 1:
         text = f"{paths[0]}{others} is filed under {' and '.join(labels)}."
-        found.append(Problem("conflict", paths, text, same))
+        found.append(Finding("conflict", paths, text, same))
     if len(splits) > 1:
         text = f"{paths[0]}{others} leaks: it is in {' and '.join(splits)}."
-        found.append(Problem("leak", paths, text, same))
+        found.append(Finding("leak", paths, text, same))
     if not found:
         words = "are the same file" if exact else "look the same"
         kind: Kind = "duplicate" if exact else "near_duplicate"
-        found.append(Problem(kind, paths, f"{paths[0]} and {_listed(paths[1:])} {words}.", same))
+        found.append(Finding(kind, paths, f"{paths[0]} and {_listed(paths[1:])} {words}.", same))
     return found
 
 
@@ -227,7 +227,7 @@ def _listed(paths: tuple[str, ...], shown: int = 3) -> str:
     return ", ".join(paths[:shown]) + more
 
 
-def summary(problems: list[Problem], *, stored_twice: int, near: int) -> list[str]:
+def summary(problems: list[Finding], *, stored_twice: int, near: int) -> list[str]:
     """Sentences a person should read before training: what is many is counted.
 
     Args:

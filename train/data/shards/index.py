@@ -20,7 +20,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
 from serve.contract.manifest import fsync_path
 
-__all__ = ["INDEX", "Sample", "ShardIndex", "index_tar", "read_index", "write_index"]
+__all__ = ["INDEX", "ShardIndex", "ShardSample", "index_tar", "read_index", "write_index"]
 
 INDEX = "index.json"
 VERSION = 1
@@ -31,7 +31,7 @@ PACK = "Pack it again (docs/shards.md)."
 
 
 @dataclass(frozen=True)
-class Sample:
+class ShardSample:
     """A labelled photograph in a shard.
 
     Args:
@@ -65,7 +65,7 @@ class ShardIndex:
     stamp: str
     size: int
     sha256: str
-    samples: dict[str, Sample]
+    samples: dict[str, ShardSample]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Member:
     text: bytes
 
 
-def index_tar(file: BinaryIO, name: str) -> dict[str, Sample]:
+def index_tar(file: BinaryIO, name: str) -> dict[str, ShardSample]:
     """Read a tar file once, from its begin to its end.
 
     Args:
@@ -95,7 +95,7 @@ def index_tar(file: BinaryIO, name: str) -> dict[str, Sample]:
     """
     from webdataset.tariterators import group_by_keys
 
-    samples: dict[str, Sample] = {}
+    samples: dict[str, ShardSample] = {}
     keys: set[str] = set()
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -150,7 +150,7 @@ def _members(tar: tarfile.TarFile, file: BinaryIO, name: str) -> Iterator[dict[s
         raise tarfile.ReadError("the mark of its end is missing, so it is cut short")
 
 
-def _sample(name: str, key: str, found: dict[str, Any]) -> Sample:
+def _sample(name: str, key: str, found: dict[str, Any]) -> ShardSample:
     members = {suffix: one for suffix, one in found.items() if isinstance(one, _Member)}
     images = [one for suffix, one in members.items() if suffix in IMAGES]
     if len(images) != 1:
@@ -170,7 +170,7 @@ def _sample(name: str, key: str, found: dict[str, Any]) -> Sample:
             '"label", next to the photograph.',
         )
     (image,) = images
-    return Sample(image.name, image.offset, image.size, labels.pop(), image.sha256)
+    return ShardSample(image.name, image.offset, image.size, labels.pop(), image.sha256)
 
 
 def _label(name: str, suffix: str, member: _Member) -> str:
@@ -229,5 +229,5 @@ def _read(path: Path, written_ns: int) -> ShardIndex:
     value = json.loads(path.read_bytes())
     if value["version"] != VERSION:
         raise ValueError(value["version"])
-    samples = {row[0]: Sample(*row) for row in value["samples"]}
+    samples = {row[0]: ShardSample(*row) for row in value["samples"]}
     return ShardIndex(value["source"], value["stamp"], value["size"], value["sha256"], samples)

@@ -15,14 +15,14 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
 from serve.contract.labels import refuse_twins
 from train.data.audit.cache import FileKey, cache_folder
-from train.data.images import Photo, labels_of
+from train.data.images import LabelledImage, labels_of
 from train.data.shards.cache import ENV_LIMIT, Fetched, fetch, limit_bytes
 from train.data.shards.index import ShardIndex, index_tar, read_index, write_index
 from train.data.shards.patterns import Shard, ShardPattern, list_shards
 from train.engine.progress import say, track
 
 __all__ = [
-    "find_photos_in_shards",
+    "find_images_in_shards",
     "index_folder",
     "shard_names",
     "shard_numbers",
@@ -40,7 +40,7 @@ def index_folder(pattern: ShardPattern) -> Path:
     )
 
 
-def find_photos_in_shards(pattern: ShardPattern) -> list[Photo]:
+def find_images_in_shards(pattern: ShardPattern) -> list[LabelledImage]:
     """List the photographs of shards; those that have no index are read once, from begin to end.
 
     Returns:
@@ -63,7 +63,7 @@ def find_photos_in_shards(pattern: ShardPattern) -> list[Photo]:
     return sorted(photos, key=lambda photo: photo.path)
 
 
-def shard_numbers(root: Path, photos: Sequence[Photo]) -> NDArray[np.int64] | None:
+def shard_numbers(root: Path, photos: Sequence[LabelledImage]) -> NDArray[np.int64] | None:
     """Which photographs lie in the same shard.
 
     Args:
@@ -150,16 +150,16 @@ def _opened(shard: Shard) -> Fetched:
         ) from error
 
 
-def _photos(root: Path, shard: Shard) -> list[Photo]:
+def _photos(root: Path, shard: Shard) -> list[LabelledImage]:
     index = read_index(root / shard.name)
     assert index is not None  # written just now
     return [
-        Photo(f"{shard.name}/{sample.member}", sample.label, shard.split, sample.sha256)
+        LabelledImage(f"{shard.name}/{sample.member}", sample.label, shard.split, sample.sha256)
         for sample in index.samples.values()
     ]
 
 
-def _check_classes(pattern: ShardPattern, photos: list[Photo]) -> None:
+def _check_classes(pattern: ShardPattern, photos: list[LabelledImage]) -> None:
     labels = labels_of(photos)
     if len(labels) == 1:
         raise DatasetError(

@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serve.contract.errors import LostRank, UsageError
-from train.engine.world import Place, here, standing
+from train.engine.world import World, current_world, use_world
 
 __all__ = [
-    "any_rank",
-    "any_ranks",
-    "each_rank",
-    "first_rank",
-    "from_rank",
+    "all_gather_object",
+    "all_reduce_mean",
+    "all_reduce_sum",
+    "any_true",
+    "barrier",
+    "broadcast_buffers",
+    "broadcast_object",
+    "each_any_true",
+    "first_true_rank",
     "gather_rows",
-    "linked",
-    "mean",
-    "open_ranks",
-    "share_buffers",
-    "total",
-    "wait_for_all",
+    "open_process_group",
+    "peer_errors",
 ]
 
 T = TypeVar("T")
@@ -46,24 +46,24 @@ AGAIN = "The rank that ended first says why. Run the same command again to go on
 
 
 @contextmanager
-def open_ranks(place: Place) -> Iterator[None]:
+def open_process_group(world: World) -> Iterator[None]:
     """Join the process group of torchrun's environment while the block runs.
 
     Raises:
         UsageError: there are more ranks than GPUs on this machine.
         LostRank: the ranks do not meet in time.
     """
-    if place.world == 1:
+    if world.world_size == 1:
         yield
         return
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
-        _take_gpu(place)
-    with standing(place):
-        with linked("meeting the other ranks"):
+        _take_gpu(world)
+    with use_world(world):
+        with peer_errors("meeting the other ranks"):
             warnings.filterwarnings("ignore", STRIDES)
-            dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank)
+            dist.init_process_group(backend, timeout=TIMEOUT, rank=world.rank)
             _open_patient_group()
         try:
             yield
@@ -73,62 +73,62 @@ def open_ranks(place: Place) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def first_rank(flag: bool) -> int | None:
+def first_true_rank(flag: bool) -> int | None:
     """The lowest rank whose flag is true; None where no rank's is."""
-    place = here()
-    if place.world == 1:
-        return place.rank if flag else None
-    value = torch.tensor(place.world - place.rank if flag else 0)
-    with linked("agreeing"):
+    world = current_world()
+    if world.world_size == 1:
+        return world.rank if flag else None
+    value = torch.tensor(world.world_size - world.rank if flag else 0)
+    with peer_errors("agreeing"):
         dist.all_reduce(value, dist.ReduceOp.MAX)
-    return place.world - int(value) if value else None
+    return world.world_size - int(value) if value else None
 
 
-def any_rank(flag: bool) -> bool:
+def any_true(flag: bool) -> bool:
     """Whether the flag of any rank is true."""
-    return first_rank(flag) is not None
+    return first_true_rank(flag) is not None
 
 
-def any_ranks(*flags: bool) -> list[bool]:
+def each_any_true(*flags: bool) -> list[bool]:
     """Of each flag whether that of any rank is true, in one exchange."""
-    if here().world == 1:
+    if current_world().world_size == 1:
         return list(flags)
     values = torch.tensor(flags, dtype=torch.int64)
-    with linked("agreeing"):
+    with peer_errors("agreeing"):
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return [bool(value) for value in values.tolist()]
 
 
-def total(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Sum of a tensor over the ranks; the tensor itself in a world of one."""
-    if here().world == 1:
+    if current_world().world_size == 1:
         return values
     summed = values.clone()
-    with linked("adding up"):
+    with peer_errors("adding up"):
         dist.all_reduce(summed)
     return summed
 
 
-def mean(values: dict[str, float]) -> dict[str, float]:
+def all_reduce_mean(values: dict[str, float]) -> dict[str, float]:
     """Mean over the ranks of figures with the same names."""
-    if here().world == 1 or not values:
+    if current_world().world_size == 1 or not values:
         return values
     names = sorted(values)
-    summed = total(torch.tensor([values[name] for name in names], dtype=torch.float64))
-    return dict(zip(names, (summed / here().world).tolist(), strict=True))
+    summed = all_reduce_sum(torch.tensor([values[name] for name in names], dtype=torch.float64))
+    return dict(zip(names, (summed / current_world().world_size).tolist(), strict=True))
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give all ranks the buffers of rank 0, such as the statistics of its batch norms."""
-    if here().world == 1:
+    if current_world().world_size == 1:
         return
-    with linked("sharing buffers"), torch.no_grad():
+    with peer_errors("sharing buffers"), torch.no_grad():
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def gather_rows(rows: NDArray[np.float32], count: int) -> NDArray[np.float32] | None:
-    """Put the rows of `train.engine.world.share` back into their order, on rank 0.
+    """Put the rows of `train.engine.world.shard_of_rank` back into their order, on rank 0.
 
     The last share may be a row shorter; it travels with an empty row, which is cut off.
 
@@ -139,49 +139,49 @@ def gather_rows(rows: NDArray[np.float32], count: int) -> NDArray[np.float32] | 
     Returns:
         (N, K) on rank 0; None on others.
     """
-    place = here()
-    if place.world == 1:
+    world = current_world()
+    if world.world_size == 1:
         return rows
     width = torch.tensor(rows.shape[1])
     parts = None
-    with linked("gathering answers"):
+    with peer_errors("gathering answers"):
         dist.all_reduce(width, dist.ReduceOp.MAX)  # a rank without rows does not know it
-        padded = torch.zeros(-(-count // place.world), int(width))
+        padded = torch.zeros(-(-count // world.world_size), int(width))
         if len(rows):
             padded[: len(rows)] = torch.from_numpy(rows)
-        if place.is_writer:
-            parts = [torch.empty_like(padded) for _ in range(place.world)]
+        if world.is_writer:
+            parts = [torch.empty_like(padded) for _ in range(world.world_size)]
         dist.gather(padded, parts)
     return torch.stack(parts, 1).flatten(0, 1)[:count].numpy() if parts else None
 
 
-def from_rank(rank: int, value: T) -> T:
+def broadcast_object(rank: int, value: T) -> T:
     """The value of one rank, on all of them; waits for it as long as it takes."""
-    if here().world == 1:
+    if current_world().world_size == 1:
         return value
     box = [value]
-    with linked(f"waiting for rank {rank}"):
+    with peer_errors(f"waiting for rank {rank}"):
         dist.broadcast_object_list(box, rank, group=_patient)
     return box[0]
 
 
-def each_rank(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """The values of all ranks, on all of them."""
-    if here().world == 1:
+    if current_world().world_size == 1:
         return [value]
-    values: list[Any] = [None] * here().world
-    with linked("comparing"):
+    values: list[Any] = [None] * current_world().world_size
+    with peer_errors("comparing"):
         dist.all_gather_object(values, value, group=_patient)
     return cast(list[T], values)
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when all ranks are here."""
-    each_rank(None)
+    all_gather_object(None)
 
 
 @contextmanager
-def linked(doing: str) -> Iterator[None]:
+def peer_errors(doing: str) -> Iterator[None]:
     """Turn the many errors of a broken connection into one that a person understands.
 
     Raises:
@@ -190,12 +190,12 @@ def linked(doing: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        place = here()
+        world = current_world()
         lost = isinstance(error, dist.DistError) or any(w in str(error).lower() for w in BROKEN)
-        if place.world == 1 or isinstance(error, torch.OutOfMemoryError) or not lost:
+        if world.world_size == 1 or isinstance(error, torch.OutOfMemoryError) or not lost:
             raise
         raise LostRank(
-            f"Rank {place.rank} of {place.world} lost the others while {doing}.", AGAIN
+            f"Rank {world.rank} of {world.world_size} lost the others while {doing}.", AGAIN
         ) from error
 
 
@@ -217,11 +217,11 @@ def _leave_others_behind() -> None:
         dist.destroy_process_group()
 
 
-def _take_gpu(place: Place) -> None:
+def _take_gpu(world: World) -> None:
     count = torch.cuda.device_count()
-    if place.local_rank >= count:
+    if world.local_rank >= count:
         raise UsageError(
-            f"Rank {place.rank} wants GPU {place.local_rank} of its machine, which has {count}.",
+            f"Rank {world.rank} wants GPU {world.local_rank} of its machine, which has {count}.",
             f"Start {count} processes a machine: --nproc {count} (torchrun: --nproc-per-node).",
         )
-    torch.cuda.set_device(place.local_rank)
+    torch.cuda.set_device(world.local_rank)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from serve.contract.errors import UsageError
-from train.engine.world import here
-from train.extras.distributed.collectives import linked
+from train.engine.world import current_world
+from train.extras.distributed.collectives import peer_errors
 from train.losses.objective import Objective, StepOutput
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 __all__ = ["Forward", "build_forward", "check_sync_bn", "synchronised_twin"]
 
@@ -30,7 +30,7 @@ class Forward(Protocol):
 
 
 def build_forward(
-    model: PhotoClassifier, objective: Objective, *, sync_bn: bool, compiled: bool = False
+    model: ImageClassifier, objective: Objective, *, sync_bn: bool, compiled: bool = False
 ) -> Forward:
     """What a training step calls.
 
@@ -46,7 +46,7 @@ def build_forward(
     Raises:
         UsageError: sync_bn on a CPU.
     """
-    if here().world == 1:
+    if current_world().world_size == 1:
         runs = _compiled(model) if compiled else model
         return lambda images, labels, *, last: objective(runs, images, labels)
     if sync_bn:
@@ -60,7 +60,7 @@ def check_sync_bn(device: torch.device) -> None:
     Raises:
         UsageError: the device is no GPU and there are other ranks.
     """
-    if here().world > 1 and device.type != "cuda":
+    if current_world().world_size > 1 and device.type != "cuda":
         raise UsageError(
             "sync_bn = true needs GPUs: on CPUs torch has no synchronised batch norm.",
             "Set sync_bn=false; each rank then normalises with the statistics of its own share.",
@@ -81,13 +81,13 @@ class _Parallel:
     """Torch's own data-parallel engine around one step."""
 
     def __init__(
-        self, model: PhotoClassifier, objective: Objective, *, sync_bn: bool, compiled: bool
+        self, model: ImageClassifier, objective: Objective, *, sync_bn: bool, compiled: bool
     ) -> None:
         self._model = model
         self._twin = synchronised_twin(model) if sync_bn else model
         runs = _compiled(self._twin) if compiled else self._twin
         devices = [model.device.index] if model.device.type == "cuda" else None
-        with linked("comparing models"):
+        with peer_errors("comparing models"):
             # Each rank's batch norms follow its own share; rank 0's are sent where they count.
             self._engine = DistributedDataParallel(
                 _Step(runs, objective), device_ids=devices, forward_sync_buffers=False
@@ -98,7 +98,7 @@ class _Parallel:
             twins = dict(self._twin.named_modules())
             for name, module in self._model.named_modules():
                 twins[name].training = module.training
-        with linked("starting a step"), nullcontext() if last else self._engine.no_sync():
+        with peer_errors("starting a step"), nullcontext() if last else self._engine.no_sync():
             loss, logits, terms = self._engine(images, labels)
         return StepOutput(loss, logits, terms)
 

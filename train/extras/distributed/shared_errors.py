@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from serve.contract.errors import StillroomError, UsageError
-from train.engine.world import alone, here
-from train.extras.distributed.collectives import each_rank, first_rank, from_rank
+from train.engine.world import current_world, single_process
+from train.extras.distributed.collectives import (
+    all_gather_object,
+    broadcast_object,
+    first_true_rank,
+)
 
 __all__ = [
     "check_batch_size",
@@ -33,7 +37,7 @@ def check_batch_size(batch_size: int, key: str = "batch_size") -> None:
     Raises:
         UsageError: names one that does.
     """
-    world = here().world
+    world = current_world().world_size
     if batch_size % world:
         works = max(1, batch_size // world) * world
         raise UsageError(
@@ -49,7 +53,7 @@ def check_equal(value: object, what: str) -> None:
     Raises:
         UsageError: on all ranks; names the values of rank 0 and of the first that differs.
     """
-    values = each_rank(value)
+    values = all_gather_object(value)
     for rank, other in enumerate(values):
         if other != values[0]:
             raise shared(
@@ -66,7 +70,7 @@ def refuse_together(problem: str, next_step: str) -> None:
     Raises:
         UsageError: a rank has a problem.
     """
-    for rank, said in enumerate(each_rank(problem)):
+    for rank, said in enumerate(all_gather_object(problem)):
         if said:
             raise shared(UsageError(f"Rank {rank}: {said}", next_step))
 
@@ -80,23 +84,23 @@ def explain_together(
         explain: called on that rank alone.
         saw_it: whether this rank saw it; not called in a world of one.
     """
-    place = here()
-    if place.world == 1:
+    world = current_world()
+    if world.world_size == 1:
         return explain()
-    with alone():
+    with single_process():
         mine = saw_it()
-    rank = first_rank(mine) or 0
+    rank = first_true_rank(mine) or 0
     words = ("", "")
-    if rank == place.rank:
-        with alone():
+    if rank == world.rank:
+        with single_process():
             error = explain()
         words = (f"Rank {rank}: {error.message}", error.next_step)
-    return shared(StillroomError(*from_rank(rank, words)))
+    return shared(StillroomError(*broadcast_object(rank, words)))
 
 
 def shared(error: E) -> E:
     """Mark an error that all ranks raise alike, so that it is said once."""
-    if here().world > 1:
+    if current_world().world_size > 1:
         error.add_note(SHARED)
     return error
 

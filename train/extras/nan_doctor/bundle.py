@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from serve.contract.digest import canonical_json
 from serve.contract.errors import CheckpointError
 from train.extras.nan_doctor.replay import Step, modules_in
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 
 __all__ = ["load_bundle", "save_bundle"]
 
@@ -128,7 +128,7 @@ def _written(value: Any, name: str, tensors: Tensors) -> Any:
         return {type(value).__name__: items}
     if isinstance(value, dict):
         return {"dict": [[key, _written(v, f"{name}.{key}", tensors)] for key, v in value.items()]}
-    if isinstance(value, PhotoClassifier):
+    if isinstance(value, ImageClassifier):
         return {"classifier": _card(value, name, tensors)}
     kind = type(value)
     path = f"{kind.__module__}:{kind.__qualname__}"
@@ -182,7 +182,7 @@ def _made(path: str, attributes: dict[str, Any]) -> Any:
     return made
 
 
-def _card(model: PhotoClassifier, name: str, tensors: Tensors) -> dict[str, Any]:
+def _card(model: ImageClassifier, name: str, tensors: Tensors) -> dict[str, Any]:
     """What rebuilds a classifier, with its mode, its frozen weights and its dropout rates."""
     tensors |= {f"{name}.{key}": tensor for key, tensor in _tensors_of(model).items()}
     embed = getattr(model.backbone, "patch_embed", None)
@@ -201,7 +201,7 @@ def _card(model: PhotoClassifier, name: str, tensors: Tensors) -> dict[str, Any]
     }
 
 
-def _classifier(card: dict[str, Any], tensors: Tensors) -> PhotoClassifier:
+def _classifier(card: dict[str, Any], tensors: Tensors) -> ImageClassifier:
     rates = card["rates"]
     # Layers of stochastic depth are built only where its rate is not 0.
     deepest = max((r for n, r in rates.items() if n.endswith(".drop_prob")), default=0.0)

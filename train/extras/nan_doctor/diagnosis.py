@@ -29,7 +29,7 @@ from train.extras.nan_doctor.replay import (
     replay,
 )
 from train.losses.objective import Objective
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
 __all__ = ["Diagnosis", "diagnose", "diagnose_weights", "explain", "main"]
 
@@ -112,7 +112,7 @@ def diagnose_weights(model: nn.Module) -> Diagnosis | None:
 
 
 def explain(  # noqa: PLR0913  # the parts of a step, as the loop has them
-    model: PhotoClassifier,
+    model: ImageClassifier,
     objective: Objective,
     images: Tensor,
     labels: Tensor,
@@ -222,7 +222,7 @@ def _teacher_of(call: Call) -> str:
     found = ""
     at: Call | None = call
     while at is not None:
-        found = at.name if isinstance(at.module, PhotoClassifier) else found
+        found = at.name if isinstance(at.module, ImageClassifier) else found
         at = at.parent
     return found
 

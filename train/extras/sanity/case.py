@@ -17,18 +17,18 @@ from torch import Tensor, nn
 
 from serve.contract.preprocess import PreprocessSpec
 from train.data.dataset import Dataset
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.engine.seed import generator
 from train.evaluation import predict_logits
-from train.extras.sanity.overfit import Memorised, memorise
+from train.extras.sanity.overfit import OverfitResult, overfit_one_batch
 from train.fitting import prepare_model, views_of
-from train.loader.sampler import Key
+from train.loader.sampler import ViewKey
 from train.loader.views import Views, build_loader, pixels_of
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import FreezePolicy, TrainAll
 from train.options import TrainOptions
 
-__all__ = ["Subject", "subject_of"]
+__all__ = ["SanityCase", "sanity_case_of"]
 
 BATCH = 16  # photographs: enough for batch norm, few enough for a CPU
 STEPS = 60  # to learn a batch by heart
@@ -36,7 +36,7 @@ REPEATS = 4  # random views of each photograph, whose mean colour is compared
 
 
 @dataclass(frozen=True)
-class Subject:
+class SanityCase:
     """A training, before it is run.
 
     Args:
@@ -50,9 +50,9 @@ class Subject:
         policy: what learns.
     """
 
-    build: Callable[[], PhotoClassifier]
+    build: Callable[[], ImageClassifier]
     views: Views
-    photos: list[Photo]
+    photos: list[LabelledImage]
     names: tuple[str, ...]
     pixels: NDArray[np.uint8]
     positions: list[int]
@@ -60,7 +60,7 @@ class Subject:
     policy: FreezePolicy
 
     @cached_property
-    def model(self) -> PhotoClassifier:
+    def model(self) -> ImageClassifier:
         """In the mode it trains in; never changed: checks that train take a `fresh` one."""
         return self.rebuilt()
 
@@ -104,9 +104,9 @@ class Subject:
         return means
 
     @cached_property
-    def memorised(self) -> Memorised:
+    def memorised(self) -> OverfitResult:
         """The batch learnt at the training's own rate."""
-        return self.memorise(self.options.lr)
+        return self.overfit_one_batch(self.options.lr)
 
     @property
     def knows_classes(self) -> bool:
@@ -116,45 +116,45 @@ class Subject:
     def batch(self, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Views and class numbers of the batch's photographs, through the training's loader."""
         size_px = self.options.train_size_px
-        keys = [Key(epoch, position, 0, size_px) for position in self.positions]
+        keys = [ViewKey(epoch, position, 0, size_px) for position in self.positions]
         batch = next(iter(build_loader(self.views, [keys], workers=0)))
         images, labels, _ = batch.to(torch.device("cpu"))
         return images, labels
 
-    def rebuilt(self) -> PhotoClassifier:
+    def rebuilt(self) -> ImageClassifier:
         """The model built anew."""
         model = self.build()
         self.policy.freeze(model)
         self.policy.set_mode(model)
         return model
 
-    def fresh(self) -> PhotoClassifier:
+    def fresh(self) -> ImageClassifier:
         """A copy of the model, to be changed."""
         return copy.deepcopy(self.model)
 
-    def first_loss(self, model: PhotoClassifier) -> float:
+    def first_loss(self, model: ImageClassifier) -> float:
         """Cross-entropy of the batch, in nats; moves the model's statistics."""
         torch.manual_seed(0)  # dropout
         with torch.no_grad():
             logits = model(self.images.to(model.device)).float()
             return float(F.cross_entropy(logits, self.labels.to(model.device)))
 
-    def memorise(self, lr: float) -> Memorised:
+    def overfit_one_batch(self, lr: float) -> OverfitResult:
         """Let a copy learn the batch, unaugmented, by heart."""
         model = self.fresh()
         images = torch.from_numpy(self.pixels).to(model.device)
         labels, optimizer = self.labels.to(model.device), self.options.optimizer
-        return memorise(model, images, labels, optimizer=optimizer, lr=lr, steps=STEPS)
+        return overfit_one_batch(model, images, labels, optimizer=optimizer, lr=lr, steps=STEPS)
 
 
-def subject_of(dataset: Dataset, options: TrainOptions, seed: int) -> Subject:
+def sanity_case_of(dataset: Dataset, options: TrainOptions, seed: int) -> SanityCase:
     """A training as `train.fitting` would begin it, and a batch of as many classes as fit."""
     photos = dataset.of_split("train")
     size = min(BATCH, options.batch_size, len(photos))
     positions = _positions(photos, size, seed)
     spec = PreprocessSpec(options.train_size_px, options.crop_pct)
     uncached = Dataset(Path(dataset.root), dataset.photos, 0)  # a batch is all that is decoded
-    return Subject(
+    return SanityCase(
         build=lambda: prepare_model(dataset, options, seed),
         views=views_of(uncached, options, seed),
         photos=photos,
@@ -166,7 +166,7 @@ def subject_of(dataset: Dataset, options: TrainOptions, seed: int) -> Subject:
     )
 
 
-def _positions(photos: list[Photo], size: int, seed: int) -> list[int]:
+def _positions(photos: list[LabelledImage], size: int, seed: int) -> list[int]:
     """Random photographs, the classes in turn."""
     turns: dict[str, int] = {}
     ranked = []

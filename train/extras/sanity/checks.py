@@ -1,6 +1,6 @@
 """Whether a training can work at all, found out within a minute: each check is one line of words.
 
-Every check is a function of a `Subject`, so that a test can plant the fault it must find.
+Every check is a function of a `SanityCase`, so that a test can plant the fault it must find.
 
 Source of the idea: Karpathy 2019, "A Recipe for Training Neural Networks", section 2.
 """
@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from train.data.dataset import Dataset
 from train.evaluation import predict_logits
-from train.extras.sanity.case import Subject, subject_of
+from train.extras.sanity.case import SanityCase, sanity_case_of
 from train.options import TrainOptions
 
 __all__ = ["CHECKS", "Check", "check", "run_sanity"]
@@ -60,17 +60,17 @@ def run_sanity(dataset: Dataset, options: TrainOptions, *, seed: int) -> list[Ch
     Raises:
         StillroomError: the model cannot be built, or its weights cannot be loaded.
     """
-    subject = subject_of(dataset, options, seed)
+    subject = sanity_case_of(dataset, options, seed)
     return [check(name, subject) for name in CHECKS]
 
 
-def check(name: str, subject: Subject) -> Check:
+def check(name: str, subject: SanityCase) -> Check:
     """Answer one of `CHECKS`."""
     ok, words = CHECKS[name](subject)
     return Check(name, ok, words)
 
 
-def _shapes(subject: Subject) -> Answer:
+def _shapes(subject: SanityCase) -> Answer:
     images, labels = subject.images, subject.labels
     size, classes = subject.options.train_size_px, len(subject.names)
     wanted = (len(labels), size, size, 3)
@@ -89,7 +89,7 @@ def _shapes(subject: Subject) -> Answer:
     return True, f"Images {_kind(images)} -> logits {tuple(logits.shape)}."
 
 
-def _label_order(subject: Subject) -> Answer:
+def _label_order(subject: SanityCase) -> Answer:
     names = subject.names
     if list(names) != sorted(set(names)):
         return False, f"Class names are not sorted: {', '.join(names[:4])}. Build the audit again."
@@ -104,7 +104,7 @@ def _label_order(subject: Subject) -> Answer:
     return True, f"{len(names)} classes in sorted order, 0 = {names[0]}."
 
 
-def _normalisation(subject: Subject) -> Answer:
+def _normalisation(subject: SanityCase) -> Answer:
     reached = subject.reached
     means, stds = reached.mean((0, 2, 3)).tolist(), reached.std((0, 2, 3)).tolist()
     found = f"channel means {_three(means)}, standard deviations {_three(stds)}"
@@ -124,7 +124,7 @@ def _normalisation(subject: Subject) -> Answer:
     return True, f"The network sees {found}."
 
 
-def _colours(subject: Subject) -> Answer:
+def _colours(subject: SanityCase) -> Answer:
     seen, served = subject.seen_colours, subject.pixels.mean((1, 2))
     own = _distance(seen, served)
     swapped = _distance(seen[:, ::-1], served)
@@ -149,7 +149,7 @@ def _colours(subject: Subject) -> Answer:
     return True, f"Training views and served pictures are {own:.0f} levels of 255 apart in colour."
 
 
-def _first_loss(subject: Subject) -> Answer:
+def _first_loss(subject: SanityCase) -> Answer:
     expected, found = math.log(len(subject.names)), subject.first_loss(subject.fresh())
     words = f"{found:.2f} at step 0, ln {len(subject.names)} = {expected:.2f}"
     limit = 0.25 + 0.25 * expected
@@ -165,7 +165,7 @@ def _first_loss(subject: Subject) -> Answer:
     return True, f"Loss {words}."
 
 
-def _same_seed(subject: Subject) -> Answer:
+def _same_seed(subject: SanityCase) -> Answer:
     first, again = subject.first_loss(subject.fresh()), subject.first_loss(subject.rebuilt())
     if not math.isclose(first, again, rel_tol=1e-4):
         return False, f"The same seed gives a first loss of {first:.5f}, then {again:.5f}."
@@ -174,7 +174,7 @@ def _same_seed(subject: Subject) -> Answer:
     return True, f"The same seed gives the same views and the same first loss, {first:.4f}."
 
 
-def _batch_norm(subject: Subject) -> Answer:
+def _batch_norm(subject: SanityCase) -> Answer:
     model = subject.fresh()
     norms = {
         name: module
@@ -201,7 +201,7 @@ def _batch_norm(subject: Subject) -> Answer:
     return True, f"{len(norms)} batch norms move in training and stand still in evaluation."
 
 
-def _neighbours(subject: Subject) -> Answer:
+def _neighbours(subject: SanityCase) -> Answer:
     together = subject.logits
     pairs = [np.stack([image, image]) for image in subject.pixels]  # beside none but itself
     alone = np.stack([predict_logits(subject.model, pair)[0] for pair in pairs])
@@ -214,7 +214,7 @@ def _neighbours(subject: Subject) -> Answer:
     return True, "An image gets the same answer alone and in a batch."
 
 
-def _differing(subject: Subject) -> Answer:
+def _differing(subject: SanityCase) -> Answer:
     spread, size = float(np.ptp(subject.logits, axis=0).max()), float(np.abs(subject.logits).max())
     if not spread > 1e-6 * size:
         return False, (
@@ -223,7 +223,7 @@ def _differing(subject: Subject) -> Answer:
     return True, f"Different images get different logits (range {spread:.2g})."
 
 
-def _gradients(subject: Subject) -> Answer:
+def _gradients(subject: SanityCase) -> Answer:
     silent = subject.memorised.silent
     learning = sum(parameter.requires_grad for parameter in subject.model.parameters())
     if silent:
@@ -234,7 +234,7 @@ def _gradients(subject: Subject) -> Answer:
     return True, f"A gradient reaches all {learning} parameters that learn."
 
 
-def _memorises(subject: Subject) -> Answer:
+def _memorises(subject: SanityCase) -> Answer:
     options, result = subject.options, subject.memorised
     lr = f"lr={options.lr:g}"
     count = len(subject.labels)
@@ -252,7 +252,7 @@ def _memorises(subject: Subject) -> Answer:
     usual = USUAL_LR[options.optimizer]
     why = "Labels"
     if not usual / 4 < options.lr < usual * 4:
-        if subject.memorise(usual).ok:
+        if subject.overfit_one_batch(usual).ok:
             way = "raise" if options.lr < usual else "lower"
             return False, f"{words}At lr={usual:g} they are: {way} lr."
         why = f"Nor at lr={usual:g}: labels"
@@ -262,7 +262,7 @@ def _memorises(subject: Subject) -> Answer:
     )
 
 
-CHECKS: dict[str, Callable[[Subject], Answer]] = {
+CHECKS: dict[str, Callable[[SanityCase], Answer]] = {
     "shapes": _shapes,
     "label order": _label_order,
     "normalisation": _normalisation,

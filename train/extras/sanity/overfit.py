@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 from torch import Tensor
 
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 
-__all__ = ["Memorised", "memorise"]
+__all__ = ["OverfitResult", "overfit_one_batch"]
 
 SHARE = 0.1  # of ln K: a loss below it means that the batch is known by heart
 PATIENCE = 3  # times the steps, once the loss has halved: slow is no fault
 
 
 @dataclass(frozen=True)
-class Memorised:
+class OverfitResult:
     """What became of the loss on one batch.
 
     Args:
@@ -38,9 +38,9 @@ class Memorised:
         return self.losses[-1] < self.target
 
 
-def memorise(
-    model: PhotoClassifier, images: Tensor, labels: Tensor, *, optimizer: str, lr: float, steps: int
-) -> Memorised:
+def overfit_one_batch(
+    model: ImageClassifier, images: Tensor, labels: Tensor, *, optimizer: str, lr: float, steps: int
+) -> OverfitResult:
     """Fit one batch, without augmentation, weight decay or schedule, until it is known.
 
     Args:
@@ -67,7 +67,7 @@ def memorise(
         loss.backward()  # type: ignore[no-untyped-call]
         silent -= {n for n in silent if _moves(learning[n].grad)}
         optimiser.step()
-    return Memorised(losses, target, [name for name in learning if name in silent])
+    return OverfitResult(losses, target, [name for name in learning if name in silent])
 
 
 def _moves(gradient: Tensor | None) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from serve.contract.errors import CheckpointError
 from train.engine.progress import say
 from train.extras.bilinear import BilinearClassifier
-from train.models.classifier import PhotoClassifier
+from train.models.classifier import ImageClassifier
 from train.models.freeze import classifier_of
 from train.models.weights.file import read_weights
 from train.models.weights.source import check_source, package_file, without_network
@@ -20,7 +20,7 @@ from train.models.weights.tensors import choose_weights
 __all__ = ["load_pretrained", "package_tensors"]
 
 
-def load_pretrained(model: PhotoClassifier, source: str) -> None:
+def load_pretrained(model: ImageClassifier, source: str) -> None:
     """Fill a model with pretrained weights; the classifier stays as initialised where K differs.
 
     Args:

@@ -12,7 +12,7 @@ import pytest
 from loadtest.extras.compare.command import differing_fields, main
 from loadtest.extras.compare.difference import compare_runs
 from loadtest.generator.outcome import Outcome
-from loadtest.max_rate.search import Probe, Promise
+from loadtest.max_rate.search import MaxRate, RateTrial
 from loadtest.result.files import write_outputs
 from loadtest.result.folder import read_runs
 from tests.loadtest.hand_made import sample, steady, summary_of
@@ -148,7 +148,7 @@ def test_damaged_results_are_one_line(tmp_path: Path, capsys, damage, message: s
 
 def write_promise(folder: Path, rate: float, refused: float | None, **fields: Any) -> Path:
     write_run(folder / "probes" / "01")
-    found = Promise(0.01, rate, refused, **fields, probes=[(Probe(rate, 900, 0), "holds")])
+    found = MaxRate(0.01, rate, refused, **fields, probes=[(RateTrial(rate, 900, 0), "holds")])
     value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **found.to_dict()}
     (folder / "promise.json").write_text(json.dumps(value))
     return folder

@@ -18,7 +18,7 @@ from loadtest.extras.distributed.serialization import (
 from loadtest.generator.load_result import GeneratorReport
 from loadtest.generator.outcome import Outcome, Sample
 from loadtest.plan.load_plan import LoadPlan
-from loadtest.plan.reply import Model, Stages
+from loadtest.plan.reply import ReplyModel, Stages
 from loadtest.plan.slo import Slo
 from loadtest.plan.target import Target
 
@@ -37,7 +37,7 @@ samples = st.builds(
     answer=st.text(),
     expected=st.text(),
     stages=st.builds(Stages, optional, optional, optional, optional),
-    model=st.none() | st.builds(Model, st.text(), st.text(), st.text(), st.text()),
+    model=st.none() | st.builds(ReplyModel, st.text(), st.text(), st.text(), st.text()),
 )
 
 

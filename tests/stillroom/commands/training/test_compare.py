@@ -6,7 +6,7 @@ import pytest
 from serve.contract.errors import RunError
 from serve.contract.manifest import write_manifest
 from stillroom.commands.training.compare import compare_runs, paired_interval
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.evaluation import Predictions, write_predictions
 
 
@@ -14,7 +14,9 @@ def write_run(folder, right, *, first: int = 0):
     """A run whose teacher is right on the images of `right`."""
     (folder / "teacher").mkdir(parents=True)
     (folder / "run.json").write_text('{"photos": "photos", "inputs": "", "chain": []}')
-    photos = [Photo(f"a/{i}.jpg", "a", "test", f"{i + first:064d}") for i in range(len(right))]
+    photos = [
+        LabelledImage(f"a/{i}.jpg", "a", "test", f"{i + first:064d}") for i in range(len(right))
+    ]
     logits = np.array([[1, 0] if hit else [0, 1] for hit in right], dtype=np.float32)
     predictions = Predictions(photos, ("a", "b"), logits)
     write_predictions(folder / "teacher" / "predictions.csv", predictions)

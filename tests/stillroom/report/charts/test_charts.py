@@ -19,7 +19,7 @@ from stillroom.report.charts.load import (
     latency_limits,
 )
 from stillroom.report.charts.samples import Samples
-from stillroom.report.models import Model, Score
+from stillroom.report.models import ModelRow, Score
 
 SLO = {"percentile": 99.0, "target_ms": 50.0}
 
@@ -29,9 +29,9 @@ def samples_of(count: int) -> Samples:
     return Samples(np.linspace(0, 10, count), latency + 1, latency, np.arange(count) % 50 > 0)
 
 
-def model_of(low: float, top1: float, high: float) -> Model:
+def model_of(low: float, top1: float, high: float) -> ModelRow:
     score = Score(100, round(100 * top1), top1, low, high)
-    return Model("student", "S", "a", 1, 1, 1, 8, 8, None, "", score, score, exported=True)
+    return ModelRow("student", "S", "a", 1, 1, 1, 8, 8, None, "", score, score, exported=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 20_000])

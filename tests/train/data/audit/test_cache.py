@@ -9,8 +9,8 @@ import pytest
 import train.data.audit.file_facts
 from tests.train.toy import write_photos
 from train.data.audit.cache import FileFacts, FileKey, cache_folder, open_cache
-from train.data.audit.dataset_audit import read_photos
-from train.data.images import find_photos
+from train.data.audit.dataset_audit import read_images
+from train.data.images import find_images
 
 FACTS = FileFacts("a" * 64, 30, 20, b"pixels")
 
@@ -143,14 +143,14 @@ def test_a_second_audit_opens_only_what_changed(
         return read(path, limits)
 
     monkeypatch.setattr("train.data.audit.file_facts._read", watch)
-    photos = find_photos(root)
-    first = read_photos(root, photos)
+    photos = find_images(root)
+    first = read_images(root, photos)
     assert len(opened) == 12
     assert first[1] == [("bell/000.jpg", "This is a text file, no JPEG, PNG or WebP image.")]
-    assert read_photos(root, photos) == first
+    assert read_images(root, photos) == first
     assert len(opened) == 12
     (root / "bell" / "001.jpg").write_bytes((root / "bell" / "002.jpg").read_bytes())
-    again = read_photos(root, photos)[0]
+    again = read_images(root, photos)[0]
     assert opened[12:] == ["001.jpg"]
     digests = {photo.path: photo.sha256 for photo in again}
     assert digests["bell/001.jpg"] == digests["bell/002.jpg"]
@@ -158,10 +158,10 @@ def test_a_second_audit_opens_only_what_changed(
 
 def test_a_file_that_is_gone_is_a_problem_and_not_remembered(tmp_path: Path) -> None:
     root = write_photos(tmp_path / "photos", count=2)
-    photos = find_photos(root)
+    photos = find_images(root)
     path = root / "bell" / "000.jpg"
     data = path.read_bytes()
     path.unlink()
-    assert read_photos(root, photos)[1] == [("bell/000.jpg", "No such file or directory")]
+    assert read_images(root, photos)[1] == [("bell/000.jpg", "No such file or directory")]
     path.write_bytes(data)
-    assert read_photos(root, photos)[1] == []
+    assert read_images(root, photos)[1] == []

@@ -90,12 +90,12 @@ def folder(tmp_path: Path) -> Path:
 
 def _audit(folder: Path) -> str:
     from serve.contract.digest import canonical_json
-    from train.data.audit.dataset_audit import audit_photos
+    from train.data.audit.dataset_audit import audit_images
     from train.options import DataOptions
 
     out = folder.parent / "out"
     out.mkdir(exist_ok=True)
-    audit = audit_photos(folder, DataOptions(), seed=0, out=out)
+    audit = audit_images(folder, DataOptions(), seed=0, out=out)
     return canonical_json(audit["problems"]).decode()
 
 

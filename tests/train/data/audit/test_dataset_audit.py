@@ -11,8 +11,8 @@ from PIL import Image
 
 from serve.contract.errors import DatasetError
 from tests.train.toy import write_photos
-from train.data.audit.dataset_audit import audit_photos, refuse_unreadable
-from train.data.images import find_photos, read_index
+from train.data.audit.dataset_audit import audit_images, refuse_unreadable
+from train.data.images import find_images, read_index
 from train.options import DataOptions
 
 
@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 def _audit(root: Path, **options: Any) -> dict[str, Any]:
     out = root.parent / "out"
     out.mkdir(exist_ok=True)
-    return audit_photos(root, DataOptions(**options), seed=0, out=out)
+    return audit_images(root, DataOptions(**options), seed=0, out=out)
 
 
 def test_a_clean_folder_has_no_findings(root: Path) -> None:
@@ -235,9 +235,9 @@ def test_lists_of_the_splits_lie_beside_the_index(root: Path) -> None:
 
 
 def test_photographs_can_be_listed_by_the_caller(root: Path) -> None:
-    listed = [photo for photo in find_photos(root) if photo.label != "clover"]
+    listed = [photo for photo in find_images(root) if photo.label != "clover"]
     out = root.parent / "out"
     out.mkdir()
-    audit = audit_photos(root, DataOptions(), seed=0, out=out, photos=listed)
+    audit = audit_images(root, DataOptions(), seed=0, out=out, photos=listed)
     assert audit["labels"] == ["aster", "bell"]
     assert audit["photos"] == 16

@@ -21,14 +21,14 @@ from tests.train.shards import Server, open_shards, pack, sample_of, serving, wr
 from tests.train.toy import PATIENT, SIZE_PX, fast, same_tensors, state_of, toy_views, write_photos
 from train.data.dataset import Dataset
 from train.data.image_bytes import read_bytes
-from train.data.images import Photo
+from train.data.images import LabelledImage
 from train.data.shards.cache import ENV_LIMIT
 from train.data.shards.patterns import ShardPattern
 from train.data.shards.shard_images import index_folder, shard_numbers, warn_of_small_cache
 from train.data.source import open_source
 from train.fitting import fit_model
 from train.loader.dataloader import feed
-from train.loader.sampler import Order, lanes_of
+from train.loader.sampler import BatchSampler, open_shards_of
 from train.loader.views import pixels_of
 
 SPEC = PreprocessSpec(SIZE_PX, 1.0)
@@ -58,13 +58,13 @@ def served(
         yield server, f"{server.url}/{{000..005}}.tar"
 
 
-def _keys(order: Order) -> list[Any]:
+def _keys(order: BatchSampler) -> list[Any]:
     return [key for batch in order for key in batch]
 
 
-def _order(shards: list[int], batch_size: int, **changes: Any) -> Order:
+def _order(shards: list[int], batch_size: int, **changes: Any) -> BatchSampler:
     targets = np.arange(len(shards)) % 3
-    return Order(targets, batch_size, 2, 7, shards=np.array(shards), **changes)
+    return BatchSampler(targets, batch_size, 2, 7, shards=np.array(shards), **changes)
 
 
 def test_photographs_in_shards_are_those_of_the_folder(photos: Path, packed: Dataset) -> None:
@@ -80,7 +80,7 @@ def test_photographs_in_shards_are_those_of_the_folder(photos: Path, packed: Dat
 
 def test_views_are_the_same_with_and_without_the_cache_of_pixels(packed: Dataset) -> None:
     cached, direct = toy_views(packed), toy_views(packed, cache_mib=0)
-    for key in _keys(Order(packed.targets("train"), 12, 1, 3, sizes_px=(SIZE_PX,))):
+    for key in _keys(BatchSampler(packed.targets("train"), 12, 1, 3, sizes_px=(SIZE_PX,))):
         assert np.array_equal(cached[key][0], direct[key][0])
         assert cached[key][1] == direct[key][1]
 
@@ -90,7 +90,7 @@ def test_neither_workers_nor_a_resume_at_any_step_change_a_batch(
     packed: Dataset, workers: int
 ) -> None:
     views = toy_views(packed, cache_mib=0)
-    order = Order(views.targets, 12, 2, 3, sizes_px=(SIZE_PX,), shards=views.shards)
+    order = BatchSampler(views.targets, 12, 2, 3, sizes_px=(SIZE_PX,), shards=views.shards)
     whole = list(feed(views, order, workers=0))
     assert len(whole) == 2 * order.per_epoch > 4
     steps = range(len(whole)) if workers == 0 else (0, 1)
@@ -137,7 +137,7 @@ def test_ranks_read_shards_of_their_own_few_at_a_time(world: int, batch_size: in
         batches = list(order.of_rank(rank, world))[: order.per_epoch]
         seen.append({shards[key.position] for batch in batches for key in batch})
         at_a_time = [len({shards[key.position] for key in batch}) for batch in batches]
-        assert max(at_a_time) <= 2 * lanes_of(batch_size) // world
+        assert max(at_a_time) <= 2 * open_shards_of(batch_size) // world
     assert sum(map(len, seen)) == 24
     assert set.union(*seen) == set(range(24))
 
@@ -146,7 +146,7 @@ def test_ranks_read_shards_of_their_own_few_at_a_time(world: int, batch_size: in
     ("batch_size", "lanes"), [(1, 1), (3, 3), (12, 12), (48, 12), (64, 16), (17, 17), (34, 17)]
 )
 def test_lanes_divide_the_batch(batch_size: int, lanes: int) -> None:
-    assert lanes_of(batch_size) == lanes
+    assert open_shards_of(batch_size) == lanes
 
 
 def test_epochs_begin_with_other_shards() -> None:
@@ -158,7 +158,7 @@ def test_epochs_begin_with_other_shards() -> None:
 
 def test_files_have_no_shards(dataset: Dataset) -> None:
     assert toy_views(dataset).shards is None
-    assert shard_numbers(dataset.root, [Photo("a.tar/b.jpg", "a")]) is None
+    assert shard_numbers(dataset.root, [LabelledImage("a.tar/b.jpg", "a")]) is None
 
 
 def test_training_from_shards_does_not_depend_on_where_they_lie(
@@ -192,7 +192,7 @@ def test_a_shard_that_changes_or_goes_while_it_is_used_is_named(
 ) -> None:
     dataset = open_shards(pack(photos, tmp_path / "shards"), tmp_path / "data")
     views = toy_views(dataset, cache_mib=0)
-    order = Order(views.targets, 12, 1, 3, sizes_px=(SIZE_PX,), shards=views.shards)
+    order = BatchSampler(views.targets, 12, 1, 3, sizes_px=(SIZE_PX,), shards=views.shards)
     shutil.copy(tmp_path / "shards" / "001.tar", tmp_path / "shards" / "004.tar")
     with pytest.raises(DatasetError, match=r"004\.tar has changed since it was indexed") as caught:
         list(feed(views, order, workers=workers))

@@ -20,11 +20,11 @@ from serve.contract.errors import StillroomError, UsageError
 from tests.train.ranks_worker import COUNTS, answers, measured, smooth
 from tests.train.toy import toy_model
 from train.engine.trainer import METRICS, _sums_of_all, _sums_of_rank
-from train.engine.world import Place, here, place_from_env, share, standing
-from train.extras.distributed.collectives import linked
+from train.engine.world import World, current_world, shard_of_rank, use_world, world_from_env
+from train.extras.distributed.collectives import peer_errors
 from train.extras.distributed.parallel import synchronised_twin
 from train.extras.distributed.shared_errors import check_batch_size
-from train.loader.sampler import Order, draws_per_class
+from train.loader.sampler import BatchSampler, draws_per_class
 from train.stage import Dataset
 
 ROOT = Path(__file__).parents[4]
@@ -166,7 +166,7 @@ def test_ranks_that_would_start_from_different_states_are_refused(two: Any) -> N
 @pytest.mark.parametrize("limit", [0.0, 1.5])
 def test_the_shares_of_all_ranks_are_the_batches_of_one_process(world: int, limit: float) -> None:
     targets = np.repeat([0, 1, 2], [97, 20, 8])
-    order = Order(targets, 12, 3, 5, balance_limit=limit, sizes_px=(32, 48, 64))
+    order = BatchSampler(targets, 12, 3, 5, balance_limit=limit, sizes_px=(32, 48, 64))
     shares = [order.of_rank(rank, world) for rank in range(world)]
     for whole, *parts in zip(order, *shares, strict=True):
         assert {len(part) for part in parts} == {12 // world}
@@ -178,7 +178,7 @@ def test_the_classes_of_all_ranks_together_keep_to_the_limit_of_balance() -> Non
     targets, limit = np.repeat([0, 1, 2], [300, 40, 9]), 2.0
     counts: collections.Counter[int] = collections.Counter()
     for rank in range(4):
-        order = Order(targets, 8, 1, 5, balance_limit=limit).of_rank(rank, 4)
+        order = BatchSampler(targets, 8, 1, 5, balance_limit=limit).of_rank(rank, 4)
         counts.update(int(targets[key.position]) for batch in order for key in batch)
     draws = draws_per_class(targets, limit)
     assert draws.max() < limit * draws.min()
@@ -190,8 +190,8 @@ def test_the_classes_of_all_ranks_together_keep_to_the_limit_of_balance() -> Non
 def test_shares_hold_everything_once(count: int) -> None:
     parts = []
     for rank in range(3):
-        with standing(Place(rank, 3)):
-            parts += share(range(count))
+        with use_world(World(rank, 3)):
+            parts += shard_of_rank(range(count))
     assert sorted(parts) == list(range(count))
 
 
@@ -213,7 +213,7 @@ def test_synchronised_norms_share_the_weights_and_leave_the_model_alone() -> Non
 def test_running_sums_come_back_to_their_ranks() -> None:
     saved = _sums_of_all([{"loss": 1.0, "ce": 2.0}, {"loss": 3.0, "ce": 5.0}])
     assert saved == {"loss": 1.0, "ce": 2.0, "loss@1": 3.0, "ce@1": 5.0}
-    with standing(Place(1, 2)):
+    with use_world(World(1, 2)):
         assert _sums_of_rank(saved) == {"loss": 3.0, "ce": 5.0}
     assert _sums_of_rank(saved) == {"loss": 2.0, "ce": 3.5}  # gone on with by one process
     assert _sums_of_rank({}) == {}
@@ -222,14 +222,14 @@ def test_running_sums_come_back_to_their_ranks() -> None:
 @pytest.mark.parametrize(
     ("env", "expected"),
     [
-        ({}, Place()),
-        ({"WORLD_SIZE": "1", "RANK": "0"}, Place()),
-        ({"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}, Place(3, 4, 1)),
-        ({"WORLD_SIZE": "4", "RANK": "3"}, Place(3, 4, 0)),
+        ({}, World()),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, World()),
+        ({"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}, World(3, 4, 1)),
+        ({"WORLD_SIZE": "4", "RANK": "3"}, World(3, 4, 0)),
     ],
 )
-def test_the_place_is_read_from_torchruns_environment(env: dict[str, str], expected: Place) -> None:
-    assert place_from_env({"MASTER_ADDR": "a", "MASTER_PORT": "1", **env}) == expected
+def test_the_place_is_read_from_torchruns_environment(env: dict[str, str], expected: World) -> None:
+    assert world_from_env({"MASTER_ADDR": "a", "MASTER_PORT": "1", **env}) == expected
 
 
 @pytest.mark.parametrize(
@@ -246,12 +246,12 @@ def test_the_place_is_read_from_torchruns_environment(env: dict[str, str], expec
 )
 def test_an_impossible_environment_is_refused(env: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        place_from_env(env)
+        world_from_env(env)
     assert "--nproc" in caught.value.next_step
 
 
 def test_a_broken_connection_says_what_to_do_and_other_errors_pass() -> None:
-    with standing(Place(1, 4)):
+    with use_world(World(1, 4)):
         with pytest.raises(StillroomError, match="Rank 1 of 4 lost the others while agreeing") as c:
             _fail_with("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
         assert "Run the same command again" in c.value.next_step
@@ -262,16 +262,16 @@ def test_a_broken_connection_says_what_to_do_and_other_errors_pass() -> None:
 
 
 def _fail_with(message: str) -> None:
-    with linked("agreeing"):
+    with peer_errors("agreeing"):
         raise RuntimeError(message)
 
 
 def test_the_batch_of_all_ranks_must_divide() -> None:
     check_batch_size(7)
-    with standing(Place(0, 4)):
+    with use_world(World(0, 4)):
         check_batch_size(8)
         with pytest.raises(UsageError, match=r"Set teacher\.batch_size=4\."):
             check_batch_size(7, "teacher.batch_size")
         with pytest.raises(UsageError, match=r"Set batch_size=4\."):
             check_batch_size(3)
-    assert here() == Place()
+    assert current_world() == World()

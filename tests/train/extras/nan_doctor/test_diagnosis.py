@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from compress.distil import Distillation
 from serve.contract.errors import CheckpointError, StillroomError
 from tests.train.toy import SIZE_PX, same_tensors, state_of, toy_model
-from train.extras.center_loss import CentreLoss
+from train.extras.center_loss import CenterLoss
 from train.extras.nan_doctor.bundle import load_bundle, save_bundle
 from train.extras.nan_doctor.diagnosis import diagnose, diagnose_weights, explain, main
 from train.extras.nan_doctor.replay import Step, replay
 from train.losses.label_loss import LabelLoss
 from train.losses.objective import CrossEntropy, StepOutput, Supervised, Term
-from train.models.classifier import PhotoClassifier, build_model
+from train.models.classifier import ImageClassifier, build_model
 
 ARCHS = ("test_efficientnet", "test_resnet", "test_vit", "test_convnext")
 CONV = "backbone.blocks.3.0.conv_pw"
@@ -65,8 +65,8 @@ def a_step(arch: str = ARCHS[0], **changes: Any) -> Step:
     return replace(step, **changes)
 
 
-def classifier_in(step: Step) -> PhotoClassifier:
-    assert isinstance(step.model, PhotoClassifier)
+def classifier_in(step: Step) -> ImageClassifier:
+    assert isinstance(step.model, ImageClassifier)
     return step.model
 
 
@@ -319,7 +319,7 @@ def test_a_bundle_is_tensors_and_json(tmp_path: Path) -> None:
 
 def test_a_bundle_of_a_bilinear_head_and_a_centre_loss(tmp_path: Path) -> None:
     model = build_model(ARCHS[0], 3, size_px=SIZE_PX, head="bilinear", bilinear_dim=64).train()
-    centre = CentreLoss(3, 64)
+    centre = CenterLoss(3, 64)
     objective = Supervised(
         {"ce": Term(LabelLoss()), "centre": Term(centre, 1e-3, reads="features")}
     ).train()

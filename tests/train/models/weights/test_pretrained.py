@@ -12,7 +12,7 @@ import train.models.weights.source
 from serve.contract.errors import CheckpointError
 from tests.train.toy import same_tensors, state_of, toy_model
 from train.models.classifier import (
-    PhotoClassifier,
+    ImageClassifier,
 )
 from train.models.weights.pretrained import load_pretrained
 
@@ -111,7 +111,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _write_package(package: Path, model: PhotoClassifier) -> None:
+def _write_package(package: Path, model: ImageClassifier) -> None:
     tensors = model.backbone.state_dict().values()
     torch.save({f"layer{i}": tensor for i, tensor in enumerate(tensors)}, package / "model.pth")
 
