@@ -43,7 +43,7 @@ def with_flips(reference: ModelOutputs, count: int, margin: float) -> Logits:
     return logits
 
 
-@pytest.mark.parametrize("module", ["compare_outputs", "limits", "diagnose"])
+@pytest.mark.parametrize("module", ["parity.compare", "parity.tolerances", "diagnose.diagnosis"])
 def test_a_server_can_judge(module: str) -> None:
     """It has numpy; ONNX Runtime is loaded by what runs a file only."""
     wrong = {"torch", "scipy", "onnx", "onnxruntime", "sklearn", "train"}
