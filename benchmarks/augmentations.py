@@ -18,7 +18,8 @@ import torch
 
 from train.augment.random_view import random_view
 from train.data.audit.dataset_audit import read_images
-from train.data.images import LabelledImage, find_images
+from train.data.folder import find_images
+from train.data.images import LabelledImage
 from train.engine.seed import generator
 from train.loader.views import ImageStore
 from train.options import AugmentOptions

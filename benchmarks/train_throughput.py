@@ -35,6 +35,7 @@ from benchmarks.against_timm import Bench, commands_of, open_bench, readable, wr
 from benchmarks.timm_script import Recipe
 from benchmarks.torchvision_script import epoch_rates, torchvision_command
 from serve.contract.digest import sha256_of_file
+from train.engine.callbacks import OnEpoch
 from train.engine.loop import fit
 from train.engine.throughput import TIMINGS
 from train.engine.trainer import Trainer
@@ -88,7 +89,7 @@ def measure_loop(bench: Bench) -> Rates:
                 memory.append(in_memory.rate())
 
         fit(
-            phase, model, views, folder=Path(folder), listen=after_epoch,
+            phase, model, views, folder=Path(folder), callbacks=[OnEpoch(after_epoch)],
             validate=lambda _: {"val_loss": 1.0, "val_top1": 0.0},
         )  # fmt: skip
         lines = (Path(folder) / f".{phase.name}" / TIMINGS).read_text().splitlines()

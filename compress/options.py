@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serve.contract.digest import sha256_of_file
-from train.data.images import find_unlabelled, fingerprint
+from train.data.folder import find_unlabelled, fingerprint
 
 __all__ = ["DistilOptions", "FixResOptions", "deciding_distil"]
 

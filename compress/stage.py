@@ -13,7 +13,8 @@ from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import UsageError
 from train.data.dataset import Dataset
 from train.data.unlabelled import Unlabelled
-from train.engine.loop import Listener, Scores
+from train.engine.callbacks import Callback
+from train.engine.loop import Scores
 from train.engine.progress import say
 from train.engine.world import current_world
 from train.evaluation import agreement, read_predictions
@@ -42,7 +43,7 @@ def distil_student(
     *,
     seed: int,
     out: Path,
-    listen: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
     unlabelled: Unlabelled | None = None,
 ) -> Scores:
     """Train a student under its teachers.
@@ -57,7 +58,7 @@ def distil_student(
         distil: how it learns from the teachers.
         seed: of everything random.
         out: the stage's folder.
-        listen: gets each epoch's record, with val_agreement and val_kl.
+        callbacks: what plugs in; records of epochs have val_agreement and val_kl.
         unlabelled: further photographs, which have the distillation loss alone.
 
     Returns:
@@ -75,7 +76,7 @@ def distil_student(
     for teacher in teachers:
         teacher.model.to(device)
     lesson = build_lesson(dataset, teachers, options, distil, unlabelled)
-    metrics = train_model(dataset, options, lesson, seed=seed, out=out, listen=listen)
+    metrics = train_model(dataset, options, lesson, seed=seed, out=out, callbacks=callbacks)
     if not current_world().is_writer:
         return metrics
     found = _agreements(dataset, teachers, out)

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import onnx
@@ -17,7 +18,6 @@ from timm.utils.model import reparameterize_model
 from torch import nn
 from torch.export import Dim
 
-from export.bilinear_graph import without_fft
 from export.onnx_file import save_graph
 from serve.contract.errors import GateError, StillroomError
 from train.models.checkpoint import ModelCard
@@ -26,6 +26,8 @@ from train.models.classifier import ImageClassifier
 __all__ = ["INPUT", "OUTPUT", "check_structure", "without_fused_attention", "write_graph"]
 
 INPUT, OUTPUT = "image", "logits"
+# Heads of `train.models.classifier.HEADS` that need another form in a graph, and what makes it.
+GRAPH_HEADS = {"bilinear": "export.bilinear_graph:without_fft"}
 ABSOLUTE_PATH = re.compile(rb"(?:/[\w.+-]+){2,}\.(?:py|so)\b|\b[A-Za-z]:\\\w")
 
 
@@ -45,7 +47,10 @@ def write_graph(model: ImageClassifier, card: ModelCard, path: Path, *, opset: i
     """
     size_px = card.preprocess.size_px
     plain = copy.deepcopy(model).eval()
-    plain.backbone = without_fused_attention(without_fft(reparameterize_model(plain.backbone)))
+    plain.backbone = reparameterize_model(plain.backbone)
+    if plug := GRAPH_HEADS.get(model.head):
+        plain.backbone = resolve_name(plug)(plain.backbone)
+    plain.backbone = without_fused_attention(plain.backbone)
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
     printed = io.StringIO()
     try:

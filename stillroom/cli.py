@@ -188,8 +188,7 @@ def train(
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """
     from stillroom.run.execution import Request
-    from train.data.shards.patterns import origin_of
-    from train.data.source import name_of
+    from train.data.source import name_of, origin_of
 
     origin = origin_of(photos)
     run = run or Path("runs") / name_of(origin)
@@ -455,8 +454,7 @@ def _build(
 ) -> RunFolder:
     from stillroom.run.execution import Request, run_stages
     from stillroom.run.pipeline import PIPELINE
-    from train.data.shards.patterns import origin_of
-    from train.data.source import name_of
+    from train.data.source import name_of, origin_of
 
     origin = None if photos is None else origin_of(photos)
     if run is None:

@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from train.data.images import LabelledImage
-from train.extras.distributed.collectives import broadcast_object, gather_rows
+from train.engine.world import current_world
 
 __all__ = [
     "Predictions",
@@ -109,7 +109,7 @@ def validator(
     truth = torch.from_numpy(targets)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        answers = gather_rows(predict_logits(model, pixels), len(targets))
+        answers = current_world().gather_rows(predict_logits(model, pixels), len(targets))
         scores: dict[str, float] = {}
         if answers is not None:
             logits = torch.from_numpy(answers)
@@ -119,7 +119,7 @@ def validator(
             }
             if teacher is not None:
                 scores["val_agreement"], scores["val_kl"] = agreement(teacher, answers)
-        return broadcast_object(0, scores)
+        return current_world().broadcast_object(0, scores)
 
     return validate
 

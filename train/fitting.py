@@ -14,9 +14,10 @@ from serve.contract.digest import digest_of_json
 from serve.contract.preprocess import PreprocessSpec
 from train.augment.random_view import may_recolour_later, random_view, uncoloured_view
 from train.data.dataset import Dataset
+from train.data.image_bytes import warn_of_slow_reading
 from train.data.images import LabelledImage, dataset_digest
-from train.data.shards.shard_images import warn_of_small_cache
-from train.engine.loop import Fitted, Listener, Phase, Scores, fit
+from train.engine.callbacks import Callback
+from train.engine.loop import Fitted, Phase, Scores, fit
 from train.engine.plan import phase_options
 from train.engine.seed import derive_seed
 from train.engine.world import current_world, shard_of_rank
@@ -76,7 +77,7 @@ def fit_model(
     *,
     seed: int,
     out: Path,
-    listen: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train a model without a look at the test split.
 
@@ -86,7 +87,7 @@ def fit_model(
         lesson: of the phases that train all layers; None takes the objective of the options.
         seed: of everything random.
         out: where the unfinished training is saved, and found again.
-        listen: gets each epoch's record.
+        callbacks: what plugs in, called in this order.
     """
     model = prepare_model(dataset, options, seed)
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
@@ -105,7 +106,7 @@ def fit_model(
     for phase in phases:
         shown = views if phase.name == HEAD else taught
         fitted = fit(
-            phase, model, shown, validate=validate, folder=out, listen=listen, lineage=lineage
+            phase, model, shown, validate=validate, folder=out, callbacks=callbacks, lineage=lineage
         )
         kept[phase.name], candidates[phase.name] = fitted.kept, fitted.candidates
         if phase.name == HEAD and phase is not phases[-1]:
@@ -202,7 +203,7 @@ def views_of(
     view: View = lambda pixels, size_px, rng: draw(pixels, size_px, augment, rng)  # noqa: E731
     # Twice the view's side leaves the smallest usual crop with no fewer pixels than the view.
     largest = max(sizes_px(options.train_size_px, augment.multi_scale))
-    warn_of_small_cache(dataset.root, open_shards_of(options.batch_size))
+    warn_of_slow_reading(dataset.root, open_shards_of(options.batch_size))
     return build_views(dataset, view, keep_px=2 * largest, seed=seed, unlabelled=unlabelled)
 
 

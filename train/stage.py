@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 
 from serve.contract.digest import canonical_json
 from train.data.dataset import Dataset
-from train.engine.loop import Listener, Scores
+from train.engine.callbacks import Callback
+from train.engine.loop import Scores
 from train.engine.throughput import TIMINGS
 from train.engine.trainer import METRICS
 from train.engine.world import current_world
@@ -39,7 +41,7 @@ def train_teacher(
     *,
     seed: int,
     out: Path,
-    listen: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Scores:
     """Train a model on its labels: the classifier first where `head_epochs` says so, then all.
 
@@ -51,7 +53,7 @@ def train_teacher(
     Returns:
         Headline metrics; nothing on ranks that do not write.
     """
-    return train_model(dataset, options, None, seed=seed, out=out, listen=listen)
+    return train_model(dataset, options, None, seed=seed, out=out, callbacks=callbacks)
 
 
 def train_model(
@@ -61,10 +63,10 @@ def train_model(
     *,
     seed: int,
     out: Path,
-    listen: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Scores:
     """As `train_teacher`, with any lesson (distillation passes its own)."""
-    trained = fit_model(dataset, options, lesson, seed=seed, out=out, listen=listen)
+    trained = fit_model(dataset, options, lesson, seed=seed, out=out, callbacks=callbacks)
     if not current_world().is_writer:
         return {}
     extra: dict[str, Any] = {"kept": trained.kept, "candidates": trained.candidates}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, ImageError
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, preprocess
-from train.data.images import LabelledImage, list_unlabelled, say_notices
+from train.data.folder import list_unlabelled, say_notices
+from train.data.images import LabelledImage
 from train.data.list_rows import read_rows
 from train.engine.progress import say
 from train.engine.seed import derive_seed

@@ -12,8 +12,7 @@ from stillroom.evaluation.reading import read_checked
 from stillroom.run.folder import RunFolder
 from stillroom.run.recipe import load_recipe
 from stillroom.run.status import stale_note
-from train.data.shards.patterns import origin_of
-from train.data.source import root_of
+from train.data.source import origin_of, root_of
 from train.evaluation import Predictions
 
 __all__ = ["STAGES", "EvaluationSource", "open_source"]

@@ -17,8 +17,7 @@ from stillroom.run.preflight import check_needs, check_stage
 from stillroom.run.recipe import Recipe, recipe_text
 from stillroom.run.saved_recipe import DEFAULT_RECIPE, RunRecipe
 from stillroom.run.stage_graph import Context, Graph, Stage
-from train.data.shards.patterns import Origin, origin_of
-from train.data.source import name_of, open_source
+from train.data.source import Origin, name_of, open_source, origin_of
 from train.engine.progress import say
 
 __all__ = ["DEFAULT_RECIPE", "Request", "run_stages"]

@@ -18,9 +18,8 @@ from serve.process.launch import Running, running_process
 from stillroom.run.http_parity import settings_of
 from stillroom.run.options import LoadOptions
 from stillroom.run.stage_graph import Context
-from train.data.image_bytes import read_bytes
+from train.data.image_bytes import CONTAINERS, read_bytes
 from train.data.own_images import is_refused_by_service
-from train.data.shards.shard_images import shard_names
 from train.engine.progress import say
 from train.evaluation import Predictions, read_predictions
 
@@ -107,7 +106,7 @@ def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
     Returns:
         The corpus file, in `folder`.
     """
-    if shard_names(photos):
+    if (photos / CONTAINERS).exists():
         for photo in reference.photos:
             copy = folder / "photos" / photo.path
             copy.parent.mkdir(parents=True, exist_ok=True)

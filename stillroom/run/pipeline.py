@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,19 @@ def _build_audit(context: Context) -> Built:
     return Built({**metrics, "classes": len(audit["labels"]), "findings": len(audit["findings"])})
 
 
-def _curves(context: Context, stage: str, config: dict[str, Any]) -> Any:
-    """Listeners that draw a training's curves while it runs, beside the stages: they have times."""
+@contextmanager
+def _curves(context: Context, stage: str, config: dict[str, Any]) -> Iterator[list[Any]]:
+    """Callbacks that draw a training's curves while it runs, beside the stages: they have times."""
+    from train.curves import open_trackers
+    from train.engine.callbacks import OnEpoch
     from train.engine.world import current_world
-    from train.extras.tracking.curves import open_trackers
 
     if not current_world().is_writer:
-        return nullcontext()
+        yield []
+        return
     folder = context.run.path / "tensorboard" / stage
-    return open_trackers(folder, name=f"{context.name}/{stage}", config=config)
+    with open_trackers(folder, name=f"{context.name}/{stage}", config=config) as curves:
+        yield [OnEpoch(curves)]
 
 
 def _build_teacher(context: Context) -> Built:
@@ -79,9 +83,13 @@ def build_teacher(context: Context) -> Built:
     from train.stage import train_teacher
 
     recipe = context.recipe
-    with _curves(context, "teacher", _training_options("teacher")(recipe)) as listen:
+    with _curves(context, "teacher", _training_options("teacher")(recipe)) as callbacks:
         metrics = train_teacher(
-            _dataset(context), recipe.teacher, seed=recipe.seed, out=context.out, listen=listen
+            _dataset(context),
+            recipe.teacher,
+            seed=recipe.seed,
+            out=context.out,
+            callbacks=callbacks,
         )
     return Built(metrics)
 
@@ -90,7 +98,7 @@ def _build_student(context: Context) -> Built:
     from compress.stage import REPORT, distil_student
 
     recipe, dataset = context.recipe, _dataset(context)
-    with _curves(context, "student", _student_options(recipe)) as listen:
+    with _curves(context, "student", _student_options(recipe)) as callbacks:
         metrics = distil_student(
             dataset,
             context.run.stage("teacher"),
@@ -98,7 +106,7 @@ def _build_student(context: Context) -> Built:
             recipe.distil,
             seed=_student_seed(recipe),
             out=context.out,
-            listen=listen,
+            callbacks=callbacks,
             unlabelled=_unlabelled(recipe, dataset),
         )
     return Built(metrics, {"distillation": json.loads((context.out / REPORT).read_bytes())})
@@ -135,13 +143,13 @@ def _build_baseline(context: Context) -> Built:
     from train.stage import train_teacher
 
     recipe = context.recipe
-    with _curves(context, "baseline", _training_options("student")(recipe)) as listen:
+    with _curves(context, "baseline", _training_options("student")(recipe)) as callbacks:
         metrics = train_teacher(
             _dataset(context),
             recipe.student,
             seed=_student_seed(recipe),
             out=context.out,
-            listen=listen,
+            callbacks=callbacks,
         )
     return Built(metrics)
 

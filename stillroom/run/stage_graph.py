@@ -21,8 +21,8 @@ from stillroom.command_text import command_text
 from stillroom.run.folder import OVERRIDES, RunFolder
 from stillroom.run.recipe import Recipe, load_recipe
 from stillroom.run.section_advice import advising
-from train.data.source import Source
-from train.engine.memory import peak_rss_mib
+from train.data.source import OpenedSource
+from train.engine.throughput import peak_rss_mib
 
 __all__ = ["Built", "Context", "Graph", "Stage"]
 
@@ -61,7 +61,7 @@ class Context:
     recipe: Recipe
     name: str
     out: Path = Path()
-    source: Source | None = None
+    source: OpenedSource | None = None
     overrides: tuple[str, ...] = ()
 
 

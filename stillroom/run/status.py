@@ -15,8 +15,7 @@ from stillroom.command_text import command_text
 from stillroom.run.folder import NOT_BUILT, RunFolder
 from stillroom.run.recipe import Recipe, load_recipe
 from stillroom.run.stage_graph import Graph, Stage
-from train.data.shards.patterns import Origin, origin_of
-from train.data.source import open_source, root_of
+from train.data.source import Origin, open_source, origin_of, root_of
 from train.options import DataOptions
 
 __all__ = ["RunState", "StageState", "State", "read_run_state", "stale_note"]

@@ -15,8 +15,7 @@ from stillroom.run.pipeline import PIPELINE
 from stillroom.run.recipe import Recipe, load_recipe
 from train.data.audit.dataset_audit import refuse_unreadable
 from train.data.dataset import Dataset
-from train.data.shards.patterns import Origin, origin_of
-from train.data.source import name_of, open_source, root_of
+from train.data.source import Origin, name_of, open_source, origin_of, root_of
 
 __all__ = ["StudyData", "judged_without_test", "open_study_data"]
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.preprocess import PreprocessSpec
 from train.data.dataset import Dataset
 from train.data.images import dataset_digest
-from train.engine.loop import Listener
+from train.engine.callbacks import OnEpoch
 from train.engine.trainer import METRICS
 from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import fit_model
@@ -72,6 +73,9 @@ class TrialResult:
     epochs: int
     epoch_s: float
     wall_s: float
+
+
+Listener = Callable[[dict[str, Any]], None]  # gets each epoch's record
 
 
 class Stopwatch:
@@ -143,7 +147,7 @@ def train_trial(
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch(listen)
-    trained = fit_model(dataset, options, lesson, seed=seed, out=state, listen=watch)
+    trained = fit_model(dataset, options, lesson, seed=seed, out=state, callbacks=[OnEpoch(watch)])
     model = trained.model.cpu().to(memory_format=torch.contiguous_format)  # as it will be loaded
     predictions = predict_val(model, dataset, trained.card.preprocess)
     figures = evaluate(predictions)

@@ -14,6 +14,7 @@ from serve.contract.errors import Interrupted, UsageError
 from tests.train.fits import SignalAt
 from tests.train.toy import SIZE_PX, draw, fast, lively, toy_model, write_checkpoint
 from train.data.unlabelled import Unlabelled, open_unlabelled
+from train.engine.callbacks import OnEpoch
 from train.models.checkpoint import load_checkpoint
 from train.options import AugmentOptions
 from train.stage import Dataset
@@ -47,7 +48,13 @@ def test_agreement_is_reported_at_every_evaluation(
     distil = DistilOptions(more_teachers=(str(teachers[1]),))
     heard: list[dict[str, Any]] = []
     metrics = distil_student(
-        dataset, teachers[0], fast(), distil, seed=0, out=tmp_path, listen=heard.append
+        dataset,
+        teachers[0],
+        fast(),
+        distil,
+        seed=0,
+        out=tmp_path,
+        callbacks=[OnEpoch(heard.append)],
     )
     assert [0 <= r["val_agreement"] <= 1 and r["val_kl"] > 0 for r in _records(tmp_path)] == [1, 1]
     assert heard == _records(tmp_path)

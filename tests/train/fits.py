@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from serve.contract.preprocess import PreprocessSpec
 from tests.train.toy import FAST, SIZE_PX, toy_model, toy_views
-from train.engine.loop import Fitted, Listener, Phase, Validate, fit
+from train.engine.callbacks import OnEpoch
+from train.engine.loop import Fitted, Phase, Validate, fit
 from train.engine.plan import PhaseOptions
 from train.engine.world import shard_of_rank
 from train.evaluation import validator
@@ -79,7 +81,7 @@ def fit_toy(
     plan: PhaseOptions = PLAN,
     objective: Objective | None = None,
     policy: FreezePolicy | None = None,
-    listen: Listener | None = None,
+    listen: Callable[[dict[str, Any]], None] | None = None,
     arch: str = FAST.arch,
 ) -> tuple[ImageClassifier, Fitted]:
     """A new process would build the model again, from the same seed, and call `fit` again."""
@@ -87,5 +89,12 @@ def fit_toy(
     folder.mkdir(exist_ok=True)
     phase = Phase("all", objective or CrossEntropy(), policy or TrainAll(), plan)
     views: Any = toy_views(dataset)
-    fitted = fit(phase, model, views, validate=validate, folder=folder, listen=listen)
+    fitted = fit(
+        phase,
+        model,
+        views,
+        validate=validate,
+        folder=folder,
+        callbacks=[OnEpoch(listen)] if listen else (),
+    )
     return model, fitted

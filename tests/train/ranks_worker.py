@@ -23,8 +23,7 @@ from train.engine.weight_averaging import measure_norms
 from train.engine.world import current_world, shard_of_rank, use_world, world_from_env
 from train.evaluation import predict_logits
 from train.extras.center_loss import CenterLoss
-from train.extras.distributed.collectives import all_gather_object, gather_rows, open_process_group
-from train.extras.distributed.shared_errors import check_equal
+from train.extras.distributed.process_group import open_process_group
 from train.loader.sampler import some_batches
 from train.losses.label_loss import LabelLoss
 from train.losses.objective import CrossEntropy, StepOutput, Supervised, Term
@@ -77,7 +76,7 @@ def answers(count: int) -> Any:
     """(N, 3) logits as rank 0 gets them."""
     pixels = np.random.default_rng(count).integers(0, 256, (count, SIZE_PX, SIZE_PX, 3), np.uint8)
     mine = np.stack(shard_of_rank(list(pixels))) if shard_of_rank(range(count)) else pixels[:0]
-    return gather_rows(predict_logits(lively(toy_model()), mine), count)
+    return current_world().gather_rows(predict_logits(lively(toy_model()), mine), count)
 
 
 def interrupted(dataset: Dataset, folder: Path, step: int) -> str:
@@ -96,7 +95,7 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
     _save(model, out / f"smooth-{current_world().rank}.safetensors")
     _save(objective, out / f"centres-{current_world().rank}.safetensors")
     said["kept"], said["scores"] = fitted.kept, fitted.scores
-    said["weights"] = all_gather_object([_digest(m) for m in (model, objective)])
+    said["weights"] = current_world().all_gather_object([_digest(m) for m in (model, objective)])
     said["smooth"] = list(map(str, sorted((out / "smooth" / ".all").glob(".state-*"))))
     norms = measured(dataset, 6)
     _save(norms, out / f"norms-{current_world().rank}.safetensors")
@@ -107,10 +106,11 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
     validate = validate_of(dataset)
     whole, _ = fit_toy(dataset, out / "whole", validate, plan=NORMS, objective=Only(CrossEntropy()))
     said["stopped"] = [
-        all_gather_object(interrupted(dataset, out / "cut", step)) for step in (2, 3)
+        current_world().all_gather_object(interrupted(dataset, out / "cut", step))
+        for step in (2, 3)
     ]
     cut, _ = fit_toy(dataset, out / "cut", validate, plan=NORMS, objective=Only(CrossEntropy()))
-    said["resumed"] = all_gather_object([_digest(whole), _digest(cut)])
+    said["resumed"] = current_world().all_gather_object([_digest(whole), _digest(cut)])
     said["uneven"] = _error(dataset, out / "uneven", plan=replace(PLAN, batch_size=13))
     said["poisoned"] = _error(dataset, out / "p" / "q" / "poisoned", objective=Only(Poisoned(2)))
     said["sync_bn"] = _error(dataset, out / "sync", plan=replace(PLAN, sync_bn=True))
@@ -120,10 +120,10 @@ def run(dataset: Dataset, out: Path) -> dict[str, Any]:
 
 def _other_steps() -> list[str]:
     try:
-        check_equal(40 * (1 - current_world().rank), "a state of all at step")
+        current_world().check_equal(40 * (1 - current_world().rank), "a state of all at step")
     except StillroomError as error:
-        return all_gather_object(str(error))
-    return all_gather_object("")
+        return current_world().all_gather_object(str(error))
+    return current_world().all_gather_object("")
 
 
 def _error(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:
@@ -131,8 +131,8 @@ def _error(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:
     try:
         fit_toy(dataset, folder, validate_of(dataset), **changes)
     except StillroomError as error:
-        return all_gather_object(f"{type(error).__name__}: {error}")
-    return all_gather_object("")
+        return current_world().all_gather_object(f"{type(error).__name__}: {error}")
+    return current_world().all_gather_object("")
 
 
 def _save(module: nn.Module, path: Path) -> None:

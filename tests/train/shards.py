@@ -15,7 +15,7 @@ from webdataset import TarWriter
 
 from train.data.audit.dataset_audit import audit_images
 from train.data.dataset import Dataset
-from train.data.shards.patterns import ShardPattern
+from train.data.shards.source import ShardSource
 from train.data.source import open_source
 from train.options import DataOptions
 
@@ -54,7 +54,7 @@ def pack(photos: Path, folder: Path, count: int = 6, *, name: str = "") -> str:
 def open_shards(pattern: str, out: Path, *, cache_mib: int = 64) -> Dataset:
     """Index and audit shards, and open them."""
     out.mkdir(parents=True, exist_ok=True)
-    source = open_source(ShardPattern(pattern))
+    source = open_source(ShardSource(pattern))
     options = DataOptions(0.2, 0.25)
     audit_images(source.root, options, seed=0, out=out, photos=source.photos)
     return Dataset.open(source.root, out / "index.csv", cache_mib)

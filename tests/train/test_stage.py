@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.train.toy import fast
+from train.engine.callbacks import OnEpoch
 from train.engine.plan import PhaseOptions, phase_options
 from train.evaluation import evaluate, predict_logits, read_predictions, validator
 from train.loader.views import pixels_of
@@ -80,7 +81,7 @@ def test_restarts_go_on_from_the_best_weights_and_never_end_worse(
 ) -> None:
     log: list[dict[str, Any]] = []
     options = fast(head_epochs=1, epochs=2, restarts=2, lr=1e-2)
-    trained = fit_model(dataset, options, seed=0, out=tmp_path, listen=log.append)
+    trained = fit_model(dataset, options, seed=0, out=tmp_path, callbacks=[OnEpoch(log.append)])
     assert trained.phases == ["head", "all", "again-1", "again-2"]
     assert [record["phase"] for record in log] == [
         "head", *["all"] * 2, *["again-1"] * 2, *["again-2"] * 2

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from train.losses.targets import one_hot
+from train.losses.targets import class_numbers, one_hot
 
 __all__ = ["Mix"]
 
@@ -39,6 +39,10 @@ class Mix:
     def is_on(self) -> bool:
         """Whether batches change at all."""
         return bool(self._mixers)
+
+    def class_numbers(self, labels: Tensor) -> Tensor:
+        """(N,) class numbers of labels that may be mixed; see `train.losses.targets`."""
+        return class_numbers(labels, self._classes)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mix one batch.

@@ -1,84 +1,82 @@
-"""The bytes of a photograph, wherever it lies: a file, or a member of a WebDataset shard."""
+"""The bytes of an image, wherever it lies: a file, or a member of a container such as a shard."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
-from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import DatasetError
-from train.data.shards.cache import discard, fetch
-from train.data.shards.index import ShardIndex, ShardSample, read_index
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["ByteLocation", "location_of", "read_bytes"]
+from train.data.images import LabelledImage
 
-INDEXED_ANEW = "Restore it; or, if the change is meant, run again: the shard is indexed anew."
+__all__ = [
+    "CONTAINERS",
+    "READERS",
+    "containers_of",
+    "read_bytes",
+    "sha256_of_member",
+    "warn_of_slow_reading",
+]
 
-
-@dataclass(frozen=True)
-class ByteLocation:
-    """A photograph within a shard."""
-
-    shard: ShardIndex
-    sample: ShardSample
-
-    def read(self) -> bytes:
-        """Its bytes, which are those that were indexed.
-
-        Raises:
-            DatasetError: the shard is gone, cannot be had, or has changed.
-        """
-        data = self._bytes()
-        if self.shard.sha256 and not self._is_right(data):
-            discard(self.shard.sha256)  # what was downloaded was right: this disk damaged it
-            data = self._bytes()
-        if not self._is_right(data):
-            raise DatasetError(
-                f"The shard {self.shard.source} has changed since it was indexed: "
-                f"{self.sample.member} has other bytes.",
-                INDEXED_ANEW,
-            )
-        return data
-
-    def _is_right(self, data: bytes) -> bool:
-        return sha256_of_bytes(data) == self.sample.sha256
-
-    def _bytes(self) -> bytes:
-        source, sha256 = self.shard.source, self.shard.sha256
-        try:
-            with fetch(source, sha256).file if sha256 else Path(source).open("rb") as file:
-                file.seek(self.sample.offset)
-                return file.read(self.sample.size)
-        except OSError as error:
-            raise DatasetError(
-                f"The shard {source} cannot be read: {error.strerror}.",
-                "Put it back where it was, or check its rights.",
-            ) from error
+# Kinds of containers, by their suffix: a module with read_member and sha256_of_member.
+READERS = {".tar": "train.data.shards.members"}
+CONTAINERS = "shards.json"  # in a dataset's folder: the names of its containers, if it has any
+SHARDS = "train.data.shards.shard_images"
 
 
 def read_bytes(path: Path) -> bytes:
-    """All bytes of a photograph.
+    """All bytes of an image.
 
     Args:
-        path: of a file; or `folder of indices / shard / member`, see `train.data.shards.index`.
+        path: of a file; or `folder of indices / container / member`.
 
     Raises:
         OSError: there is no such file and no such member, or it cannot be read.
-        DatasetError: its shard is gone, cannot be had, or has changed.
+        DatasetError: its container is gone, cannot be had, or has changed.
     """
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        place = location_of(path)
-        if place is None:
+        reader = _reader_of(path)
+        data: bytes | None = None if reader is None else reader.read_member(path)
+        if data is None:
             raise
-    return place.read()
+    return data
 
 
-def location_of(path: Path) -> ByteLocation | None:
-    """Where a photograph lies within a shard; None where no index names it."""
+def sha256_of_member(path: Path) -> str | None:
+    """The digest of an image in a container, without reading it; None where it is not in one."""
+    reader = _reader_of(path)
+    return None if reader is None else reader.sha256_of_member(path)
+
+
+def containers_of(root: Path, photos: Sequence[LabelledImage]) -> NDArray[np.int64] | None:
+    """Which images lie in the same container.
+
+    Args:
+        root: the dataset's folder.
+        photos: whose paths are relative to it.
+
+    Returns:
+        (N,) numbers from 0, by name; None where the images are files.
+    """
+    if not (root / CONTAINERS).exists():
+        return None
+    numbers: NDArray[np.int64] | None = resolve_name(f"{SHARDS}:shard_numbers")(root, photos)
+    return numbers
+
+
+def warn_of_slow_reading(root: Path, open_at_once: int) -> None:
+    """Say so where containers would be downloaded again and again."""
+    if (root / CONTAINERS).exists():
+        resolve_name(f"{SHARDS}:warn_of_small_cache")(root, open_at_once)
+
+
+def _reader_of(path: Path) -> Any:
     for folder in path.parents:
-        if folder.suffix == ".tar" and (index := read_index(folder)) is not None:
-            sample = index.samples.get(path.relative_to(folder).as_posix())
-            return ByteLocation(index, sample) if sample else None
+        if folder.suffix in READERS:
+            return resolve_name(READERS[folder.suffix])
     return None

@@ -1,14 +1,21 @@
-"""Where labelled photographs come from: class folders, split folders, list files or shards."""
+"""Source: where labelled images come from. Chosen once, by `source_of`, and never asked again.
+
+A folder and a list file are here; any other kind is a line in SOURCES: what its text looks like,
+and the class, which is loaded when such a text is met.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from pkgutil import resolve_name
+from typing import Literal, Protocol
 
 from serve.contract.errors import DatasetError
 from serve.contract.labels import label_problem, without_unseen
+from train.data.folder import DEFAULT, Listing, fingerprint, list_images
 from train.data.folders.file_names import (
     Misnamed,
     misnamed_of,
@@ -19,18 +26,59 @@ from train.data.folders.file_names import (
 )
 from train.data.folders.notices import Notice
 from train.data.folders.scan import SUFFIXES
-from train.data.images import DEFAULT, LabelledImage, Listing, fingerprint, list_images
+from train.data.images import LabelledImage
 from train.data.list_file import ListedPhotos, list_files, read_list, read_split_lists
-from train.data.shards.patterns import Origin, ShardPattern
-from train.data.shards.shard_images import find_images_in_shards, index_folder
 from train.options import DataOptions
 
-__all__ = ["Source", "name_of", "open_source", "root_of"]
+__all__ = [
+    "SOURCES",
+    "OpenedSource",
+    "Origin",
+    "Source",
+    "name_of",
+    "open_source",
+    "origin_of",
+    "root_of",
+    "source_of",
+]
+
+# Sources that are neither a folder nor a list file: (what their text looks like, the class).
+SOURCES: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r"^https?://|::|\.(tar(\.\w+)?|tgz)$"), "train.data.shards.source:ShardSource"),
+]
+
+
+class Source(Protocol):
+    """Labelled images by name; `str` of it is what the user typed."""
+
+    @property
+    def name(self) -> str:
+        """What a run of it is called."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that paths of images are relative to; nothing is opened to tell it."""
+
+    def resolve(self) -> Source:
+        """The same images, named so that the working folder does not matter."""
+
+    def images(self, options: DataOptions) -> Listing:
+        """List the images, sorted by path.
+
+        Raises:
+            DatasetError: nothing there that could be used.
+        """
+
+    def read(self, path: str) -> bytes:
+        """All bytes of the image at a path below `root`."""
+
+
+Origin = Path | Source  # a folder or a list file, or one of SOURCES
 
 
 @dataclass(frozen=True)
-class Source:
-    """Labelled photographs, before any of them is opened.
+class OpenedSource:
+    """Labelled images that were listed, before any of them is opened.
 
     Args:
         root: the folder that the paths are relative to.
@@ -62,8 +110,8 @@ def open_source(
     path: Origin,
     options: DataOptions = DEFAULT,
     misnamed: Literal["refuse", "leave out"] = "refuse",
-) -> Source:
-    """List the photographs of a folder, of a list file or of shards.
+) -> OpenedSource:
+    """List the images of a folder, of a list file or of shards.
 
     Args:
         path: a folder of class folders or split folders; a folder with train.csv or train.txt (and
@@ -78,7 +126,7 @@ def open_source(
     """
     if isinstance(path, Path):
         refuse_arguments([str(path.resolve())])
-    source = _opened(path, options)
+    source = _opened(source_of(path), options)
     _check_labels(path, source)
     source = _without_misnamed(source)
     if misnamed == "refuse":
@@ -86,49 +134,124 @@ def open_source(
     return source
 
 
-def _opened(path: Origin, options: DataOptions) -> Source:
-    if isinstance(path, ShardPattern):
-        return Source(index_folder(path), find_images_in_shards(path))
-    if path.is_file():
-        if path.suffix.lower() in SUFFIXES:
-            raise DatasetError(
-                f"{path} is an image, not a list of images.", "Name a folder or a list file."
-            )
-        return _source(path.resolve().parent, read_list(path))
-    files = list_files(path) if path.is_dir() else {}
-    try:
-        found = list_images(path, options)
-    except DatasetError as error:
-        if "train" in files:
-            return _source(path, read_split_lists(files))
-        if not files:
-            raise
-        names = ", ".join(file.name for file in files.values())
+def origin_of(text: str) -> Origin:
+    """Take what looks like one of SOURCES for that, all else for a folder or a list file.
+
+    Raises:
+        DatasetError: the text is empty.
+    """
+    if not text.strip():
         raise DatasetError(
-            f"{error.message} Of its lists ({names}) none is of train.",
-            f"{error.next_step} Or add train.csv.",
-        ) from error
-    if "train" in files and files["train"].stem.lower() == "train":  # else a log, more likely
-        return _agreeing(path, files, found)
-    return Source(path, found.photos, {}, found.notices, found.remarks)
+            "The name of the images is empty.",
+            "Name a folder, a list file, or shards such as 'photos/train-{000000..000009}.tar'.",
+        )
+    for pattern, plug in SOURCES:
+        if pattern.search(text) and not Path(text).is_dir():
+            source: Source = resolve_name(plug)(text)
+            return source
+    return Path(text)
 
 
-def root_of(path: Origin) -> Path:
+def source_of(origin: Origin) -> Source:
+    """The source at an origin."""
+    if not isinstance(origin, Path):
+        return origin
+    return ListSource(origin) if origin.is_file() else FolderSource(origin)
+
+
+def root_of(origin: Origin) -> Path:
     """The folder that the paths of a source are relative to, without opening the source."""
-    if isinstance(path, ShardPattern):
-        return index_folder(path)
-    return path.resolve().parent if path.is_file() else path
+    return source_of(origin).root
 
 
-def name_of(path: Origin) -> str:
+def name_of(origin: Origin) -> str:
     """What a run of it is called: the folder's name, or the list's without its suffix."""
-    if isinstance(path, ShardPattern):
-        return path.name
-    path = path.resolve()
-    return path.stem if path.is_file() else path.name
+    return source_of(origin).name
 
 
-def _check_labels(path: Origin, source: Source) -> None:
+@dataclass(frozen=True)
+class ListSource:
+    """A list file, see `train.data.list_file`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The list's, without its suffix."""
+        return self.path.resolve().stem
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds the list."""
+        return self.path.resolve().parent
+
+    def resolve(self) -> ListSource:
+        """As `Source`."""
+        return ListSource(self.path.resolve())
+
+    def images(self, options: DataOptions) -> Listing:
+        """As `Source`; errors name file and line."""
+        if self.path.suffix.lower() in SUFFIXES:
+            raise DatasetError(
+                f"{self.path} is an image, not a list of images.", "Name a folder or a list file."
+            )
+        return _listing(read_list(self.path))
+
+    def read(self, path: str) -> bytes:
+        """As `Source`."""
+        return (self.root / path).read_bytes()
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder of class folders or split folders, or one with lists such as train.csv."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.path.resolve().name
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.path
+
+    def resolve(self) -> FolderSource:
+        """As `Source`."""
+        return FolderSource(self.path.resolve())
+
+    def images(self, options: DataOptions) -> Listing:
+        """As `Source`; lists beside class folders may add the split."""
+        files = list_files(self.path) if self.path.is_dir() else {}
+        try:
+            found = list_images(self.path, options)
+        except DatasetError as error:
+            if "train" in files:
+                return _listing(read_split_lists(files))
+            if not files:
+                raise
+            names = ", ".join(file.name for file in files.values())
+            raise DatasetError(
+                f"{error.message} Of its lists ({names}) none is of train.",
+                f"{error.next_step} Or add train.csv.",
+            ) from error
+        if "train" in files and files["train"].stem.lower() == "train":  # else a log, more likely
+            return _agreeing(self.path, files, found)
+        return found
+
+    def read(self, path: str) -> bytes:
+        """As `Source`."""
+        return (self.root / path).read_bytes()
+
+
+def _opened(source: Source, options: DataOptions) -> OpenedSource:
+    found = source.images(options)
+    return OpenedSource(source.root, found.photos, found.places, found.notices, found.remarks)
+
+
+def _check_labels(path: Origin, source: OpenedSource) -> None:
     """Refuse labels that would not come back from a list as they are; see `serve.contract`."""
     for label in sorted({photo.label for photo in source.photos}):
         problem = label_problem(label)
@@ -144,7 +267,7 @@ def _check_labels(path: Origin, source: Source) -> None:
         raise DatasetError(f"{place}: the label {label!a} {problem}.", step)
 
 
-def _without_misnamed(source: Source) -> Source:
+def _without_misnamed(source: OpenedSource) -> OpenedSource:
     misnamed = misnamed_of(photo.path for photo in source.photos)
     if not misnamed:
         return source
@@ -154,14 +277,13 @@ def _without_misnamed(source: Source) -> Source:
     return replace(source, photos=photos, misnamed=tuple(misnamed))
 
 
-def _source(root: Path, listing: ListedPhotos) -> Source:
-    places = {photo.path: place for photo, place in listing}
-    return Source(root, [photo for photo, _ in listing], places)
+def _listing(listed: ListedPhotos) -> Listing:
+    return Listing([photo for photo, _ in listed], places={p.path: place for p, place in listed})
 
 
-def _agreeing(root: Path, files: dict[str, Path], found: Listing) -> Source:
+def _agreeing(root: Path, files: dict[str, Path], found: Listing) -> Listing:
     """Lists beside class folders may add the split; what they label otherwise is ambiguous."""
-    source = _source(root, read_split_lists(files))
+    source = _listing(read_split_lists(files))
     has_splits = any(photo.split for photo in found.photos)
     listed, in_folders = (
         {(photo.path, photo.label, photo.split * has_splits) for photo in each}

@@ -18,7 +18,8 @@ from train.data.audit.close_look import close_looks
 from train.data.audit.file_facts import read_facts
 from train.data.audit.near_duplicates import SIDE_PX, Thumbnails, near_matches
 from train.data.dataset import Dataset
-from train.data.images import LabelledImage, list_unlabelled, say_notices
+from train.data.folder import list_unlabelled, say_notices
+from train.data.images import LabelledImage
 from train.data.own_images import limits_of
 from train.options import DataOptions
 

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from serve.contract.errors import DatasetError, Interrupted
-from train.engine.determinism import cudnn_mode
-from train.engine.plan import PhaseOptions
+from serve.contract.errors import Interrupted
+from train.engine.callbacks import Callback
 from train.engine.progress import say, steps
+from train.engine.seed import cudnn_mode
 from train.engine.signals import stop_on_signal
 from train.engine.step import DTYPES
 from train.engine.throughput import TIMINGS, ThroughputMeter
-from train.engine.trainer import Listener, Trainer, Validate
+from train.engine.trainer import Trainer, Validate
 from train.engine.weight_averaging import Candidate, Scores, choose, measure_norms, norms_that_move
-from train.engine.world import current_world, shard_of_rank
-from train.extras.distributed.collectives import barrier, each_any_true
-from train.extras.distributed.shared_errors import check_batch_size, shared
-from train.loader.dataloader import feed
-from train.loader.sampler import BatchSampler, some_batches
-from train.loader.views import Views, build_loader
-from train.losses.objective import Objective
-from train.models.classifier import ImageClassifier
-from train.models.freeze import FreezePolicy
+from train.engine.world import current_world
 
-__all__ = ["Fitted", "Listener", "Phase", "Scores", "Validate", "fit"]
+if TYPE_CHECKING:
+    from train.engine.plan import PhaseOptions
+    from train.loader.sampler import BatchSampler
+    from train.loader.views import Views
+    from train.losses.objective import Objective
+    from train.models.classifier import ImageClassifier
+    from train.models.freeze import FreezePolicy
+
+__all__ = ["Fitted", "Phase", "Scores", "Validate", "fit"]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training.
+    """One stretch of trainer.
 
     Args:
         name: in the log and the progress bar.
@@ -72,7 +73,7 @@ def fit(
     *,
     validate: Validate,
     folder: Path,
-    listen: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
     lineage: Mapping[str, str] | None = None,
 ) -> Fitted:
     """Train a model in place, resuming from `folder` where an earlier call was stopped.
@@ -83,7 +84,7 @@ def fit(
         views: training views.
         validate: scores a model at the end of each epoch.
         folder: its hidden folder `.{name}` gets metrics.jsonl and the state to resume from.
-        listen: gets each epoch's record as metrics.jsonl has it.
+        callbacks: what plugs in, called in this order.
         lineage: digests of the recipe and the dataset; a state of others is not resumed from.
 
     Returns:
@@ -97,82 +98,75 @@ def fit(
         StillroomError: the loss is not finite.
     """
     plan = phase.plan
-    check_batch_size(plan.batch_size)
-    order = BatchSampler(
-        views.targets,
-        plan.batch_size,
-        plan.epochs,
-        plan.seed,
-        balance_limit=plan.balance_limit,
-        sizes_px=plan.sizes_px,
-        shards=views.shards,
+    current_world().check_batch_size(plan.batch_size)
+    sampler = plan.sampler_of(views)
+    trainer = Trainer(
+        phase.name,
+        model,
+        phase.objective,
+        phase.policy,
+        plan,
+        sampler.per_epoch,
+        callbacks=callbacks,
     )
-    if order.per_epoch == 0:
-        raise DatasetError(
-            f"{len(views)} training images are fewer than one batch of {plan.batch_size}.",
-            "Lower batch_size.",
-        )
-    training = Trainer(phase.name, model, phase.objective, phase.policy, plan, order.per_epoch)
-    training.resume(folder / f".{phase.name}", lineage)
-    left = order.starting_at(training.done).of_rank(
-        current_world().rank, current_world().world_size
-    )
-    _run(training, views, left, validate, listen if current_world().is_writer else None)
-    fitted = _keep_best(training, views, validate)
+    trainer.resume(folder / f".{phase.name}", lineage)
+    _run(trainer, views, sampler, validate)
+    fitted = _keep_best(trainer, views, validate)
     if len(fitted.candidates) > 1:
         losses = ", ".join(f"{n} {s['val_loss']:.4f}" for n, s in fitted.candidates.items())
         say(f"  {phase.name}: kept the {fitted.kept} weights (validation loss: {losses})")
     return fitted
 
 
-def _run(
-    training: Trainer,
-    views: Views,
-    order: BatchSampler,
-    validate: Validate,
-    listen: Listener | None,
-) -> None:
+def _run(trainer: Trainer, views: Views, sampler: BatchSampler, validate: Validate) -> None:
     """The epochs that are left."""
-    plan = training.plan
-    pace = ThroughputMeter(training.folder / TIMINGS)
+    plan, world = trainer.plan, trainer.world
+    pace = ThroughputMeter(trainer.folder / TIMINGS)
     with (
-        closing(feed(views, order, workers=plan.workers)) as batches,  # its workers end with it
-        steps(training.name, training.total) as bar,
+        closing(
+            plan.batches_of(views, sampler, trainer.done, world)
+        ) as batches,  # its workers end with it
+        steps(trainer.name, trainer.total) as bar,
         stop_on_signal() as stop,
         cudnn_mode(deterministic=plan.deterministic),
     ):
-        bar.advance(training.done)
+        bar.advance(trainer.done)
         for batch in pace.watched(batches):
-            training.step(batch)
-            pace.count(current_world().world_size * len(batch.images))
-            bar.advance(1, f"loss {training.loss:.3f}  {pace}")
-            if training.at_epoch_end:
+            trainer.step(batch)
+            images = world.world_size * len(batch.images)
+            pace.count(images)
+            for callback in trainer.callbacks:
+                callback.on_step(trainer, images)
+            bar.advance(1, f"loss {trainer.loss:.3f}  {pace}")
+            if trainer.at_epoch_end:
                 pace.end_steps()
-                record = training.end_epoch(validate)
-                bar.write(f"{training.line(record)}  {pace.line}")
-                pace.end_epoch(record["epoch"], training.name)
-            stopping, due = each_any_true(bool(stop), pace.save_due(plan.save_minutes))
-            if training.at_epoch_end or stopping or due:
-                training.save()
+                record = trainer.end_epoch(validate)
+                bar.write(f"{trainer.line(record)}  {pace.line}")
+                pace.end_epoch(record["epoch"], trainer.name)
+            stopping, due = world.each_any_true(bool(stop), pace.save_due(plan.save_minutes))
+            if trainer.at_epoch_end or stopping or due:
+                trainer.save()
                 pace.saved()
             if stopping:
                 stop.follow()
-                barrier()  # a rank that ends makes torchrun end the one that saves
+                world.barrier()  # a rank that ends makes torchrun end the one that saves
                 again = "Run the same command again to go on."
-                raise shared(Interrupted(training.stopped(), again))
-            if training.at_epoch_end:
-                if listen is not None:
-                    listen(record)
+                for callback in trainer.callbacks:
+                    callback.on_stop(trainer)
+                raise world.shared(Interrupted(trainer.stopped(), again))
+            if trainer.at_epoch_end:
+                for callback in trainer.callbacks:
+                    callback.on_epoch(trainer, record)
                 pace.start_epoch()
 
 
-def _keep_best(training: Trainer, views: Views, validate: Validate) -> Fitted:
+def _keep_best(trainer: Trainer, views: Views, validate: Validate) -> Fitted:
     """Compare the last weights with their averages, and give the model the best."""
-    model = training.model
+    model = trainer.model
     candidates = []
-    for name, averaged in training.weights().items():
+    for name, averaged in trainer.weights().items():
         candidates.append(Candidate(name, averaged, validate(averaged)))
-        if name != "raw" and (measured := _measured(training, averaged, views)) is not None:
+        if name != "raw" and (measured := _measured(trainer, averaged, views)) is not None:
             candidates.append(Candidate(f"{name}+bn", measured, validate(measured)))
     best = choose(candidates)
     if best.model is not model:
@@ -181,24 +175,16 @@ def _keep_best(training: Trainer, views: Views, validate: Validate) -> Fitted:
     return Fitted(best.name, best.scores, scores)
 
 
-def _measured(training: Trainer, averaged: ImageClassifier, views: Views) -> ImageClassifier | None:
+def _measured(trainer: Trainer, averaged: ImageClassifier, views: Views) -> ImageClassifier | None:
     """A copy of averaged weights with precise batch norm; None where it is off or has no effect."""
-    plan = training.plan
-    norms = norms_that_move(training.model)
+    plan = trainer.plan
+    norms = norms_that_move(trainer.model)
     if not plan.precise_bn_images or not norms:
         return None
-    keys = some_batches(
-        len(views),
-        plan.precise_bn_images,
-        batch_size=plan.batch_size // current_world().world_size,
-        epoch=plan.epochs,  # views that the training did not see
-        seed=plan.seed,
-        size_px=plan.size_px,
-    )
     model = copy.deepcopy(averaged)
 
     def images() -> Iterable[Tensor]:
-        batches = build_loader(views, shard_of_rank(keys), workers=0)
+        batches = plan.unseen_batches(views, trainer.world)
         return (batch.to(model.device).images for batch in batches)
 
     dtype = DTYPES.get(plan.precision)

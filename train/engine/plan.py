@@ -1,14 +1,22 @@
-"""The plan of one phase: `train.options.TrainOptions` as the loop needs them."""
+"""The plan of one phase: its options in the loop's units, and the parts that they ask for."""
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from train.engine.schedule import Schedule
-from train.loader.sampler import sizes_px
+from serve.contract.errors import DatasetError
+from train.augment.mixup import Mix
+from train.engine.schedule import Plateau, Schedule
+from train.engine.world import World, shard_of_rank
+from train.loader.dataloader import feed
+from train.loader.sampler import BatchSampler, sizes_px, some_batches
+from train.loader.views import Batch, Views, build_loader
+from train.models.classifier import ImageClassifier
+from train.models.param_groups import build_optimizer
 from train.options import TrainOptions
 
 __all__ = ["PhaseOptions", "phase_options"]
@@ -67,6 +75,65 @@ class PhaseOptions:
             hold_from=total - self.swa_epochs * per_epoch if holds else None,
             hold=self.swa_lr,
         )
+
+    def plateau(self) -> Plateau:
+        """Watches the validation loss for the schedule `plateau`."""
+        return Plateau(max(1, round(self.decay_epochs)))
+
+    def optimizer_of(self, model: ImageClassifier) -> torch.optim.Optimizer:
+        """The optimiser of what learns in a model."""
+        return build_optimizer(
+            model,
+            name=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+        )
+
+    def mix_of(self, classes: int) -> Mix:
+        """Mixup and cutmix of batches of `classes` classes."""
+        return Mix(classes, mixup=self.mixup, cutmix=self.cutmix)
+
+    def sampler_of(self, views: Views) -> BatchSampler:
+        """Which views come when, in all epochs.
+
+        Raises:
+            DatasetError: fewer images than one batch.
+        """
+        sampler = BatchSampler(
+            views.targets,
+            self.batch_size,
+            self.epochs,
+            self.seed,
+            balance_limit=self.balance_limit,
+            sizes_px=self.sizes_px,
+            shards=views.shards,
+        )
+        if sampler.per_epoch == 0:
+            raise DatasetError(
+                f"{len(views)} training images are fewer than one batch of {self.batch_size}.",
+                "Lower batch_size.",
+            )
+        return sampler
+
+    def batches_of(
+        self, views: Views, sampler: BatchSampler, done: int, world: World
+    ) -> Generator[Batch, None, None]:
+        """This rank's share of the batches after `done` steps; close it to end its workers."""
+        left = sampler.starting_at(done).of_rank(world.rank, world.world_size)
+        return feed(views, left, workers=self.workers)
+
+    def unseen_batches(self, views: Views, world: World) -> Iterable[Batch]:
+        """Views that the training did not see, for precise batch norm; this rank's share."""
+        keys = some_batches(
+            len(views),
+            self.precise_bn_images,
+            batch_size=self.batch_size // world.world_size,
+            epoch=self.epochs,
+            seed=self.seed,
+            size_px=self.size_px,
+        )
+        return build_loader(views, shard_of_rank(keys), workers=0)
 
 
 def phase_options(options: TrainOptions, seed: int) -> PhaseOptions:

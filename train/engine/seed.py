@@ -1,4 +1,4 @@
-"""Randomness as a function: a seed for every purpose, derived, never drawn from shared state.
+"""Determinism: a seed for every purpose, derived, never drawn from shared state; GPU kernels.
 
 So the number of loader workers changes nothing, and a resumed run continues as if never stopped.
 """
@@ -6,10 +6,16 @@ So the number of loader workers changes nothing, and a resumed run continues as 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["derive_seed", "generator"]
+__all__ = ["cudnn_mode", "derive_seed", "generator"]
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+REPEATABLE = ":4096:8"  # docs.nvidia.com/cuda/cublas, "Results reproducibility"
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -25,3 +31,29 @@ def derive_seed(*parts: int | str) -> int:
 def generator(*parts: int | str) -> np.random.Generator:
     """A fresh NumPy generator seeded by `derive_seed`."""
     return np.random.Generator(np.random.PCG64(derive_seed(*parts)))
+
+
+@contextmanager
+def cudnn_mode(*, deterministic: bool) -> Iterator[None]:
+    """Choose the kernels of the block; CPU kernels repeat their results either way.
+
+    Args:
+        deterministic: whether two runs shall agree bit for bit, at the cost of speed. What has no
+            such kernel warns, and goes on with the one it has. Before the process first uses
+            cuBLAS, else the environment must say CUBLAS_WORKSPACE_CONFIG=:4096:8.
+    """
+    import torch  # a seed is derived without it
+
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    asked = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
+    if deterministic:
+        os.environ.setdefault(WORKSPACE, REPEATABLE)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+        torch.use_deterministic_algorithms(asked, warn_only=warned)

@@ -11,22 +11,22 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from train.engine.plan import PhaseOptions
-from train.extras.distributed.collectives import peer_errors
-from train.extras.distributed.parallel import build_forward
-from train.losses.objective import Objective, StepOutput
-from train.models.classifier import ImageClassifier
-from train.models.param_groups import build_optimizer
+from train.engine.world import current_world
+
+if TYPE_CHECKING:
+    from train.engine.plan import PhaseOptions
+    from train.losses.objective import Objective, StepOutput
+    from train.models.classifier import ImageClassifier
 
 __all__ = ["DTYPES", "Part", "StepResult", "Stepper"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
-LOWEST_SCALE = 1.0  # of an fp16 loss; if its gradients overflow even so, it is no matter of range
+LOWEST_SCALE = 1.0  # of an fp16 loss; if its gradients overflow even so, the range is not the cause
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,13 @@ class Stepper:
         plan, device = self.plan, self.model.device
         if self.late is None:
             self.late = device.type == "cuda"
-        self._forward = build_forward(
-            self.model, self.objective, sync_bn=plan.sync_bn, compiled=plan.compile
-        )
-        self.optimizer = build_optimizer(
+        self._forward = current_world().build_forward(
             self.model,
-            name=plan.optimizer,
-            lr=plan.lr,
-            weight_decay=plan.weight_decay,
-            layer_decay=plan.layer_decay,
+            self.objective,
+            sync_bn=plan.sync_bn,
+            prepare=torch.compile if plan.compile else lambda model: model,
         )
+        self.optimizer = plan.optimizer_of(self.model)
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
         self.decayed = [p for p in self.learning if p.ndim > 1]
         self._scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
@@ -129,7 +126,7 @@ class Stepper:
             share = len(part.labels) / total
             output, loss = self._forward_of(part, last=number == len(parts) - 1)
             logits.append(output.logits.detach())
-            with peer_errors("averaging gradients"):
+            with current_world().peer_errors("averaging gradients"):
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             for name, value in self._terms_of(output, loss).items():
                 terms[name] = terms[name] + value * share if name in terms else value * share

@@ -1,20 +1,19 @@
-"""How fast a training goes, and what it waits for."""
+"""Throughput and memory: how fast a training goes, what it waits for, and the most it held."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
-from train.engine.memory import peak_rss_mib
 from train.engine.world import current_world
 
-__all__ = ["TIMINGS", "ThroughputMeter", "peak_memory_mib"]
+__all__ = ["TIMINGS", "ThroughputMeter", "peak_memory_mib", "peak_rss_mib"]
 
 TIMINGS = "timings.jsonl"  # beside the metrics, which are the same in every run; these are not
 T = TypeVar("T")
@@ -91,6 +90,8 @@ class ThroughputMeter:
 
 def peak_memory_mib() -> dict[str, float]:
     """Largest memory so far: of this process, of its largest living child, and on the GPU."""
+    import torch  # what a stage took is asked without it, too
+
     children = [peak_rss_mib(child.pid) for child in multiprocessing.active_children()]
     peaks = {
         "peak_rss_mib": peak_rss_mib(),
@@ -99,3 +100,25 @@ def peak_memory_mib() -> dict[str, float]:
     if torch.cuda.is_available():
         peaks["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
     return {name: round(value, 1) for name, value in peaks.items()}
+
+
+def peak_rss_mib(pid: int | None = None) -> float:
+    """Largest resident memory of a process so far, in MiB; 0 where the system does not tell.
+
+    `ru_maxrss` survives exec on Linux: a child starts with the peak of the process that started
+    it. The peak in /proc is of the program that runs now.
+
+    Args:
+        pid: of the process; None for this one.
+    """
+    try:
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        lines = ""
+    for line in lines.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    if pid is not None:
+        return 0.0
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

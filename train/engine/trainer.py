@@ -5,49 +5,38 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from serve.contract.errors import CheckpointError, StillroomError
+from serve.contract.errors import CheckpointError
 from serve.contract.manifest import fsync_path
-from train.augment.mixup import Mix
-from train.engine.plan import PhaseOptions
+from train.engine.callbacks import Callback, explain_nonfinite
 from train.engine.progress import say
 from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
-from train.engine.schedule import Plateau
 from train.engine.seed import derive_seed
 from train.engine.step import Part, Stepper, StepResult
-from train.engine.sums import RunningSums
 from train.engine.weight_averaging import Scores, build_swa
-from train.engine.world import current_world
-from train.extras.distributed.collectives import (
-    all_gather_object,
-    all_reduce_mean,
-    any_true,
-    broadcast_buffers,
-)
-from train.extras.distributed.shared_errors import check_equal, explain_together, shared
-from train.extras.nan_doctor.diagnosis import diagnose, diagnose_weights, explain
-from train.extras.nan_doctor.replay import Step
-from train.loader.views import Batch
-from train.losses.objective import Objective
-from train.losses.targets import class_numbers
-from train.models.classifier import ImageClassifier
-from train.models.freeze import FreezePolicy
+from train.engine.world import World, current_world
 
-__all__ = ["METRICS", "Listener", "Trainer", "Validate"]
+if TYPE_CHECKING:
+    from train.engine.plan import PhaseOptions
+    from train.loader.views import Batch
+    from train.losses.objective import Objective
+    from train.models.classifier import ImageClassifier
+    from train.models.freeze import FreezePolicy
+
+__all__ = ["METRICS", "RunningSums", "Trainer", "Validate"]
 
 METRICS = "metrics.jsonl"
 HITS, LABELLED = "train_hits", "train_labelled"  # shares of a batch, summed over an epoch
 
-Validate = Callable[[ImageClassifier], Scores]  # with val_loss and val_top1
-Listener = Callable[[dict[str, Any]], None]  # gets each epoch's record
+Validate = Callable[["ImageClassifier"], Scores]  # with val_loss and val_top1
 
 
 class Trainer:
@@ -60,6 +49,7 @@ class Trainer:
         policy: what learns.
         plan: the schedule.
         per_epoch: steps of an epoch.
+        callbacks: what plugs in, called in this order.
         late: as `train.engine.step.Stepper`.
     """
 
@@ -72,11 +62,13 @@ class Trainer:
         plan: PhaseOptions,
         per_epoch: int,
         *,
+        callbacks: Sequence[Callback] = (),
         late: bool | None = None,
     ) -> None:
-        self.name, self.model, self.plan = name, model, plan
+        self.name, self.model, self.objective, self.plan = name, model, objective, plan
+        self.callbacks = tuple(callbacks)
         self.per_epoch, self.total = per_epoch, per_epoch * plan.epochs
-        self._objective, self._policy = objective, policy
+        self._policy = policy
         policy.freeze(model)
         self._stepper = Stepper(model, objective, plan, late)
         self._ema = (
@@ -84,13 +76,24 @@ class Trainer:
         )
         self._swa: AveragedModel | None = build_swa(model) if plan.swa_epochs else None
         self._schedule = plan.schedule_of(per_epoch)
-        self._plateau = Plateau(max(1, round(plan.decay_epochs)))
-        self._mix = Mix(model.num_classes, mixup=plan.mixup, cutmix=plan.cutmix)
+        self._plateau = plan.plateau()
+        self._mix = plan.mix_of(model.num_classes)
         self.done = 0
         self._val_loss: float | None = None  # of the weights as they are now
         self._unsaved = ""  # why the last save failed
         self._sums = RunningSums()
         self.loss = math.nan  # of this rank's share, as last looked at
+
+    @property
+    def world(self) -> World:
+        """Of this process."""
+        return current_world()
+
+    @property
+    def validated(self) -> ImageClassifier:
+        """What an epoch's validation scores: the moving average where there is one."""
+        model: ImageClassifier = self._ema.module if self._ema is not None else self.model
+        return model
 
     @property
     def at_epoch_end(self) -> bool:
@@ -110,14 +113,14 @@ class Trainer:
                 folder, modules=self._modules(), optimizer=self._stepper.optimizer, lineage=lineage
             )
         except CheckpointError as error:
-            shared(error)  # all ranks read the same folder
+            self.world.shared(error)  # all ranks read the same folder
             raise
-        check_equal(progress.step, f"a state of {self.name} at step")
+        self.world.check_equal(progress.step, f"a state of {self.name} at step")
         self.done, self._sums = progress.step, RunningSums(_sums_of_rank(progress.sums))
         self._stepper.load_scaler(progress.scaler)
         best, self._plateau.waited, self._plateau.decays = progress.plateau
         self._plateau.best = math.inf if best is None else best
-        if current_world().is_writer:
+        if self.world.is_writer:
             self._log.touch()
             os.truncate(self._log, progress.log_bytes)
         self._policy.set_mode(self.model)
@@ -129,9 +132,8 @@ class Trainer:
             StillroomError: the loss or the gradient is not finite: of this step, or on a GPU of
                 the one before.
         """
-        own = (
-            (current_world().rank,) if current_world().rank else ()
-        )  # the first rank draws as a process alone does
+        rank = self.world.rank
+        own = (rank,) if rank else ()  # the first rank draws as a process alone does
         torch.manual_seed(derive_seed(self.plan.seed, "step", self.done, *own))  # mixing
         images, labels, _ = batch.to(self.model.device)
         if self._mixes:
@@ -144,7 +146,7 @@ class Trainer:
         self._val_loss = None
         if self._ema is not None:
             self._ema.update(self.model, step=self.done)
-        numbers = class_numbers(labels, self.model.num_classes)
+        numbers = self._mix.class_numbers(labels)
         hits = (logits.argmax(1) == numbers).float().mean()
         self._sums.add(terms | {HITS: hits, LABELLED: (numbers >= 0).float().mean()})
 
@@ -161,26 +163,26 @@ class Trainer:
         self.look_back()
         epoch = self.done // self.per_epoch
         for module in self._modules().values():
-            broadcast_buffers(module)  # each rank's batch norms followed its own share
+            self.world.broadcast_buffers(module)  # each rank's batch norms followed its own share
         if self._swa is not None and epoch > self.plan.epochs - self.plan.swa_epochs:
             self._swa.update_parameters(self.model)
-        scores = validate(self._ema.module if self._ema is not None else self.model)
+        scores = validate(self.validated)
         self._policy.set_mode(self.model)
         self._plateau.watch(scores["val_loss"])
         # Sorted: sums that were read back from a state are.
-        sums = all_reduce_mean(self._sums.values())
+        sums = self.world.all_reduce_mean(self._sums.values())
         top1 = sums.pop(HITS) / max(sums.pop(LABELLED), 1e-9)
         means = {key: value / self.per_epoch for key, value in sorted(sums.items())}
         means["train_top1"] = top1
         record = {"phase": self.name, "epoch": epoch, "step": self.done, "lr": self._rate}
         record |= means | {"weight_norm": self._weight_norm()} | scores
-        if current_world().is_writer:
+        if self.world.is_writer:
             with self._log.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         self._sums = RunningSums()
         self._val_loss = scores["val_loss"]
         if not math.isfinite(scores["val_loss"]):
-            raise self._explain_validation()
+            raise explain_nonfinite(self.callbacks, self, None)
         return record
 
     def line(self, record: dict[str, Any]) -> str:
@@ -210,8 +212,8 @@ class Trainer:
         alone writes.
         """
         self.look_back()
-        sums = _sums_of_all(all_gather_object(self._sums.values()))
-        if not current_world().is_writer:
+        sums = _sums_of_all(self.world.all_gather_object(self._sums.values()))
+        if not self.world.is_writer:
             return
         fsync_path(self._log)  # the state names its length
         plateau = self._plateau
@@ -260,8 +262,8 @@ class Trainer:
             modules["ema"] = self._ema.module
         if self._swa is not None:
             modules["swa"] = self._swa
-        if isinstance(self._objective, nn.Module):
-            modules["objective"] = self._objective
+        if isinstance(self.objective, nn.Module):
+            modules["objective"] = self.objective
         return modules
 
     def _parts(self, images: Tensor, labels: Tensor, own: tuple[int, ...]) -> list[Part]:
@@ -272,14 +274,12 @@ class Trainer:
         pieces = zip(images.tensor_split(count), labels.tensor_split(count), seeds, strict=True)
         return [Part(*piece) for piece in pieces]
 
-    def _look(self, attempts: list[StepResult]) -> None:
+    def _look(self, results: list[StepResult]) -> None:
         """Raise where a step was not finite; the weights are those of before it."""
-        for attempt in attempts:
-            self.loss = attempt.loss
-            if any_true(bad := attempt.loss_is_bad):
-                raise self._explain(attempt, lambda bad=bad: bad)  # type: ignore[misc]
-            if attempt.norm_is_bad:  # on all ranks, and not due to each
-                raise self._explain(attempt, lambda at=attempt: self._fails(at) is not None)  # type: ignore[misc]
+        for result in results:
+            self.loss = result.loss
+            if any(self.world.each_any_true(result.loss_is_bad)) or result.norm_is_bad:
+                raise explain_nonfinite(self.callbacks, self, result)
 
     def _weight_norm(self) -> float:
         """Euclidean norm of the weights that decay."""
@@ -287,49 +287,33 @@ class Trainer:
             decayed = self._stepper.decayed
             return float(nn.utils.get_total_norm(decayed)) if decayed else 0.0
 
-    def _explain(self, attempt: StepResult, saw_it: Callable[[], bool]) -> StillroomError:
-        """Replay the step that went wrong; its bundle lies beside the stage's folder."""
 
-        def explained() -> StillroomError:
-            part = self._fails(attempt) or attempt.parts[-1]
-            return explain(
-                self.model,
-                self._objective,
-                part.images,
-                part.labels,
-                seed=part.seed,
-                precision=self.plan.precision,
-                folder=self.folder.parent.parent / f"nonfinite-{self.name}-step-{attempt.step + 1}",
-                step=attempt.step,
-                phase=self.name,
-            )
+class RunningSums:
+    """Sums of named scalars in double precision, on the device of what is added.
 
-        return explain_together(explained, saw_it=saw_it)
+    Args:
+        values: to go on from.
+    """
 
-    def _fails(self, attempt: StepResult) -> Part | None:
-        """The first part that is not finite when it is run again."""
-        for part in attempt.parts:
-            step = Step(
-                self.model,
-                self._objective,
-                part.images,
-                part.labels,
-                part.seed,
-                self.plan.precision,
-            )
-            if diagnose(step).origin != "nowhere":
-                return part
-        return None
+    def __init__(self, values: Mapping[str, float] | None = None) -> None:
+        self._start = dict(values or {})
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None
 
-    def _explain_validation(self) -> StillroomError:
-        averaged = self._ema.module if self._ema is not None else self.model
-        diagnosis = diagnose_weights(averaged)
-        why = f": {diagnosis.words}" if diagnosis is not None else ""
-        error = StillroomError(
-            f"The validation loss of {self.name} is not finite at step {self.done}{why}.",
-            "Lower lr, or set precision=fp32, and run again.",
-        )
-        return shared(error)
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Add one step's terms; every step has the same names."""
+        if self._sums is None:
+            self._names = tuple(terms)
+            begin = [self._start.get(name, 0.0) for name in self._names]
+            device = next(iter(terms.values())).device
+            self._sums = torch.tensor(begin, dtype=torch.float64, device=device)
+        self._sums += torch.stack([terms[name].detach().double() for name in self._names])
+
+    def values(self) -> dict[str, float]:
+        """The sums so far."""
+        if self._sums is None:
+            return dict(self._start)
+        return dict(zip(self._names, self._sums.tolist(), strict=True))
 
 
 def _sums_of_all(sums: list[dict[str, float]]) -> dict[str, float]:

@@ -18,7 +18,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from train.engine.world import current_world
-from train.extras.distributed.collectives import all_reduce_sum
 
 __all__ = ["Candidate", "build_swa", "choose", "measure_norms", "norms_that_move"]
 
@@ -136,16 +135,17 @@ class _Meter:
 
     def join_ranks(self, norm: _BatchNorm) -> None:
         """Add what the other ranks measured: the same rule, for any number of parts."""
-        if current_world().world_size == 1:
+        world = current_world()
+        if world.world_size == 1:
             return
         nothing = torch.zeros_like(cast(Tensor, norm.running_mean), dtype=torch.float64)
         own = nothing if self._mean is None else self._mean
         squares = nothing if self._squares is None else self._squares
-        count = all_reduce_sum(torch.tensor(self._count, dtype=torch.float64))
+        count = world.all_reduce_sum(torch.tensor(self._count, dtype=torch.float64))
         if not count:
             return
-        mean = all_reduce_sum(own * self._count) / count.item()
-        self._squares = all_reduce_sum(squares + (own - mean).square() * self._count)
+        mean = world.all_reduce_sum(own * self._count) / count.item()
+        self._squares = world.all_reduce_sum(squares + (own - mean).square() * self._count)
         self._mean, self._count = mean, int(count)
 
     def write(self, norm: _BatchNorm) -> None:

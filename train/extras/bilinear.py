@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BilinearClassifier", "CompactBilinear", "signed_sqrt"]
+from serve.contract.errors import UsageError
+
+__all__ = ["BilinearClassifier", "CompactBilinear", "signed_sqrt", "with_bilinear_head"]
 
 SEED = 20160627  # of the hashes: fixed, so equal models sketch alike; they are saved all the same
 LENGTH = 16.0  # of what the classifier gets: unit length keeps logits small (arXiv:1703.09507)
@@ -90,6 +92,8 @@ class BilinearClassifier(nn.Module):
         drop_rate: dropout before the linear layer.
     """
 
+    head_name = "bilinear"
+
     def __init__(
         self, body: nn.Module, channels: int, num_classes: int, *, dim: int, drop_rate: float
     ) -> None:
@@ -146,3 +150,28 @@ def _below_body(patterns: Any) -> Any:
         kind = type(patterns)
         return kind(_below_body(p) if isinstance(p, (str, list, tuple)) else p for p in patterns)
     return patterns
+
+
+def with_bilinear_head(
+    backbone: nn.Module, arch: str, size_px: int, dim: int, drop_rate: float
+) -> BilinearClassifier:
+    """Put compact bilinear pooling onto a timm network: a head of `train.models.classifier.HEADS`.
+
+    Raises:
+        UsageError: the network gives no square feature maps.
+    """
+    num_classes = int(backbone.num_classes)  # type: ignore[arg-type]
+    shape: tuple[int, ...] = ()
+    try:
+        backbone.reset_classifier(0, "")  # type: ignore[operator]
+        with torch.no_grad():
+            shape = tuple(backbone.eval()(torch.zeros(1, 3, size_px, size_px)).shape)
+    except (AssertionError, TypeError, ValueError, RuntimeError, AttributeError):
+        pass
+    if len(shape) != 4 or shape[2] != shape[3]:  # tokens, or channels last
+        raise UsageError(
+            f"{arch} gives no feature maps (channels, height, width), which a bilinear head pools.",
+            "Set head = linear, or choose a convolutional arch such as resnet50.",
+        )
+    backbone.train()
+    return BilinearClassifier(backbone, shape[1], num_classes, dim=dim, drop_rate=drop_rate)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from train.extras.distributed.collectives import all_reduce_sum
+from train.engine.world import current_world
+from train.losses.objective import Term
+from train.options import TrainOptions
 
-__all__ = ["CenterLoss"]
+__all__ = ["CenterLoss", "center_term"]
 
 
 class CenterLoss(nn.Module):
@@ -69,5 +73,13 @@ class CenterLoss(nn.Module):
 
     def _follow(self, residual: Tensor, shares: Tensor) -> None:
         """Move by the whole batch, of all ranks, so that all keep the same centres."""
-        sums = all_reduce_sum(torch.cat([shares.T @ residual, shares.sum(0).unsqueeze(1)], 1))
+        sums = current_world().all_reduce_sum(
+            torch.cat([shares.T @ residual, shares.sum(0).unsqueeze(1)], 1)
+        )
         self.centres += self.rate * (sums[:, :-1] / (1 + sums[:, -1:]))
+
+
+def center_term(options: TrainOptions, counts: ArrayLike, num_features: int) -> tuple[str, Term]:
+    """The term that a recipe asks for by `loss.centre_weight`."""
+    loss = CenterLoss(np.size(counts), num_features, rate=options.loss.centre_rate)
+    return "centre", Term(loss, options.loss.centre_weight, reads="features")

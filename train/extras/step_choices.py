@@ -15,8 +15,8 @@ import torch
 
 from serve.contract.errors import DatasetError
 from train.data.dataset import Dataset
-from train.engine.determinism import cudnn_mode
 from train.engine.progress import track
+from train.engine.seed import cudnn_mode
 from train.engine.trainer import Trainer
 from train.fitting import phases_of, prepare_model, views_of
 from train.loader.dataloader import feed

@@ -21,9 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from serve.contract.preprocess import NO_LIMITS, PreprocessSpec, crop_and_resize, decode
 from serve.contract.signals import ENDING
 from train.augment.color_jitter import recolour_batch
-from train.data.image_bytes import read_bytes
+from train.data.image_bytes import containers_of, read_bytes
 from train.data.images import LabelledImage
-from train.data.shards.shard_images import shard_numbers
 from train.engine.seed import generator
 from train.loader.pixel_cache import open_pixels, read_image
 from train.loader.sampler import ViewKey
@@ -87,7 +86,7 @@ class ImageStore:
     ) -> None:
         self._root, self._photos, self._keep_px = root, photos, keep_px
         self._kept = open_pixels(root, photos, keep_px=keep_px, limit_mib=cache_mib)
-        self.shards = shard_numbers(root, photos)
+        self.shards = containers_of(root, photos)
 
     def __len__(self) -> int:
         return len(self._photos)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from serve.contract.errors import DatasetError
-from train.options import LossOptions
+from train.losses.objective import Term
+from train.options import LossOptions, TrainOptions
 
 __all__ = ["LabelLoss", "build_label_loss", "class_weights", "cross_entropy", "focal_loss"]
 
@@ -188,3 +189,10 @@ def build_label_loss(
         weights = torch.from_numpy(class_weights(counts, options.class_weights)).float()
     gamma = options.focal_gamma if options.kind == "focal" else 0.0
     return LabelLoss(gamma=gamma, label_smoothing=label_smoothing, weights=weights)
+
+
+def label_term(options: TrainOptions, counts: ArrayLike, num_features: int) -> tuple[str, Term]:
+    """The term on labels, which every objective has; see `train.losses.objective.TERMS`."""
+    del num_features
+    loss = build_label_loss(options.loss, label_smoothing=options.label_smoothing, counts=counts)
+    return loss.name, Term(loss)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from train.extras.center_loss import CenterLoss
-from train.losses.label_loss import build_label_loss
-from train.options import TrainOptions
+from train.options import LossOptions, TrainOptions
 
-__all__ = ["CrossEntropy", "Objective", "StepOutput", "Supervised", "Term", "build_objective"]
+__all__ = [
+    "TERMS",
+    "CrossEntropy",
+    "Objective",
+    "StepOutput",
+    "Supervised",
+    "Term",
+    "build_objective",
+]
+
+# The terms of a loss: whether a recipe asks for one, and what builds it, a function of
+# (options, counts, num_features) that gives its name in the log and the `Term`.
+TERMS: list[tuple[Callable[[LossOptions], bool], str]] = [
+    (lambda _: True, "train.losses.label_loss:label_term"),
+    (lambda loss: loss.centre_weight > 0, "train.extras.center_loss:center_term"),
+]
 
 
 @dataclass(frozen=True)
@@ -125,10 +138,9 @@ def build_objective(options: TrainOptions, *, counts: ArrayLike, num_features: i
     Raises:
         DatasetError: class weights are asked for and a class has no photograph.
     """
-    loss = options.loss
-    labels = build_label_loss(loss, label_smoothing=options.label_smoothing, counts=counts)
-    terms = {labels.name: Term(labels)}
-    if loss.centre_weight:
-        centre = CenterLoss(np.size(counts), num_features, rate=loss.centre_rate)
-        terms["centre"] = Term(centre, loss.centre_weight, reads="features")
+    terms = dict(
+        resolve_name(builder)(options, counts, num_features)
+        for asked, builder in TERMS
+        if asked(options.loss)
+    )
     return Supervised(terms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import Any, Literal, overload
 
 import timm
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from serve.contract.errors import UsageError
-from train.extras.bilinear import BilinearClassifier
 from train.models.names import check_model_name
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "count_parameters",
 ]
 
-HEADS = ("linear", "bilinear")
+# Heads by name: none is timm's own linear one; else what puts it onto a network, a function of
+# (backbone, arch, size_px, dim, drop_rate) that gives a network with `head_name` and `body`.
+HEADS = {"linear": None, "bilinear": "train.extras.bilinear:with_bilinear_head"}
 
 
 class ImageClassifier(nn.Module):
@@ -65,8 +67,14 @@ class ImageClassifier(nn.Module):
 
     @property
     def head(self) -> str:
-        """Linear or bilinear."""
-        return "bilinear" if isinstance(self.backbone, BilinearClassifier) else "linear"
+        """Its name in HEADS."""
+        return str(getattr(self.backbone, "head_name", "linear"))
+
+    @property
+    def body(self) -> nn.Module:
+        """The timm network, without a head of HEADS."""
+        body: nn.Module = self.backbone if self.head == "linear" else self.backbone.body  # type: ignore[assignment]
+        return body
 
     @property
     def num_features(self) -> int:
@@ -161,30 +169,10 @@ def build_model(
             f"timm cannot build {arch} for {size_px} px and {num_classes} classes ({error}).",
             "Set drop_path_rate = 0." if "drop_path_rate" in str(error) else "Choose another arch.",
         ) from error
-    if head == "bilinear":
-        backbone = _with_bilinear_head(backbone, arch, size_px, bilinear_dim, drop_rate)
+    if plug := HEADS[head]:
+        backbone = resolve_name(plug)(backbone, arch, size_px, bilinear_dim, drop_rate)
     config = backbone.pretrained_cfg
     return ImageClassifier(backbone, arch, tuple(config["mean"]), tuple(config["std"]))
-
-
-def _with_bilinear_head(
-    backbone: nn.Module, arch: str, size_px: int, dim: int, drop_rate: float
-) -> BilinearClassifier:
-    num_classes = int(backbone.num_classes)  # type: ignore[arg-type]
-    shape: tuple[int, ...] = ()
-    try:
-        backbone.reset_classifier(0, "")  # type: ignore[operator]
-        with torch.no_grad():
-            shape = tuple(backbone.eval()(torch.zeros(1, 3, size_px, size_px)).shape)
-    except (AssertionError, TypeError, ValueError, RuntimeError, AttributeError):
-        pass
-    if len(shape) != 4 or shape[2] != shape[3]:  # tokens, or channels last
-        raise UsageError(
-            f"{arch} gives no feature maps (channels, height, width), which a bilinear head pools.",
-            "Set head = linear, or choose a convolutional arch such as resnet50.",
-        )
-    backbone.train()
-    return BilinearClassifier(backbone, shape[1], num_classes, dim=dim, drop_rate=drop_rate)
 
 
 def check_size(model: ImageClassifier, size_px: int) -> None:

@@ -30,8 +30,7 @@ from serve.settings import settings_from_env
 from stillroom.command_text import command_text
 from stillroom.commands.artifact.mobile import artifacts_of
 from stillroom.run.folder import RunFolder
-from train.data.shards.patterns import origin_of
-from train.data.source import open_source, root_of
+from train.data.source import open_source, origin_of, root_of
 
 if TYPE_CHECKING:
     from export.parity.verdict import Verdict

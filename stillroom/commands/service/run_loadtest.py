@@ -21,8 +21,7 @@ from stillroom.run.folder import RunFolder
 from stillroom.run.load import write_corpus
 from stillroom.run.recipe import load_recipe
 from stillroom.run.status import stale_note
-from train.data.shards.patterns import origin_of
-from train.data.source import root_of
+from train.data.source import origin_of, root_of
 from train.evaluation import read_predictions
 
 __all__ = ["compare_results", "loadtest_target", "new_folder"]

@@ -19,7 +19,6 @@ from serve.contract.signals import ENDING
 from stillroom.run.execution import Request, run_stages
 from stillroom.run.folder import RunFolder
 from stillroom.run.stage_graph import Built, Context
-from train.data.shards.patterns import ShardPattern
 from train.engine.world import World, current_world
 from train.options import TrainOptions
 
@@ -47,7 +46,7 @@ def run_as_rank(world: World, request: Request) -> RunFolder | None:
     Raises:
         SystemExit: on every rank, after an error that one of them said.
     """
-    from train.extras.distributed.collectives import open_process_group
+    from train.extras.distributed.process_group import open_process_group
 
     with open_process_group(world):
         try:
@@ -67,7 +66,7 @@ def _say_and_exit(error: StillroomError) -> NoReturn:
 
     Torchrun signals the other ranks as soon as one has ended; each ends by itself, in its words.
     """
-    from train.extras.distributed.shared_errors import is_shared
+    from train.extras.distributed.process_group import is_shared
 
     _ignore_signals()
     if not current_world().is_writer and is_shared(error):
@@ -95,10 +94,9 @@ def build_with_ranks(
     if current_world().world_size == 1:
         return build(context)
     from train.extras.distributed.parallel import check_sync_bn
-    from train.extras.distributed.shared_errors import check_batch_size
     from train.fitting import pick_device
 
-    check_batch_size(options.batch_size, f"{stage}.batch_size")
+    current_world().check_batch_size(options.batch_size, f"{stage}.batch_size")
     if options.sync_bn:
         check_sync_bn(pick_device())
     _say(_Call(replace(context, source=None)))
@@ -138,7 +136,7 @@ def _follow(request: Request) -> None:
     from train.data.source import open_source
 
     while (call := _hear()).context is not None:
-        if isinstance(request.photos, ShardPattern):
+        if request.photos is not None and not isinstance(request.photos, Path):
             open_source(request.photos)  # another machine has an index of its own
         _check_files(call.context)
         build_teacher(call.context)
@@ -149,24 +147,22 @@ def _follow(request: Request) -> None:
 
 
 def _say(call: _Call) -> None:
-    from train.extras.distributed.collectives import broadcast_object
-
-    broadcast_object(0, call)
+    current_world().broadcast_object(0, call)
 
 
 def _hear() -> _Call:
-    from train.extras.distributed.collectives import broadcast_object
-
-    return broadcast_object(0, _Call(None, 1))
+    return current_world().broadcast_object(0, _Call(None, 1))
 
 
 def _check_files(context: Context) -> None:
     """All ranks must see the run folder and the photographs of rank 0."""
-    from train.extras.distributed.shared_errors import refuse_together
+    from train.extras.distributed.process_group import ProcessGroup
 
+    world = current_world()
+    assert isinstance(world, ProcessGroup)
     wanted: tuple[Path, ...] = (context.photos, context.run.stage("data"), context.out)
     missing = [str(path) for path in wanted if not path.is_dir()]
-    refuse_together(
+    world.refuse_together(
         f"cannot see {missing[0]}." if missing else "",
         "Put photographs and run folder where all machines see them under the same path.",
     )
@@ -174,10 +170,8 @@ def _check_files(context: Context) -> None:
 
 def _wait_for_the_end_of_rank_0() -> None:
     """Let rank 0 say what happened before torchrun, seeing another rank end, signals it."""
-    from train.extras.distributed.collectives import broadcast_object
-
     with suppress(LostRank):
-        broadcast_object(0, None)  # its end breaks the connection
+        current_world().broadcast_object(0, None)  # its end breaks the connection
 
 
 def _ignore_signals() -> None:

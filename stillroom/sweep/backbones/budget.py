@@ -11,6 +11,7 @@ from pathlib import Path
 from serve.contract.digest import canonical_json
 from stillroom.sweep.subject import StudyData
 from stillroom.sweep.trial import Stopwatch
+from train.engine.callbacks import OnEpoch
 from train.engine.progress import say
 from train.fitting import fit_model
 from train.options import TrainOptions
@@ -70,7 +71,9 @@ def _timed(trial: Path, subject: StudyData, options: TrainOptions) -> tuple[floa
     work.mkdir(parents=True)
     watch = Stopwatch()
     short = replace(options, epochs=MEASURED, head_epochs=0, restarts=0, swa_epochs=0)
-    fit_model(subject.dataset, short, seed=subject.recipe.seed, out=work, listen=watch)
+    fit_model(
+        subject.dataset, short, seed=subject.recipe.seed, out=work, callbacks=[OnEpoch(watch)]
+    )
     shutil.rmtree(work)
     return watch.epoch_s, watch.start_up_s
 

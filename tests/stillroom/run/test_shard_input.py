@@ -13,7 +13,7 @@ from tests.stillroom.conftest import TINY
 from tests.stillroom.test_cli_errors import assert_refused
 from tests.train.shards import pack, serving
 from train.data.images import read_index
-from train.data.shards.patterns import ShardPattern
+from train.data.shards.source import ShardSource
 from train.data.source import root_of
 from train.evaluation import read_predictions
 
@@ -72,7 +72,7 @@ def test_the_corpus_of_a_load_test_is_written_out(stillroom, pattern, tmp_path):
     assert stillroom("train", pattern, "--run", tmp_path / "run", *OPTIONS).code == 0
     predictions = read_predictions(tmp_path / "run" / "teacher" / "predictions.csv")
     test = predictions.of_split("test")
-    corpus = write_corpus(tmp_path, root_of(ShardPattern(pattern)), test)
+    corpus = write_corpus(tmp_path, root_of(ShardSource(pattern)), test)
     names = [line.split(",")[0] for line in corpus.read_text().splitlines()[1:]]
     assert len(names) == len(test.photos)
     assert all((tmp_path / name).read_bytes()[:2] == b"\xff\xd8" for name in names)

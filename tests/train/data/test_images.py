@@ -7,15 +7,8 @@ import pytest
 
 from serve.contract.errors import DatasetError
 from tests.train.toy import draw, write_photos
-from train.data.images import (
-    LabelledImage,
-    dataset_digest,
-    find_images,
-    fingerprint,
-    labels_of,
-    read_index,
-    write_index,
-)
+from train.data.folder import find_images, fingerprint
+from train.data.images import LabelledImage, dataset_digest, labels_of, read_index, write_index
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from serve.contract.errors import DatasetError
 from serve.contract.labels import label_problem
 from tests.train.toy import PATIENT, draw, write_photos
 from train.data.audit.dataset_audit import audit_images
-from train.data.images import LabelledImage, find_images
+from train.data.folder import find_images
+from train.data.images import LabelledImage
 from train.data.list_rows import read_rows
 from train.data.source import Source, name_of, open_source, root_of
 from train.options import DataOptions

@@ -14,7 +14,7 @@ from PIL import Image
 from serve.contract.errors import DatasetError
 from tests.train.toy import PATIENT, SIZE_PX, draw, fast
 from train.data.audit.near_duplicates import near_matches, near_pairs
-from train.data.images import find_unlabelled, fingerprint
+from train.data.folder import find_unlabelled, fingerprint
 from train.data.unlabelled import open_unlabelled
 from train.fitting import lesson_views, views_of
 from train.loader.sampler import BatchSampler, ViewKey

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from train.engine.determinism import REPEATABLE, WORKSPACE, cudnn_mode
+from train.engine.seed import REPEATABLE, WORKSPACE, cudnn_mode
 
 
 @pytest.fixture(autouse=True)

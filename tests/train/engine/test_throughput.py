@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from train.engine.memory import peak_rss_mib
-from train.engine.throughput import ThroughputMeter, peak_memory_mib
+from train.engine.throughput import ThroughputMeter, peak_memory_mib, peak_rss_mib
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -68,7 +67,7 @@ def test_peak_memory_is_in_mib() -> None:
 @pytest.mark.parametrize("how", ["run", "posix_spawn"])
 def test_peak_memory_is_not_that_of_who_started_the_process(how: str) -> None:
     """`ru_maxrss` survives exec: a training started by a large process had that one's peak."""
-    child = "from train.engine.memory import peak_rss_mib as p; print(p())"
+    child = "from train.engine.throughput import peak_rss_mib as p; print(p())"
     run = f"subprocess.run([sys.executable, '-c', {child!r}])"
     spawn = f"os.waitpid(os.posix_spawn(sys.executable, ['p', '-c', {child!r}], os.environ), 0)"
     held = "import os, subprocess, sys; x = bytearray(b'x') * (300 << 20); "

@@ -6,7 +6,6 @@ time; one that is damaged is begun anew, and one that cannot be written is done 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,13 +14,11 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import PIL
-
+from train.data.cache_folder import FileKey, cache_folder
 from train.engine.progress import say
 
-__all__ = ["AuditCache", "FileFacts", "FileKey", "cache_folder", "open_cache"]
+__all__ = ["AuditCache", "FileFacts", "open_cache"]
 
-READER = f"2 Pillow {PIL.__version__}"  # of the facts; another one reads all files again
 CHANGING_S = 0.1  # a file that changed so recently may change again within its times' resolution
 QUERIED = 500  # rows a query
 COLUMNS = "sha256, width, height, thumbnail, problem, remarks"
@@ -52,34 +49,6 @@ class FileFacts:
     thumbnail: bytes = b""
     problem: str = ""
     remarks: str = ""
-
-
-@dataclass(frozen=True)
-class FileKey:
-    """A file as it was when it was looked at.
-
-    Args:
-        path: absolute; bytes that are no UTF-8 are escaped.
-        stamp: size, times, inode and reader; equal stamps mean equal facts.
-        changed_s: when it last changed, in seconds of `time.time`.
-    """
-
-    path: str
-    stamp: str
-    changed_s: float
-
-    @classmethod
-    def of(cls, path: Path) -> FileKey:
-        """Look at a file.
-
-        Raises:
-            OSError: it is gone.
-        """
-        stat = path.stat()
-        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, READER)
-        changed_s = max(stat.st_mtime_ns, stat.st_ctime_ns) / 1e9
-        name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
-        return cls(name, "/".join(map(str, facts)), changed_s)
 
 
 class AuditCache:
@@ -131,14 +100,6 @@ class AuditCache:
     def _give_up(self, error: sqlite3.Error) -> None:
         say(f"  audit: going on without the cache ({error})")
         self._database = None
-
-
-def cache_folder() -> Path:
-    """$STILLROOM_CACHE, or stillroom in $XDG_CACHE_HOME, or in ~/.cache."""
-    if own := os.environ.get("STILLROOM_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "stillroom"
 
 
 @contextmanager

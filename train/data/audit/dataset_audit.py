@@ -35,16 +35,10 @@ from train.data.audit.near_duplicates import (
     near_pairs,
     spanning_pairs,
 )
+from train.data.folder import Listing, list_images
 from train.data.folders.file_names import Misnamed
 from train.data.folders.notices import Notice, counted, sentences
-from train.data.images import (
-    LabelledImage,
-    Listing,
-    dataset_digest,
-    labels_of,
-    list_images,
-    write_index,
-)
+from train.data.images import LabelledImage, dataset_digest, labels_of, write_index
 from train.data.own_images import limits_of
 from train.data.split import SPLITS, split_images, write_lists
 from train.options import DataOptions

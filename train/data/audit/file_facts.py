@@ -11,10 +11,11 @@ from pathlib import Path
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ImageError, TooManyPixels
 from serve.contract.preprocess import DecodeLimits, decode
-from train.data.audit.cache import READER, AuditCache, FileFacts, FileKey, open_cache
+from train.data.audit.cache import AuditCache, FileFacts, open_cache
 from train.data.audit.near_duplicates import thumbnail_of
 from train.data.audit.remarks import remarks_of
-from train.data.image_bytes import location_of, read_bytes
+from train.data.cache_folder import READER, FileKey
+from train.data.image_bytes import read_bytes, sha256_of_member
 from train.data.images import LabelledImage
 from train.data.own_images import limits_of
 from train.engine.progress import track
@@ -61,10 +62,8 @@ def _key_of(path: Path, limits: DecodeLimits) -> FileKey | None:
 
 
 def _key_in_shard(path: Path) -> FileKey | None:
-    place = location_of(path)
-    if place is None:
-        return None
-    return FileKey(str(path), f"{place.sample.sha256}/{READER}", 0.0)
+    sha256 = sha256_of_member(path)
+    return None if sha256 is None else FileKey(str(path), f"{sha256}/{READER}", 0.0)
 
 
 def _keep(cache: AuditCache, facts: list[tuple[FileKey | None, FileFacts]]) -> None:

@@ -1,7 +1,7 @@
 """Shards behind URLs: downloaded whole, checked, kept on disk within a limit.
 
 A shard is kept under the sha256 of its bytes. Those not used for longest make room. The limit is
-$STILLROOM_SHARD_CACHE_MIB; the folder is `shard-files` in `train.data.audit.cache.cache_folder()`
+$STILLROOM_SHARD_CACHE_MIB; the folder is `shard-files` in `train.data.cache_folder.cache_folder()`
 and may be deleted at any time.
 """
 
@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, UsageError
 from serve.contract.manifest import fsync_path
-from train.data.audit.cache import cache_folder
+from train.data.cache_folder import cache_folder
 from train.data.shards.download import blocks_of
 from train.engine.progress import say
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from serve.contract.errors import DatasetError
 from train.data.folders.split_words import SPLIT_WORDS
 
-__all__ = ["Origin", "Shard", "ShardPattern", "list_shards", "origin_of"]
+__all__ = ["Shard", "ShardPattern", "list_shards"]
 
 URL = re.compile(r"https?://")
 TAR = re.compile(r"\.(tar(\.\w+)?|tgz)$")
@@ -48,9 +48,6 @@ class ShardPattern:
         return re.sub(r"[^\w.-]", "-", parts[-1]) if parts and parts[-1] else "shards"
 
 
-Origin = Path | ShardPattern  # where photographs come from
-
-
 @dataclass(frozen=True)
 class Shard:
     """One tar file.
@@ -69,21 +66,6 @@ class Shard:
     def is_remote(self) -> bool:
         """Whether it must be downloaded."""
         return URL.match(self.source) is not None
-
-
-def origin_of(text: str) -> Origin:
-    """Take `https://...` and names that end in .tar for shards, all else for a folder or a list.
-
-    Raises:
-        DatasetError: the text is empty.
-    """
-    if not text.strip():
-        raise DatasetError(
-            "The name of the photographs is empty.",
-            "Name a folder, a list file, or shards such as 'photos/train-{000000..000009}.tar'.",
-        )
-    is_shards = URL.match(text) or "::" in text or TAR.search(text)
-    return ShardPattern(text) if is_shards and not Path(text).is_dir() else Path(text)
 
 
 def list_shards(pattern: ShardPattern) -> list[Shard]:

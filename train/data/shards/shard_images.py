@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
 from serve.contract.labels import refuse_twins
-from train.data.audit.cache import FileKey, cache_folder
+from train.data.cache_folder import FileKey, cache_folder
+from train.data.image_bytes import CONTAINERS as NAMES
 from train.data.images import LabelledImage, labels_of
 from train.data.shards.cache import ENV_LIMIT, Fetched, fetch, limit_bytes
 from train.data.shards.index import ShardIndex, index_tar, read_index, write_index
@@ -29,7 +30,6 @@ __all__ = [
     "warn_of_small_cache",
 ]
 
-NAMES = "shards.json"
 READERS = 4  # shards indexed at a time: the disk or the network is what they wait for
 
 

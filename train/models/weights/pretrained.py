@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from serve.contract.errors import CheckpointError
 from train.engine.progress import say
-from train.extras.bilinear import BilinearClassifier
 from train.models.classifier import ImageClassifier
 from train.models.freeze import classifier_of
 from train.models.weights.file import read_weights
@@ -35,9 +34,7 @@ def load_pretrained(model: ImageClassifier, source: str) -> None:
     if source == "none":
         return
     _start_small(classifier_of(model))
-    network = (
-        model.backbone.body if isinstance(model.backbone, BilinearClassifier) else model.backbone
-    )
+    network = model.body
     if source == "hub":
         _copy_matching(network, _hub_tensors(model.arch), f"the hub's {model.arch}")
     elif source == "package":

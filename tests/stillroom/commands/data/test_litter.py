@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from serve.contract.preprocess import decode
-from train.data.images import find_unlabelled, read_index
+from train.data.folder import find_unlabelled
+from train.data.images import read_index
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 
 import train.data.audit.file_facts
 from tests.train.toy import write_photos
-from train.data.audit.cache import FileFacts, FileKey, cache_folder, open_cache
+from train.data.audit.cache import FileFacts, open_cache
 from train.data.audit.dataset_audit import read_images
-from train.data.images import find_images
+from train.data.cache_folder import FileKey, cache_folder
+from train.data.folder import find_images
 
 FACTS = FileFacts("a" * 64, 30, 20, b"pixels")
 
@@ -76,7 +77,7 @@ def test_a_replaced_file_is_seen(file: Path, tmp_path: Path) -> None:
 
 def test_another_reader_reads_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _remember(file)
-    monkeypatch.setattr("train.data.audit.cache.READER", "2 Pillow 99")
+    monkeypatch.setattr("train.data.cache_folder.READER", "2 Pillow 99")
     assert _known(file) is None
 
 

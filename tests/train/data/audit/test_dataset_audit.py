@@ -12,7 +12,8 @@ from PIL import Image
 from serve.contract.errors import DatasetError
 from tests.train.toy import write_photos
 from train.data.audit.dataset_audit import audit_images, refuse_unreadable
-from train.data.images import find_images, read_index
+from train.data.folder import find_images
+from train.data.images import read_index
 from train.options import DataOptions
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from serve.contract.errors import DatasetError
-from train.data.source import Source, open_source
+from train.data.source import OpenedSource, open_source
 from train.options import DataOptions
 
 CLASSES = ("cat", "dog")
@@ -28,7 +28,7 @@ def _in_each(outer: Iterable[str], inner: Iterable[str] = CLASSES) -> list[str]:
     return [f"{one}/{two}" for one in outer for two in inner]
 
 
-def _read(source: Source) -> set[tuple[str, str]]:
+def _read(source: OpenedSource) -> set[tuple[str, str]]:
     return {(photo.split, photo.label) for photo in source.photos}
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from serve.contract.errors import DatasetError
-from train.data.shards.patterns import ShardPattern, list_shards, origin_of
+from train.data.shards.patterns import ShardPattern, list_shards
+from train.data.shards.source import ShardSource
+from train.data.source import origin_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ from train.data.shards.patterns import ShardPattern, list_shards, origin_of
     ],
 )
 def test_urls_and_tar_files_are_shards(text: str) -> None:
-    assert origin_of(text) == ShardPattern(text)
+    assert origin_of(text) == ShardSource(text)
 
 
 def test_all_else_is_a_folder_or_a_list_even_a_folder_called_like_a_shard(tmp_path: Path) -> None:

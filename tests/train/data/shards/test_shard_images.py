@@ -23,8 +23,8 @@ from train.data.dataset import Dataset
 from train.data.image_bytes import read_bytes
 from train.data.images import LabelledImage
 from train.data.shards.cache import ENV_LIMIT
-from train.data.shards.patterns import ShardPattern
 from train.data.shards.shard_images import index_folder, shard_numbers, warn_of_small_cache
+from train.data.shards.source import ShardSource
 from train.data.source import open_source
 from train.fitting import fit_model
 from train.loader.dataloader import feed
@@ -173,7 +173,7 @@ def test_training_from_shards_does_not_depend_on_where_they_lie(
 
 
 def test_shards_are_indexed_once_and_again_when_they_change(photos: Path, tmp_path: Path) -> None:
-    pattern = ShardPattern(pack(photos, tmp_path / "shards"))
+    pattern = ShardSource(pack(photos, tmp_path / "shards"))
     before = open_source(pattern).fingerprint()
     indices = {path: path.stat().st_mtime_ns for path in index_folder(pattern).rglob("index.json")}
     assert len(indices) == 6
@@ -249,10 +249,10 @@ def test_classes_that_cannot_be_trained_on(
         samples = [{"__key__": k, "jpg": k.encode(), "cls": k.encode()} for k in labels]
         write_tar(tmp_path / f"{name}-0.tar", *samples)
     with pytest.raises(DatasetError, match=message):
-        open_source(ShardPattern(f"{tmp_path}/{{train,val}}-0.tar"))
+        open_source(ShardSource(f"{tmp_path}/{{train,val}}-0.tar"))
 
 
 def test_shards_that_are_missing_are_counted(photos: Path, tmp_path: Path) -> None:
     pack(photos, tmp_path)
     with pytest.raises(DatasetError, match=r"006.tar is not there, nor are 3 others \(of 10\)"):
-        open_source(ShardPattern(f"{tmp_path}/{{000..009}}.tar"))
+        open_source(ShardSource(f"{tmp_path}/{{000..009}}.tar"))

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.engine.sums import RunningSums
+from train.engine.trainer import RunningSums
 
 VALUES = st.lists(st.floats(-1e6, 1e6, width=32), max_size=20)
 

@@ -21,9 +21,8 @@ from tests.train.ranks_worker import COUNTS, answers, measured, smooth
 from tests.train.toy import toy_model
 from train.engine.trainer import METRICS, _sums_of_all, _sums_of_rank
 from train.engine.world import World, current_world, shard_of_rank, use_world, world_from_env
-from train.extras.distributed.collectives import peer_errors
 from train.extras.distributed.parallel import synchronised_twin
-from train.extras.distributed.shared_errors import check_batch_size
+from train.extras.distributed.process_group import ProcessGroup
 from train.loader.sampler import BatchSampler, draws_per_class
 from train.stage import Dataset
 
@@ -251,7 +250,7 @@ def test_an_impossible_environment_is_refused(env: dict[str, str], message: str)
 
 
 def test_a_broken_connection_says_what_to_do_and_other_errors_pass() -> None:
-    with use_world(World(1, 4)):
+    with use_world(ProcessGroup(1, 4)):
         with pytest.raises(StillroomError, match="Rank 1 of 4 lost the others while agreeing") as c:
             _fail_with("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
         assert "Run the same command again" in c.value.next_step
@@ -262,16 +261,16 @@ def test_a_broken_connection_says_what_to_do_and_other_errors_pass() -> None:
 
 
 def _fail_with(message: str) -> None:
-    with peer_errors("agreeing"):
+    with current_world().peer_errors("agreeing"):
         raise RuntimeError(message)
 
 
 def test_the_batch_of_all_ranks_must_divide() -> None:
-    check_batch_size(7)
-    with use_world(World(0, 4)):
-        check_batch_size(8)
+    current_world().check_batch_size(7)
+    with use_world(ProcessGroup(0, 4)):
+        current_world().check_batch_size(8)
         with pytest.raises(UsageError, match=r"Set teacher\.batch_size=4\."):
-            check_batch_size(7, "teacher.batch_size")
+            current_world().check_batch_size(7, "teacher.batch_size")
         with pytest.raises(UsageError, match=r"Set batch_size=4\."):
-            check_batch_size(3)
+            current_world().check_batch_size(3)
     assert current_world() == World()

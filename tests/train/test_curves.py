@@ -9,8 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from serve.contract.errors import Interrupted
-from train.extras.tracking import curves as tracking
-from train.extras.tracking.curves import Trackers, open_trackers, scalars_of
+from train import curves as tracking
+from train.curves import Trackers, open_trackers, scalars_of
 
 CONFIG = {"lr": 0.1, "augment": {"flip": 0.5}}
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from serve.contract.digest import canonical_json
 from serve.contract.errors import Interrupted
+from train.curves import MLFLOW_RECORD, URI
 
-__all__ = ["RECORD", "URI", "MlflowRun"]
+__all__ = ["MlflowRun"]
 
-URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "stillroom"
-RECORD = "mlflow.json"  # beside the curves
 MAX_PARAMETER = 500  # characters that every store accepts
 MAX_BATCH = 100  # parameters in one request
 # mlflow's own defaults wait for minutes for a server that is not there.
@@ -34,7 +33,7 @@ class MlflowRun:
     """
 
     def __init__(self, folder: Path, name: str, config: dict[str, str]) -> None:
-        self._record, self._name, self._config = folder / RECORD, name, config
+        self._record, self._name, self._config = folder / MLFLOW_RECORD, name, config
         self._client: Any = None
         self._run_id = ""
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from serve.contract.digest import canonical_json
 from train.engine.progress import say
-from train.extras.tracking.mlflow_run import RECORD, URI, MlflowRun
 
 __all__ = ["TensorBoardCurves", "Tracker", "Trackers", "open_trackers", "scalars_of"]
 
 CONFIG = "config.json"
+URI = "MLFLOW_TRACKING_URI"
+MLFLOW_RECORD = "mlflow.json"  # beside the curves: the id of the run there
 EVENTS = "events.out.tfevents.*"
 
 
@@ -32,7 +34,7 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """A `train.engine.loop.Listener` that hands each record to every tracker.
+    """A function of each epoch's record, for `OnEpoch`, that hands it to every tracker.
 
     Args:
         trackers: by name.
@@ -99,7 +101,7 @@ class TensorBoardCurves:
 
         remembered = self._folder / CONFIG
         if not remembered.is_file() or remembered.read_bytes() != self._config:
-            _remove([*self._folder.glob(f"*/{EVENTS}"), self._folder / RECORD])
+            _remove([*self._folder.glob(f"*/{EVENTS}"), self._folder / MLFLOW_RECORD])
             self._folder.mkdir(parents=True, exist_ok=True)
             remembered.write_bytes(self._config)
         if epoch == 1:
@@ -110,7 +112,7 @@ class TensorBoardCurves:
 
 
 def open_trackers(folder: Path, *, name: str, config: dict[str, Any]) -> Trackers:
-    """Curves of one training, to be used in a `with` and passed as its listener.
+    """Curves of one training, to be used in a `with` and given to `OnEpoch`.
 
     MLflow is logged to where MLFLOW_TRACKING_URI is set and mlflow is installed.
 
@@ -121,7 +123,8 @@ def open_trackers(folder: Path, *, name: str, config: dict[str, Any]) -> Tracker
     """
     trackers: dict[str, Tracker] = {"TensorBoard": TensorBoardCurves(folder, config)}
     if os.environ.get(URI):
-        trackers["MLflow"] = MlflowRun(folder, name, _plain(config))
+        mlflow_run = import_module("train.extras.mlflow_run").MlflowRun
+        trackers["MLflow"] = mlflow_run(folder, name, _plain(config))
     return Trackers(trackers)
 
 

@@ -1,1 +1,0 @@
-"""Curves of a training in TensorBoard and MLflow (optional)."""
