@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.diagnose.diagnosis import diagnose, explain
-from export.diagnose.hypotheses import FailedCandidate
 from export.options import ExportOptions
 from export.parity.batching import batch_invariance, mixed_batch_logits
 from export.parity.compare import ModelOutputs, compare_outputs
+from export.parity.failed_candidate import FailedCandidate
 from export.parity.predictions import outputs_of
 from export.parity.verdict import Verdict
 from serve.contract.artifact import MODEL, Artifact
@@ -42,6 +42,7 @@ __all__ = [
 Suspicion = Callable[[FailedCandidate], FailedCandidate]
 # Of the reference on a CPU: 64 took more CPU time, and at 224 px 0.7 GiB more memory.
 BATCH = 16
+DIAGNOSIS = "export.diagnose.diagnosis"  # loaded where a verdict failed
 
 
 @dataclass(frozen=True)
@@ -162,21 +163,17 @@ def judge_file(
         )
         causes: list[str] = []
         if verdict.status == "failed" and suspects:
-            causes = explain(
-                diagnose(
-                    suspects(
-                        FailedCandidate(
-                            gate.reference,
-                            logits,
-                            gate.pixels,
-                            infer,
-                            limits,
-                            model=path,
-                            normalisation=(subject.card.mean, subject.card.std),
-                        )
-                    )
-                )
+            known = FailedCandidate(
+                gate.reference,
+                logits,
+                gate.pixels,
+                infer,
+                limits,
+                model=path,
+                normalisation=(subject.card.mean, subject.card.std),
             )
+            diagnosis = import_module(DIAGNOSIS)
+            causes = diagnosis.explain(diagnosis.diagnose(suspects(known)))
         report = None
         if test and test.photos:
             report = compare_outputs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,9 +13,11 @@ __all__ = [
     "DataOptions",
     "LossOptions",
     "TrainOptions",
+    "as_json",
     "deciding",
-    "without_defaults",
 ]
+
+NEWER = {"newer": True}  # metadata of a key that joined later, see `as_json`
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,13 @@ class DataOptions:
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
     cache_mib: int = 2048  # decoded training photographs kept on disk, at most; 0: none
-    max_megapixels: int = 40  # of one image; the service has limits of its own
+    max_megapixels: int = field(
+        default=40, metadata=NEWER
+    )  # of one image; the service has limits of its own
     # Which folder is which split, where the names do not say it: {train = "A", test = "B"}.
-    splits: dict[str, str] = field(default_factory=dict)
-    class_level: int = 0  # of the class folders: 1 lie in PHOTOS, 2 in a folder of it; 0: found
+    splits: dict[str, str] = field(default_factory=dict, metadata=NEWER)
+    # Of the class folders: 1 lie in PHOTOS, 2 in a folder of it; 0: found.
+    class_level: int = field(default=0, metadata=NEWER)
 
     def __post_init__(self) -> None:
         _check_within(self, 1, 10_000, "max_megapixels")
@@ -184,7 +189,7 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
 
     Weights in a file count by its digest, for its path says nothing of what is in it.
     """
-    values = asdict(options)
+    values = as_json(options)
     del values["workers"], values["save_minutes"]
     source = values["weights"]
     if source not in ("none", "hub", "package") and Path(source).is_file():
@@ -192,17 +197,18 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
     return values
 
 
-def without_defaults(options: Any, *names: str) -> dict[str, Any]:
-    """Options as JSON, without those of `names` that are as they are by default.
+def as_json(options: Any) -> dict[str, Any]:
+    """Options as JSON, nested ones too, without NEWER keys that have their default.
 
-    A key that joined later is left out so that older runs, which know nothing of it, stay done.
+    So a key may join without making anybody's run stale: runs from before it know nothing of it.
     """
-    values, defaults = asdict(options), asdict(type(options)())
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in names or value != defaults[name]
-    }
+    values = {}
+    for each in fields(options):
+        value = getattr(options, each.name)
+        made = each.default if each.default_factory is MISSING else each.default_factory()
+        if not (each.metadata == NEWER and value == made):
+            values[each.name] = as_json(value) if is_dataclass(value) else value
+    return values
 
 
 def _check_within(options: Any, low: float, high: float, *names: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from export.diagnose.hypotheses import FailedCandidate, SuspectResult
+from export.parity.failed_candidate import FailedCandidate, SuspectResult
 
 __all__ = ["FailedCandidate", "SuspectResult", "diagnose", "explain"]
 

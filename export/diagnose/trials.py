@@ -20,7 +20,6 @@ from export.diagnose.graph_edits import (
     with_affine_input,
     with_initialisers_of,
 )
-from export.diagnose.hypotheses import FailedCandidate, SuspectResult, Triple
 from export.diagnose.int8_scales import (
     ActivationRange,
     activation_ranges,
@@ -30,6 +29,7 @@ from export.diagnose.int8_scales import (
     with_float_weights,
 )
 from export.onnx_file import read_graph
+from export.parity.failed_candidate import FailedCandidate, SuspectResult, Triple
 from export.parity.tolerances import LIMITS, Precision
 from serve.contract.errors import UsageError
 

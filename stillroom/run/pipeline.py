@@ -270,9 +270,9 @@ def _ablation_options(recipe: Recipe) -> dict[str, Any]:
 
 
 def _audit_options(recipe: Recipe) -> dict[str, Any]:
-    from train.options import without_defaults
+    from train.options import as_json
 
-    values = without_defaults(recipe.data, "splits", "class_level", "max_megapixels")
+    values = as_json(recipe.data)
     del values["cache_mib"]
     return values
 

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import train
-from train.options import AugmentOptions, DataOptions, LossOptions, TrainOptions
+from train.options import (
+    NEWER,
+    AugmentOptions,
+    DataOptions,
+    LossOptions,
+    TrainOptions,
+    as_json,
+)
 
 SOURCES = "\n".join(
     path.read_text(encoding="utf-8")
@@ -53,3 +60,29 @@ def test_values_out_of_range_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         section(**values)
+
+
+def test_a_key_that_joined_later_makes_nobodys_run_stale() -> None:
+    @dataclass(frozen=True)
+    class Old:
+        rate: float = 0.1
+
+    @dataclass(frozen=True)
+    class New:
+        rate: float = 0.1
+        joined: int = field(default=3, metadata=NEWER)
+        names: dict[str, str] = field(default_factory=dict, metadata=NEWER)
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: New
+
+    assert as_json(New()) == as_json(Old()) == {"rate": 0.1}
+    assert as_json(New(joined=4, names={"a": "b"})) == {
+        "rate": 0.1,
+        "joined": 4,
+        "names": {"a": "b"},
+    }
+    assert as_json(Outer(New(joined=4))) == {"inner": {"rate": 0.1, "joined": 4}}
+    before = {"cache_mib", "near_duplicates", "test_fraction", "unreadable", "val_fraction"}
+    assert set(as_json(DataOptions())) == before  # of the key of an audit, before keys joined

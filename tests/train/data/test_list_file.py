@@ -378,4 +378,4 @@ def test_lists_that_differ_from_class_folders_are_refused(root: Path) -> None:
 
 
 def test_a_folder_without_lists_is_as_before(root: Path) -> None:
-    assert open_source(root) == Source(root, find_images(root))
+    assert open_source(root) == OpenedSource(root, find_images(root))
