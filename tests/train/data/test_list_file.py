@@ -15,7 +15,7 @@ from train.data.audit.dataset_audit import audit_images
 from train.data.folder import find_images
 from train.data.images import LabelledImage
 from train.data.list_rows import read_rows
-from train.data.source import Source, name_of, open_source, root_of
+from train.data.source import OpenedSource, name_of, open_source, root_of
 from train.options import DataOptions
 
 LABELS = ("aster", "bell")
