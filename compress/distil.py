@@ -70,7 +70,7 @@ class DistilLoss:
         kd_weight: in [0, 1].
         temperature: > 0.
         label_loss: on the models' device; None is plain cross-entropy.
-        all_labelled: whether every photograph has a label; then nobody asks, which on a GPU waits.
+        all_labelled: whether every image has a label; then nobody asks, which on a GPU waits.
 
     Raises:
         ValueError: kd_weight or temperature is out of range.
@@ -95,7 +95,7 @@ class DistilLoss:
             teacher_logits: (N, K).
             labels: (N,) or (N, K), as `train.losses.targets`. The label loss is the mean over
                 those that
-                are wholly labelled; a photograph without a label, or a mixture with one, has the
+                are wholly labelled; an image without a label, or a mixture with one, has the
                 distillation loss alone.
         """
         kd = kd_loss(logits, teacher_logits, temperature=self.temperature)
@@ -165,7 +165,7 @@ class Distillation:
 
 
 class CachedDistillation:
-    """Objective: the student learns what its teachers once said of the whole, plain photograph.
+    """Objective: the student learns what its teachers once said of the whole, plain image.
 
     Inferior to `Distillation`: the answer is of another picture than the crop that the student
     sees. Beyer et al. 2021, arXiv:2106.05237, section 3.1, found it to overfit and to end lowest

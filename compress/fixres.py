@@ -84,7 +84,7 @@ def digests_of_model(model: ImageClassifier) -> dict[str, str]:
 
 
 def test_time_views(dataset: Dataset, spec: PreprocessSpec, seed: int) -> Views:
-    """The training photographs as the server sees them, computed once where memory allows.
+    """The training images as the server sees them, computed once where memory allows.
 
     Raises:
         GateError: a view is not what the server computes.
@@ -105,7 +105,7 @@ def check_views(views: Views, paths: list[Path], spec: PreprocessSpec) -> None:
 
     Args:
         views: for the training loop.
-        paths: of the photographs, in their order.
+        paths: of the images, in their order.
         spec: of the server.
 
     Raises:

@@ -102,14 +102,14 @@ def tune_fixres(
     seed: int,
     folder: Path,
 ) -> Tuned:
-    """Fine-tune without a look at the test split; the training photographs as the server sees them.
+    """Fine-tune without a look at the test split; the training images as the server sees them.
 
     Args:
         dataset: its train split is fitted; its val split says whether the result is kept.
         model: the student on the CPU; changed in place.
         card: of the student.
         options: of FixRes.
-        seed: of the order of the photographs.
+        seed: of the order of the images.
         folder: where an interrupted training is saved, and found again.
 
     Raises:
@@ -145,7 +145,7 @@ def tune_fixres(
 def choose_kept(candidates: dict[str, Scores]) -> str:
     """The name of the candidate that answers val best.
 
-    By top-1 first, by the loss where that is equal: photographs that were learnt by heart make a
+    By top-1 first, by the loss where that is equal: images that were learnt by heart make a
     model surer, and the loss of its few errors higher, while it answers more of them right.
     """
     return min(candidates, key=lambda c: (-candidates[c]["val_top1"], candidates[c]["val_loss"]))

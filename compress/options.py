@@ -26,9 +26,9 @@ class DistilOptions:
     more_teachers: tuple[str, ...] = ()  # checkpoint folders; averaged with the run's own teacher
     teacher_size_px: int = 0  # side of the views that the teachers see; 0 = the student's
     # online: the teachers see every view that the student sees. cached: they answer once for each
-    # whole photograph, whatever is cropped of it later; cheaper and inferior, arXiv:2106.05237.
+    # whole image, whatever is cropped of it later; cheaper and inferior, arXiv:2106.05237.
     teacher_logits: Literal["online", "cached"] = "online"
-    unlabelled: str = ""  # folder of photographs without labels, for the distillation loss alone
+    unlabelled: str = ""  # folder of images without labels, for the distillation loss alone
 
     def __post_init__(self) -> None:
         if self.teacher_logits == "cached" and self.teacher_size_px:
@@ -45,7 +45,7 @@ class DistilOptions:
 def deciding_distil(options: DistilOptions) -> dict[str, Any]:
     """The options that decide what a distillation ends with, as JSON.
 
-    Teachers and photographs count by their bytes, for a path says nothing of what is there.
+    Teachers and images count by their bytes, for a path says nothing of what is there.
     """
     values = asdict(options)
     values["more_teachers"] = [_digests(Path(folder)) for folder in options.more_teachers]

@@ -30,7 +30,7 @@ __all__ = ["REPORT", "build_lesson", "distil_student"]
 
 REPORT = "distillation.json"
 INFERIOR = (
-    "cached: each teacher answered once for the whole photograph, not for the views that the "
+    "cached: each teacher answered once for the whole image, not for the views that the "
     "student saw; inferior to online (arXiv:2106.05237, section 3.1)"
 )
 
@@ -49,17 +49,17 @@ def distil_student(
     """Train a student under its teachers.
 
     Writes what `train.stage.train_teacher` writes, and distillation.json: who taught, how, and on
-    what; with unlabelled photographs also unlabelled.csv.
+    what; with unlabelled images also unlabelled.csv.
 
     Args:
-        dataset: labelled photographs.
+        dataset: labelled images.
         teacher_folder: of the first teacher; `distil.more_teachers` names the others.
         options: of the student's training.
         distil: how it learns from the teachers.
         seed: of everything random.
         out: the stage's folder.
         callbacks: what plugs in; records of epochs have val_agreement and val_kl.
-        unlabelled: further photographs, which have the distillation loss alone.
+        unlabelled: further images, which have the distillation loss alone.
 
     Returns:
         Headline metrics, with the student's agreement with its teachers on the val and test splits.
@@ -101,7 +101,7 @@ def check_options(options: TrainOptions, distil: DistilOptions) -> None:
     augment = options.augment
     if distil.teacher_logits == "cached" and (augment.mixup or augment.cutmix):
         raise UsageError(
-            f"Cached logits know photographs, not mixtures: mixup = {augment.mixup:g}, "
+            f"Cached logits know images, not mixtures: mixup = {augment.mixup:g}, "
             f"cutmix = {augment.cutmix:g}.",
             "Set distil.teacher_logits=online, or student.augment.mixup=0 and cutmix=0.",
         )

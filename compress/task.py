@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to a dataset: same classes, same order, same photographs."""
+"""Whether a checkpoint belongs to a dataset: same classes, same order, same images."""
 
 from __future__ import annotations
 

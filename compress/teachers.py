@@ -25,7 +25,7 @@ from train.models.classifier import ImageClassifier
 
 __all__ = ["Teacher", "mean_logits", "open_teachers", "teacher_logits"]
 
-DECODED = 512  # photographs in memory at once
+DECODED = 512  # images in memory at once
 
 
 def mean_logits(logits: Sequence[Tensor], *, temperature: float) -> Tensor:
@@ -52,7 +52,7 @@ def mean_logits(logits: Sequence[Tensor], *, temperature: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Teacher:
-    """One teacher, which was trained on the student's photographs.
+    """One teacher, which was trained on the student's images.
 
     Args:
         folder: of its checkpoint.
@@ -95,7 +95,7 @@ def teacher_logits(
     *,
     temperature: float = 1.0,
 ) -> NDArray[np.float32]:
-    """What the teachers say of photographs that each sees through its own evaluation transform.
+    """What the teachers say of images that each sees through its own evaluation transform.
 
     Returns:
         (N, K) logits, of several teachers as `mean_logits`.

@@ -78,11 +78,11 @@ class ReferenceModel:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Photographs, and what the reference answers.
+    """Images, and what the reference answers.
 
     Args:
-        root: the folder that the photographs' paths are relative to.
-        photos: N photographs.
+        root: the folder that the images' paths are relative to.
+        photos: N images.
         pixels: (N, size_px, size_px, 3) uint8, through the serving preprocess.
         reference: its answers on them; without targets where the truth is not known.
     """
@@ -96,14 +96,14 @@ class ReferenceSet:
     def of(
         cls, dataset: Dataset, photos: list[LabelledImage], subject: ReferenceModel
     ) -> ReferenceSet:
-        """Photographs of a dataset."""
+        """Images of a dataset."""
         pixels = pixels_of(dataset.root, photos, subject.card.preprocess)
         answered = Predictions(photos, subject.card.labels, subject.logits_of(pixels))
         return cls(dataset.root, tuple(photos), pixels, outputs_of(answered))
 
     @property
     def predictions(self) -> Predictions:
-        """The reference's answers, with the photographs."""
+        """The reference's answers, with the images."""
         return Predictions(list(self.photos), self.reference.labels, self.reference.logits)
 
 
@@ -112,7 +112,7 @@ class GateResult:
     """What came of a graph.
 
     Args:
-        verdict: on the photographs that decide.
+        verdict: on the images that decide.
         logits: (N, K) float32, its answers on them.
         test: verdict on the test split, which decides nothing; None where there is none.
         runner: JSON facts of the runner.
@@ -139,8 +139,8 @@ def judge_file(
     Args:
         subject: what it must answer as.
         path: of the ONNX file.
-        gate: photographs that decide.
-        test: photographs that are only reported.
+        gate: images that decide.
+        test: images that are only reported.
         options: limits, and the largest batch.
         suspects: adds what the caller knows to what a failure is diagnosed from; None: a failure
             is not diagnosed.

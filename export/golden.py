@@ -47,7 +47,7 @@ def write_golden(
         raise GateError(
             f"No image is answered with a lead of {min_margin:.2g} logits: the model has "
             "learnt nothing that a server could be checked by.",
-            "Train longer, or give photographs of the model's own classes.",
+            "Train longer, or give images of the model's own classes.",
         )
     folder.mkdir()
     entries = []

@@ -38,7 +38,7 @@ class ExportOptions:
     strict: bool = False  # refuse an fp32 file, too, that too few images were there to prove
     # Built beside fp32 by `stillroom run`: fp16, int8 (for CPUs), int8-tensorrt.
     precisions: tuple[str, ...] = ()
-    calibration_images: int = 128  # training photographs that int8's ranges are measured on
+    calibration_images: int = 128  # training images that int8's ranges are measured on
     parity: ParityLimits = field(default_factory=ParityLimits)
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ from train.engine.progress import say
 
 __all__ = ["describe", "publish", "require_images"]
 
-ADVICE = "Give more photographs of each class."
+ADVICE = "Give more images of each class."
 GOLDEN_ATOL_SD = 0.02  # of the logits' standard deviation: above TF32's rounding, below any fault
 
 
@@ -44,8 +44,8 @@ def publish(
 
     Args:
         subject: what the file must answer as.
-        gate: photographs that decide; none of test.
-        test: photographs whose verdict is reported and decides nothing.
+        gate: images that decide; none of test.
+        test: images whose verdict is reported and decides nothing.
         options: limits, and how strict they are.
         out: holds model.onnx, whose structure was checked.
         suspects: adds what the caller knows to what a failure is diagnosed from.

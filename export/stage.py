@@ -49,7 +49,7 @@ def export_artifact(
 
 
 def gate_of(dataset: Dataset, subject: ReferenceModel, options: ExportOptions) -> ReferenceSet:
-    """The photographs that decide."""
+    """The images that decide."""
     calibration = options.calibration_images if subject.precision == "int8" else 0
     photos = gate_images(dataset, options.parity.min_images, calibration=calibration)
     return ReferenceSet.of(dataset, photos, subject)

@@ -37,10 +37,10 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's answers on labelled photographs.
+    """A model's answers on labelled images.
 
     Args:
-        photos: N photographs with label, split and digest.
+        photos: N images with label, split and digest.
         labels: K class names.
         logits: (N, K) float32.
     """
@@ -102,7 +102,7 @@ def validator(
     Each rank answers for its share; rank 0 scores the answers to all N, each once, in their order.
 
     Args:
-        pixels: (n, H, W, 3) uint8, of `train.engine.world.shard_of_rank` of N photographs.
+        pixels: (n, H, W, 3) uint8, of `train.engine.world.shard_of_rank` of N images.
         targets: (N,) class numbers of all of them.
         teacher: (N, K) logits of a teacher; adds val_agreement and val_kl, as `agreement`.
     """
@@ -129,10 +129,10 @@ def agreement(teacher: NDArray[np.float32], student: NDArray[np.float32]) -> tup
 
     Args:
         teacher: (N, K) logits.
-        student: (N, K) logits on the same photographs.
+        student: (N, K) logits on the same images.
 
     Returns:
-        Share of photographs with the teacher's answer, and mean KL(teacher || student) in nats.
+        Share of images with the teacher's answer, and mean KL(teacher || student) in nats.
     """
     log_t, log_s = (log_softmax(logits.astype(np.float64), axis=1) for logits in (teacher, student))
     same = teacher.argmax(1) == student.argmax(1)

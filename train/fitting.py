@@ -128,7 +128,7 @@ def fit_model(
 
 
 def lineage_of(dataset: Dataset, options: TrainOptions, seed: int) -> dict[str, str]:
-    """Digests of what decides a training: its recipe and its photographs."""
+    """Digests of what decides a training: its recipe and its images."""
     return {
         "recipe_digest": digest_of_json({"seed": seed, **deciding(options)}),
         "dataset_digest": dataset_digest(dataset.photos),
@@ -196,7 +196,7 @@ def phases_of(
 def views_of(
     dataset: Dataset, options: TrainOptions, seed: int, unlabelled: Sequence[LabelledImage] = ()
 ) -> TrainingViews:
-    """Random views of the training photographs, at the training size."""
+    """Random views of the training images, at the training size."""
     augment = options.augment
     later = pick_device().type == "cuda" and may_recolour_later(augment)
     draw = uncoloured_view if later else random_view
@@ -208,7 +208,7 @@ def views_of(
 
 
 def lesson_views(dataset: Dataset, options: TrainOptions, lesson: TrainingTask, seed: int) -> Views:
-    """As `views_of`, with what a lesson adds; a photograph's view is the same at another side."""
+    """As `views_of`, with what a lesson adds; an image's view is the same at another side."""
     larger = replace(options, train_size_px=max(options.train_size_px, lesson.view_px))
     views = views_of(dataset, larger, seed, lesson.unlabelled)
     if lesson.answers is None:
@@ -224,14 +224,14 @@ def build_views(
     seed: int,
     unlabelled: Sequence[LabelledImage] = (),
 ) -> TrainingViews:
-    """Views of the training photographs by any function of (image, side, generator).
+    """Views of the training images by any function of (image, side, generator).
 
     Args:
         dataset: whose train split is viewed.
         view: draws a view.
         keep_px: as `ImageStore`.
         seed: of all views.
-        unlabelled: photographs with absolute paths, which come after the others.
+        unlabelled: images with absolute paths, which come after the others.
     """
     photos = [*dataset.of_split("train"), *unlabelled]
     store = ImageStore(dataset.root, photos, keep_px=keep_px, cache_mib=dataset.cache_mib)

@@ -1,4 +1,4 @@
-"""Class activation maps: which part of a photograph an answer comes from.
+"""Class activation maps: which part of an image an answer comes from.
 
 The layer is found by structure, for any timm model: the last feature map whose positions still
 reach the logits. Convolutional networks and hierarchical transformers have one; in a plain vision

@@ -22,13 +22,13 @@ NEWER = {"newer": True}  # metadata of a key that joined later, see `as_json`
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How the folder of photographs is read and split."""
+    """How the folder of images is read and split."""
 
     val_fraction: float = 0.15  # of each class; used where there is no val folder
     test_fraction: float = 0.2  # of each class; used where there is no test folder
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
-    cache_mib: int = 2048  # decoded training photographs kept on disk, at most; 0: none
+    cache_mib: int = 2048  # decoded training images kept on disk, at most; 0: none
     max_megapixels: int = field(
         default=40, metadata=NEWER
     )  # of one image; the service has limits of its own
@@ -50,9 +50,9 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Random views of a training photograph. Everything can be switched off; most is by default."""
+    """Random views of a training image. Everything can be switched off; most is by default."""
 
-    min_scale: float = 0.35  # smallest crop, as a share of the photograph's area
+    min_scale: float = 0.35  # smallest crop, as a share of the image's area
     max_aspect: float = 1.33  # crops are between 1 : max_aspect and max_aspect : 1
     box_jitter: float = 0.0  # each edge of the crop moves by up to this share of the crop's side
     multi_scale: float = 0.0  # side of a batch's views drawn from train_size_px * (1 +- this)
@@ -74,7 +74,7 @@ class AugmentOptions:
     erase: float = 0.0  # probability of a grey rectangle over 2-20 % of the view
     mixup: float = 0.0  # alpha of mixup, arXiv:1710.09412; 0 = off
     cutmix: float = 0.0  # alpha of cutmix, arXiv:1905.04899; 0 = off; with both, half each
-    mix_off_epochs: int = 0  # last epochs that see unmixed photographs
+    mix_off_epochs: int = 0  # last epochs that see unmixed images
 
     def __post_init__(self) -> None:
         if not 0 < self.min_scale <= 1:
@@ -122,7 +122,7 @@ class TrainOptions:
     head_lr: float = 1e-2  # peak learning rate of those
     restarts: int = 0  # times that `epochs` are repeated from the best weights so far
     freeze_stages: int = 0  # first stages of the backbone that never change
-    batch_size: int = 64  # photographs a step
+    batch_size: int = 64  # images a step
     balance_limit: float = 5.0  # rare classes are drawn more often until max / min < this; 0: never
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd has Nesterov momentum 0.9
     lr: float = 1e-3  # peak, after warm-up

@@ -87,7 +87,7 @@ def finish(
     """Write a trained model's files and return its headline metrics.
 
     Args:
-        dataset: its val and test photographs are predicted through the serving preprocess.
+        dataset: its val and test images are predicted through the serving preprocess.
         model: trained.
         card: of the model.
         phases: whose logs are joined into metrics.jsonl.

@@ -37,7 +37,7 @@ class ActivationRange:
         tensor: its name.
         low: smallest value that its 8 bits hold.
         high: largest.
-        seen_low: smallest value on photographs, in float.
+        seen_low: smallest value on images, in float.
         seen_high: largest.
     """
 
@@ -107,7 +107,7 @@ def with_float_activations(path: Path, fp32: Path) -> bytes:
 
 
 def activation_ranges(path: Path, fp32: Path, pixels: NDArray[np.uint8]) -> list[ActivationRange]:
-    """Ranges of the 8-bit activations against what photographs reach in float, the worst first.
+    """Ranges of the 8-bit activations against what images reach in float, the worst first.
 
     Args:
         path: of the int8 file.

@@ -49,7 +49,7 @@ STDS: tuple[Triple, ...] = (
     (0.26862954, 0.26130258, 0.27577711),
     (1.0, 1.0, 1.0),
 )
-UNREAL_FACTOR = 2.0  # a range this much too narrow or wide was not found on such photographs
+UNREAL_FACTOR = 2.0  # a range this much too narrow or wide was not found on such images
 UNREAL_SHARE = 0.1  # of all ranges
 
 
@@ -215,7 +215,7 @@ def _activations(context: FailedCandidate) -> Iterator[SuspectResult]:
     ranges = activation_ranges(context.model, context.fp32, context.probes)
     unreal = [found for found in ranges if found.factor >= UNREAL_FACTOR]
     noise = len(unreal) > UNREAL_SHARE * len(ranges)
-    step = "Calibrate again on training photographs, through the serving preprocess."
+    step = "Calibrate again on training images, through the serving preprocess."
     changed = with_float_activations(context.model, context.fp32)
     yield context.finding(
         "calibration" if noise else "activations",
@@ -233,7 +233,7 @@ def _unreal_words(unreal: list[ActivationRange], total: int) -> str:
     worst = unreal[0]
     return (
         f"{len(unreal)} of {total} ranges look as if calibrated on something else than "
-        f"photographs; {worst.tensor!r} holds {worst.low:.3g} to {worst.high:.3g}, photographs "
+        f"images; {worst.tensor!r} holds {worst.low:.3g} to {worst.high:.3g}, images "
         f"reach {worst.seen_low:.3g} to {worst.seen_high:.3g}"
     )
 

@@ -81,5 +81,5 @@ def _say_accuracy(top1: float, images: int, classes: int) -> None:
 
 
 def sample_images() -> Path:
-    """The folder of the two photographs that come with scikit-learn."""
+    """The folder of the two images that come with scikit-learn."""
     return Path(sklearn.datasets.__file__).parent / "images"

@@ -1,4 +1,4 @@
-"""Which photographs a gate looks at, and which an int8 model is calibrated on: never the same."""
+"""Which images a gate looks at, and which an int8 model is calibrated on: never the same."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from train.engine.seed import derive_seed
 
 __all__ = ["MIN_CALIBRATION", "calibration_images", "gate_images"]
 
-MIN_CALIBRATION = 16  # fewer photographs say little of an activation's range
+MIN_CALIBRATION = 16  # fewer images say little of an activation's range
 
 
 def gate_images(dataset: Dataset, at_least: int, *, calibration: int = 0) -> list[LabelledImage]:
-    """The val split; where it is small, training photographs besides.
+    """The val split; where it is small, training images besides.
 
     The test split is never asked: a gate that chooses a file is a choice. Parity compares a model
-    with itself, so photographs that it was trained on serve as well as others. Of the training
-    photographs the gate takes what it lacks, but leaves MIN_CALIBRATION for calibration; of fewer
+    with itself, so images that it was trained on serve as well as others. Of the training
+    images the gate takes what it lacks, but leaves MIN_CALIBRATION for calibration; of fewer
     than twice as many, half.
 
     Args:
@@ -25,7 +25,7 @@ def gate_images(dataset: Dataset, at_least: int, *, calibration: int = 0) -> lis
         calibration: number wanted for that; 0 where nothing is calibrated.
 
     Returns:
-        Val in its order, then training photographs, class by class in turn.
+        Val in its order, then training images, class by class in turn.
     """
     val, train = dataset.of_split("val"), dataset.of_split("train")
     left = min(calibration, MIN_CALIBRATION, (len(train) + 1) // 2)
@@ -36,7 +36,7 @@ def gate_images(dataset: Dataset, at_least: int, *, calibration: int = 0) -> lis
 def calibration_images(
     dataset: Dataset, count: int, gate: list[LabelledImage]
 ) -> list[LabelledImage]:
-    """Training photographs for calibration, class by class in turn; none that the gate looks at.
+    """Training images for calibration, class by class in turn; none that the gate looks at.
 
     Args:
         dataset: with a train split.
@@ -49,7 +49,7 @@ def calibration_images(
 
 
 def _in_turn(photos: list[LabelledImage], purpose: str) -> list[LabelledImage]:
-    """One of each class in turn; each class in the order of a hash of the photographs' bytes."""
+    """One of each class in turn; each class in the order of a hash of the images' bytes."""
     by_class: dict[str, list[LabelledImage]] = {}
     for photo in sorted(photos, key=lambda photo: derive_seed(purpose, photo.sha256)):
         by_class.setdefault(photo.label, []).append(photo)

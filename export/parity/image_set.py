@@ -1,4 +1,4 @@
-"""Photographs that two models are compared on: read once, preprocessed as the server does.
+"""Images that two models are compared on: read once, preprocessed as the server does.
 
 No torch here: parity runs at the serving machine, too.
 """
@@ -97,7 +97,7 @@ def read_image_set(
     if chosen and not read:
         raise DatasetError(
             f"None of the {len(chosen)} images in {source} decodes, first {chosen[0].path}.",
-            "Name a folder of JPEG, PNG or WebP photographs.",
+            "Name a folder of JPEG, PNG or WebP images.",
         )
     photos, targets = _labelled([photo for photo, _ in read], labels)
     empty = np.zeros((0, spec.size_px, spec.size_px, 3), np.uint8)

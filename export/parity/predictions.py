@@ -36,7 +36,7 @@ def compare_predictions(
     invariance: float | None = None,
     blank: tuple[Logits, Logits] | None = None,
 ) -> Verdict:
-    """`export.parity.compare.compare_outputs` on labelled photographs; see there."""
+    """`export.parity.compare.compare_outputs` on labelled images; see there."""
     return judging.compare_outputs(
         outputs_of(reference),
         candidate,
@@ -48,7 +48,7 @@ def compare_predictions(
 
 
 def outputs_of(predictions: Predictions) -> ModelOutputs:
-    """What a model answered, by the paths of the photographs."""
+    """What a model answered, by the paths of the images."""
     return ModelOutputs(
         names=tuple(photo.path for photo in predictions.photos),
         sha256=tuple(photo.sha256 for photo in predictions.photos),

@@ -77,7 +77,7 @@ def _blank_reasons(
         return []
     if verdict.blank_max_diff < 0:
         return ["logits of an all-black or all-white image are not finite"]
-    # Far from any photograph logits grow, and rounding with them.
+    # Far from any image logits grow, and rounding with them.
     size = max(verdict.sd, float(np.sqrt((blank[0].astype(np.float64) ** 2).mean())))
     allowed = limits.max_blank_diff_sd * size
     if verdict.blank_max_diff <= allowed:

@@ -6,8 +6,8 @@ nodes in float:
 
 | | none | worst 16 by their outputs | worst 16 by the logits |
 |---|---|---|---|
-| tf_efficientnet_lite0 at 80 px, flowers, 100 test photographs | 24.0 | 23.5 | 29.1 |
-| test_vit with random weights, 60 photographs | 9.6 | 10.6 | 25.1 |
+| tf_efficientnet_lite0 at 80 px, flowers, 100 test images | 24.0 | 23.5 | 29.1 |
+| test_vit with random weights, 60 images | 9.6 | 10.6 | 25.1 |
 """
 
 from __future__ import annotations

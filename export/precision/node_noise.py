@@ -52,7 +52,7 @@ def noise_of_nodes(source: Path, quantised: Path, pixels: NDArray[np.uint8]) -> 
     Args:
         source: fp32 ONNX file.
         quantised: what `write_int8` made of it.
-        pixels: (N, H, W, 3) uint8; 16 to 64 photographs.
+        pixels: (N, H, W, 3) uint8; 16 to 64 images.
 
     Returns:
         Worst first; equal ones in the order of the graph.

@@ -1,4 +1,4 @@
-"""int8 files: one for ONNX Runtime on CPUs, another for TensorRT, each calibrated on photographs.
+"""int8 files: one for ONNX Runtime on CPUs, another for TensorRT, each calibrated on images.
 
 They must differ. ONNX Runtime is fast on x86 with uint8 activations and int32 biases; TensorRT's
 parser takes symmetric int8 activations only, and no quantised bias.
@@ -34,7 +34,7 @@ def write_int8(
     keep_float: Collection[str] = (),
     ranges: Path | None = None,
 ) -> None:
-    """Quantise an fp32 file: weights per channel, activations by their range on real photographs.
+    """Quantise an fp32 file: weights per channel, activations by their range on real images.
 
     Normalisation and the logits themselves stay in float: that is more accurate and faster.
     Equal arguments give equal bytes.
@@ -42,7 +42,7 @@ def write_int8(
     Args:
         source: fp32 ONNX file, uint8 (N, H, W, 3) in, float32 (N, K) out.
         path: of the int8 file.
-        pixels: (N, H, W, 3) uint8, training photographs through the serving preprocess; 32 to 128
+        pixels: (N, H, W, 3) uint8, training images through the serving preprocess; 32 to 128
             of all classes will do, noise never.
         target: what the file is for.
         keep_float: names of nodes that stay in float, each with the Clip or Relu behind it.

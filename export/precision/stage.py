@@ -47,7 +47,7 @@ def export_precision(
     fp32 here, and for int8 what was tried.
 
     Args:
-        dataset: val decides, training photographs calibrate, test is reported.
+        dataset: val decides, training images calibrate, test is reported.
         source: the checkpoint's folder; PyTorch is the reference, not the fp32 file.
         artifact: folder of the fp32 artifact.
         precision: of `export.options.REDUCED`.
@@ -91,9 +91,9 @@ def write_precision(
     """Make the file alone.
 
     Args:
-        dataset: its training photographs calibrate.
+        dataset: its training images calibrate.
         subject: precision and target of the file.
-        gate: photographs that decide which layers int8 leaves in float.
+        gate: images that decide which layers int8 leaves in float.
         fp32: ONNX file of the same model.
         options: limits, number of calibration images.
         path: of the file.
@@ -132,7 +132,7 @@ def write_precision(
 
 
 def _calibration(dataset: Dataset, gate: ReferenceSet, asked: int) -> list[LabelledImage]:
-    """Photographs for the ranges of activations; says where they are fewer than asked for.
+    """Images for the ranges of activations; says where they are fewer than asked for.
 
     Raises:
         GateError: none is left beside those of the gate.
@@ -144,7 +144,7 @@ def _calibration(dataset: Dataset, gate: ReferenceSet, asked: int) -> list[Label
     if not photos:
         raise GateError(
             f"No image is left to calibrate int8 on: {why}.",
-            "Give more photographs of each class, or serve fp32.",
+            "Give more images of each class, or serve fp32.",
         )
     if len(photos) < asked:
         say(

@@ -121,7 +121,7 @@ def test_the_loop_gets_byte_for_byte_what_the_server_computes(
         return call(self, model, images, labels)
 
     monkeypatch.setattr(CrossEntropy, "__call__", spy)
-    data = replace(dataset, cache_mib=cache_mib)  # without a cache, photographs are decoded anew
+    data = replace(dataset, cache_mib=cache_mib)  # without a cache, images are decoded anew
     fine_tune_fixres(data, student, replace(OPTIONS, crop_pct=0.8), seed=0, out=tmp_path)
     spec = PreprocessSpec(TEST_SIZE_PX, 0.8)
     photos = dataset.of_split("train")

@@ -97,7 +97,7 @@ def test_unlabelled_photographs_change_the_student_and_are_named(
     without, with_, again = outs
     assert all((with_ / name).read_bytes() == (again / name).read_bytes() for name in FILES)
     steps = [[record["step"] for record in _records(out)] for out in (without, with_)]
-    assert steps == [[3, 6], [4, 8]]  # 39 photographs in batches of 12, then 59
+    assert steps == [[3, 6], [4, 8]]  # 39 images in batches of 12, then 59
     report = json.loads((with_ / "distillation.json").read_bytes())
     assert report["unlabelled"] == unlabelled.describe()
     assert report["unlabelled"]["photos"] == 20

@@ -27,7 +27,7 @@ from train.stage import Dataset
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint with 312 val and 39 test photographs, and its graph. Read only."""
+    """A checkpoint with 312 val and 39 test images, and its graph. Read only."""
 
     dataset: Dataset
     folder: Path

@@ -139,7 +139,7 @@ FAULTS: list[tuple[Callable[[Bench], Planted], str, list[str]]] = [
     (
         noise_calibration,
         "calibration",
-        ["activations in float restores", "photographs reach", "Calibrate again on training"],
+        ["activations in float restores", "images reach", "Calibrate again on training"],
     ),
     (corrupted_initialiser, "initialisers", ["Putting back 1 of", "differs by 0.05 at [0, 0, 0"]),
     (swapped_labels, "swapped labels", ["Putting 3 of", "in another order restores", "belongs"]),

@@ -112,7 +112,7 @@ def test_few_images_are_not_enough_where_a_verdict_is_asked_for(
         GateError, match="PARITY INCONCLUSIVE fp32 test_efficientnet: 351"
     ) as caught:
         _export(exported, tmp_path, options)
-    assert "Give more photographs" in caught.value.next_step
+    assert "Give more images" in caught.value.next_step
     assert not (tmp_path / "golden").exists()
 
 

@@ -38,7 +38,7 @@ PLAN = PhaseOptions(
     size_px=SIZE_PX,
     seed=3,
 )
-PER_EPOCH = 3  # 39 training photographs in batches of 12
+PER_EPOCH = 3  # 39 training images in batches of 12
 
 
 class SignalAt:

@@ -59,7 +59,7 @@ def smooth(dataset: Dataset, folder: Path) -> tuple[ImageClassifier, Fitted, nn.
 
 
 def measured(dataset: Dataset, batch_size: int) -> ImageClassifier:
-    """A model whose batch norms were measured on 30 photographs."""
+    """A model whose batch norms were measured on 30 images."""
     model = lively(toy_model())
     names = [n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
     keys = some_batches(36, 33, batch_size=batch_size, epoch=0, seed=1, size_px=SIZE_PX)

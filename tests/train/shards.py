@@ -1,4 +1,4 @@
-"""Shards for tests: photographs packed by WebDataset's own writer, and a server that misbehaves."""
+"""Shards for tests: images packed by WebDataset's own writer, and a server that misbehaves."""
 
 from __future__ import annotations
 

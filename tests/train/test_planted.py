@@ -1,4 +1,4 @@
-"""Cases planted into photographs: the audit names each of them, and nothing else."""
+"""Cases planted into images: the audit names each of them, and nothing else."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _as_cmyk(source: Path, target: Path) -> None:
 
 
 def _as_16_bit(source: Path, target: Path) -> Path:
-    """A grey photograph of 16 bits, and the same of 8 bits beside it."""
+    """A grey image of 16 bits, and the same of 8 bits beside it."""
     grey = np.asarray(decode(source.read_bytes()).convert("L"))
     Image.fromarray(grey.astype(np.uint16) * 257).save(target)
     eight = target.with_name(f"eight-{target.name}")
@@ -81,7 +81,7 @@ def _cut(source: Path, target: Path) -> None:
 
 
 def _plant(root: Path, labels: tuple[str, ...], take: Take) -> dict[str, set[frozenset[str]]]:
-    """Plant every case; sources are photographs that no other case uses.
+    """Plant every case; sources are images that no other case uses.
 
     Returns:
         The groups of paths that each kind of problem must have.
@@ -168,7 +168,7 @@ def test_drawings_alone_have_no_problem(drawn: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(
     not (PHOTOS / "flowers").is_dir(),
-    reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test photographs)",
+    reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test images)",
 )
 def test_planted_cases_are_found_among_flowers(tmp_path: Path) -> None:
     """Sources are every 30th rose; what the 3 667 flowers hold by themselves stays as it was."""

@@ -1,4 +1,4 @@
-"""Small photographs and models for tests: three classes that a small network tells apart."""
+"""Small images and models for tests: three classes that a small network tells apart."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_photos(
 
 
 def open_dataset(root: Path, out: Path, *, options: DataOptions | None = None) -> Dataset:
-    """Audit a folder of photographs and open it."""
+    """Audit a folder of images and open it."""
     out.mkdir(parents=True, exist_ok=True)
     audit_images(root, options or DataOptions(0.2, 0.25), seed=0, out=out)
     return Dataset.open(root, out / "index.csv", 64)
@@ -76,7 +76,7 @@ def toy_dataset(folder: Path, *, count: int = 24) -> Dataset:
 
 
 def toy_photos(counts: dict[str, int]) -> list[LabelledImage]:
-    """Photographs that are on no disk, each with a digest of its own."""
+    """Images that are on no disk, each with a digest of its own."""
     numbers = itertools.count()
     return [
         LabelledImage(f"{label}/{i}.jpg", label, "", f"{next(numbers):064x}", 30, 30)
@@ -86,7 +86,7 @@ def toy_photos(counts: dict[str, int]) -> list[LabelledImage]:
 
 
 def toy_views(dataset: Dataset, *, cache_mib: int = 64, seed: int = 3) -> TrainingViews:
-    """Random views of the training photographs; their side is the key's."""
+    """Random views of the training images; their side is the key's."""
     photos = dataset.of_split("train")
     store = ImageStore(dataset.root, photos, keep_px=2 * SIZE_PX, cache_mib=cache_mib)
     augment = AugmentOptions()

@@ -1,4 +1,4 @@
-"""Mixup and cutmix of a batch: two photographs in one image, two classes in one target."""
+"""Mixup and cutmix of a batch: two images in one, two classes in one target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random views of a training photograph: a pure function of (image, options, generator)."""
+"""Random views of a training image: a pure function of (image, options, generator)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FILTERS = {
 def random_view(
     pixels: NDArray[np.uint8], size_px: int, options: AugmentOptions, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw one random view of a photograph.
+    """Draw one random view of an image.
 
     Args:
         pixels: (H, W, 3) upright RGB.
@@ -99,7 +99,7 @@ def _placed(
 def _resized(
     pixels: NDArray[np.uint8], box: Box, size_px: int, filter_name: str
 ) -> NDArray[np.uint8]:
-    """A box of a photograph at the view's size: Pillow's antialiased filters, by torch.
+    """A box of an image at the view's size: Pillow's antialiased filters, by torch.
 
     Torch's take a fifth of the time, differ by a level or two in one value of a hundred, and know
     whole pixels only. What serves and validates uses Pillow: `serve.contract.preprocess`.

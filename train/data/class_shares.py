@@ -17,7 +17,7 @@ SPLITS = ("train", "val", "test")
 def check_classes(
     photos: Sequence[LabelledImage], shares: Mapping[str, float], group_of: Mapping[str, str]
 ) -> None:
-    """Refuse photographs whose split leaves a class out of train, val or test.
+    """Refuse images whose split leaves a class out of train, val or test.
 
     Args:
         photos: with their splits.
@@ -108,7 +108,7 @@ def _needed(count: int, shares: Mapping[str, float]) -> int:
 
 
 def _shared(label: str, photos: Sequence[LabelledImage], group_of: Mapping[str, str]) -> set[str]:
-    """sha256 of all photographs in groups that hold this class and another."""
+    """sha256 of all images in groups that hold this class and another."""
     labels: dict[str, set[str]] = defaultdict(set)
     for photo in photos:
         labels[group_of.get(photo.sha256, photo.sha256)].add(photo.label)

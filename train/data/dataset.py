@@ -1,4 +1,4 @@
-"""The photographs of a run, as every stage opens them."""
+"""The images of a run, as every stage opens them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Dataset"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """The photographs of a run.
+    """The images of a run.
 
     Args:
         root: the folder that the paths are relative to.
         photos: with labels and splits.
-        cache_mib: of the disk, for decoded training photographs.
+        cache_mib: of the disk, for decoded training images.
     """
 
     root: Path
@@ -38,7 +38,7 @@ class Dataset:
         return labels_of(self.photos)
 
     def of_split(self, split: str) -> list[LabelledImage]:
-        """The photographs of one split."""
+        """The images of one split."""
         return [photo for photo in self.photos if photo.split == split]
 
     def targets(self, split: str) -> NDArray[np.int64]:

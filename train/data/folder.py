@@ -96,13 +96,13 @@ def list_unlabelled(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise DatasetError(
-            f"No such folder: {root}.", "Name a folder of photographs; labels are not needed."
+            f"No such folder: {root}.", "Name a folder of images; labels are not needed."
         )
     scan = scan_folder(root)
     if not scan.images:
         raise DatasetError(
             f"{root} holds no images ({', '.join(sorted(SUFFIXES))}).{_passed_over(scan.notices)}",
-            "Name a folder of photographs; labels are not needed.",
+            "Name a folder of images; labels are not needed.",
         )
     refuse_misnamed(root, misnamed_of(scan.images))
     return Listing([LabelledImage(path, "", "train") for path in scan.images], tuple(scan.notices))

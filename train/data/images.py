@@ -44,7 +44,7 @@ def dataset_digest(photos: Iterable[LabelledImage]) -> str:
 
 
 def write_index(path: Path, photos: Iterable[LabelledImage]) -> None:
-    """Write index.csv: one row a photograph."""
+    """Write index.csv: one row an image."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(
             file, [field.name for field in fields(LabelledImage)], lineterminator="\n"

@@ -1,4 +1,4 @@
-"""Photographs by list files: every line is checked against the disk and against the others."""
+"""Images by list files: every line is checked against the disk and against the others."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ __all__ = ["LEAST", "ListedPhotos", "list_files", "read_list", "read_split_lists
 LIST_SUFFIXES = (".csv", ".txt")
 LEAST = 3  # images of a class: one each to train, validate and test
 
-ListedPhotos = list[
-    tuple[LabelledImage, str]
-]  # each photograph, and the file and line that name it
+ListedPhotos = list[tuple[LabelledImage, str]]  # each image, and the file and line that name it
 
 
 def list_files(folder: Path) -> dict[str, Path]:
@@ -48,7 +46,7 @@ def list_files(folder: Path) -> dict[str, Path]:
 
 
 def read_list(file: Path) -> ListedPhotos:
-    """The photographs of one list; paths in it are relative to its folder, or absolute.
+    """The images of one list; paths in it are relative to its folder, or absolute.
 
     Returns:
         Sorted by path; `LabelledImage.path` is relative to the folder of the list, and may leave
@@ -61,7 +59,7 @@ def read_list(file: Path) -> ListedPhotos:
 
 
 def read_split_lists(files: dict[str, Path]) -> ListedPhotos:
-    """The photographs of several lists of one folder, a list a split.
+    """The images of several lists of one folder, a list a split.
 
     Args:
         files: split -> list, as of `list_files`.

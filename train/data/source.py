@@ -98,7 +98,7 @@ class OpenedSource:
 
     @property
     def listing(self) -> Listing:
-        """The photographs and what was passed over, as the audit takes them."""
+        """The images and what was passed over, as the audit takes them."""
         return Listing(self.photos, self.notices, self.remarks, self.places)
 
     def fingerprint(self) -> str:

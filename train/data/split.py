@@ -26,9 +26,9 @@ def split_images(
     seed: int,
     groups: Mapping[str, str] | None = None,
 ) -> list[LabelledImage]:
-    """Give every photograph a split; folders that were named train, val or test stay as they are.
+    """Give every image a split; folders that were named train, val or test stay as they are.
 
-    Each class is divided by the order of a hash of (seed, group), so adding a photograph moves few
+    Each class is divided by the order of a hash of (seed, group), so adding an image moves few
     others, and files of one group always fall on the same side. Equal files are one group.
 
     Args:
@@ -40,7 +40,7 @@ def split_images(
             themselves.
 
     Returns:
-        The photographs in their order, each with a split.
+        The images in their order, each with a split.
 
     Raises:
         DatasetError: fractions out of range, or a class too small to appear in every split.
@@ -51,7 +51,7 @@ def split_images(
     if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise DatasetError(
             f"val_fraction = {val_fraction} and test_fraction = {test_fraction} do not divide the "
-            "photographs into train, val and test.",
+            "images into train, val and test.",
             "Choose fractions above 0 that sum to less than 1.",
         )
     group_of = groups or {}
@@ -67,7 +67,7 @@ def split_images(
 
 
 def write_lists(folder: Path, photos: Iterable[LabelledImage]) -> None:
-    """Write train.csv, val.csv and test.csv: `path,label`, one row a photograph."""
+    """Write train.csv, val.csv and test.csv: `path,label`, one row an image."""
     rows: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
     for photo in photos:
         rows[photo.split].append((photo.path, photo.label))

@@ -1,4 +1,4 @@
-"""Photographs without labels: which files there are, and which of them may be trained on."""
+"""Images without labels: which files there are, and which of them may be trained on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIST = "unlabelled.csv"
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Photographs without labels.
+    """Images without labels.
 
     Args:
         root: their folder.
@@ -45,7 +45,7 @@ class Unlabelled:
 
     @property
     def absolute(self) -> tuple[LabelledImage, ...]:
-        """The photographs with absolute paths, as they lie beside another dataset's."""
+        """The images with absolute paths, as they lie beside another dataset's."""
         root = self.root.resolve()
         return tuple(replace(photo, path=str(root / photo.path)) for photo in self.photos)
 
@@ -64,7 +64,7 @@ class Unlabelled:
 
     def sentence(self) -> str:
         """What was found, for people."""
-        text = f"{len(self.photos)} photographs without labels join the training"
+        text = f"{len(self.photos)} images without labels join the training"
         if not self.left_out:
             return f"{text}."
         path, _, why = self.left_out[0]
@@ -80,14 +80,14 @@ class Unlabelled:
 
 
 def open_unlabelled(root: Path, dataset: Dataset, options: DataOptions | None = None) -> Unlabelled:
-    """Read a folder of photographs whose labels nobody knows.
+    """Read a folder of images whose labels nobody knows.
 
-    What equals or nearly equals a test or val photograph is left out: a student that saw it in
+    What equals or nearly equals a test or val image is left out: a student that saw it in
     training would be judged on what it was taught.
 
     Args:
         root: searched with all its folders; their names mean nothing.
-        dataset: of the labelled photographs.
+        dataset: of the labelled images.
         options: what becomes of files that do not decode, and their limits, as in
             `train.data.audit.dataset_audit`.
 
@@ -119,9 +119,9 @@ def open_unlabelled(root: Path, dataset: Dataset, options: DataOptions | None = 
             left_out.append((photo.path, one.sha256, f"is {leak.path} of {leak.split}"))
     if not kept:
         raise DatasetError(
-            f"None of the {len(found)} photographs in {root} may be trained on: "
+            f"None of the {len(found)} images in {root} may be trained on: "
             f"{left_out[0][0]} {left_out[0][2]}.",
-            "Name a folder of other photographs.",
+            "Name a folder of other images.",
         )
     return Unlabelled(root, tuple(kept), tuple(left_out))
 
@@ -133,7 +133,7 @@ def _leaks(
     judged: list[LabelledImage],
     limits: DecodeLimits,
 ) -> list[LabelledImage | None]:
-    """Of each file the test or val photograph that it is or looks like."""
+    """Of each file the test or val image that it is or looks like."""
     facts = [one for _, one in read]
     same = {photo.sha256: photo for photo in reversed(judged)}
     judged_facts = read_facts(judged_root, judged, limits)

@@ -91,7 +91,7 @@ def fit(
         Which of the last weights and their averages was kept: where the validation loss is lowest.
 
     Raises:
-        DatasetError: fewer photographs than one batch.
+        DatasetError: fewer images than one batch.
         CheckpointError: the state in `folder` belongs to another recipe or dataset.
         UsageError: the ranks cannot share a batch equally, or see different files.
         Interrupted: a signal came; the state is saved.

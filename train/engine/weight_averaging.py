@@ -50,7 +50,7 @@ def build_swa(model: nn.Module) -> AveragedModel:
 def choose(candidates: list[Candidate]) -> Candidate:
     """The lowest validation loss; of equal ones the later. NaN never wins over a number.
 
-    The loss and not top-1: on some hundred photographs it tells candidates apart that top-1 does
+    The loss and not top-1: on some hundred images it tells candidates apart that top-1 does
     not.
     """
     best = candidates[0]
@@ -75,7 +75,7 @@ def measure_norms(
 ) -> None:
     """Set the statistics of batch norms to the mean and variance of what reaches them.
 
-    All named norms normalise with the statistics of the batch while the photographs pass, as in
+    All named norms normalise with the statistics of the batch while the images pass, as in
     training; the rest of the model is in evaluation mode. Mean and variance are those of all
     images together, not averages over batches: with one batch norm, or one batch, they are exact.
 

@@ -19,7 +19,7 @@ class CenterLoss(nn.Module):
     """Half the squared distance of each feature vector from the centre of its class.
 
     After each call in training mode the centres move towards the features they were compared
-    with (equation 4 of the paper). A mixed photograph is compared with the mixture of its classes'
+    with (equation 4 of the paper). A mixed image is compared with the mixture of its classes'
     centres, in the proportions of its target, and moves each by its share: for whole classes both
     are the paper's rules.
 

@@ -63,7 +63,7 @@ class TrainingProfile:
         wait, sync = self.waited_s / self.wall_s, self.synced_s / self.wall_s
         ops = ", ".join(f"{name} {share:.0%}" for name, share in self.ops)
         advice = {
-            "data": "raise teacher.workers, let the photographs fit data.cache_mib, or switch "
+            "data": "raise teacher.workers, let the images fit data.cache_mib, or switch "
             "augmentations off (docs/training.md lists their cost)",
             "sync": "look in the trace for what asks the GPU for a value at every step",
             "compute": "a smaller teacher.arch or teacher.train_size_px, bf16, or a faster device",
@@ -89,7 +89,7 @@ def profile_training(
         steps: to measure.
 
     Raises:
-        DatasetError: fewer photographs than one batch.
+        DatasetError: fewer images than one batch.
     """
     model = prepare_model(dataset, options, seed)
     phase = phases_of(dataset, model, options, None, seed)[-1]

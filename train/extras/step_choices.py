@@ -76,7 +76,7 @@ def measure_choices(
         rounds: of all choices in turn.
 
     Raises:
-        DatasetError: fewer photographs than one batch.
+        DatasetError: fewer images than one batch.
     """
     views = views_of(dataset, options, seed)
     order = BatchSampler(

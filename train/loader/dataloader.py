@@ -37,7 +37,7 @@ def feed(
     A view is a function of its key, so a batch that is loaded again is the same batch.
 
     Args:
-        views: of the photographs.
+        views: of the images.
         order: which views, from its first step on.
         workers: loader processes; 0 loads in this one.
         restarts: of the workers, before the training gives up.

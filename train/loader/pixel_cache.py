@@ -1,6 +1,6 @@
-"""Photographs decoded once, at a working size, into one memory-mapped file.
+"""Images decoded once, at a working size, into one memory-mapped file.
 
-All processes that train on the same photographs at the same size read the same pages, which the
+All processes that train on the same images at the same size read the same pages, which the
 system drops where it needs the memory: host memory stays flat however many epochs there are.
 """
 
@@ -38,10 +38,10 @@ LARGE_BYTES = 2**26  # below it nobody needs a progress bar
 
 
 class MappedPixels:
-    """Decoded photographs by position, read from one file that is mapped into memory.
+    """Decoded images by position, read from one file that is mapped into memory.
 
     Args:
-        path: of the file: the photographs' RGB bytes, one after the other.
+        path: of the file: the images' RGB bytes, one after the other.
         sizes: (width, height) of each, in pixels.
     """
 
@@ -73,13 +73,13 @@ def open_pixels(
     limit_mib: int,
     folder: Path | None = None,
 ) -> MappedPixels | None:
-    """Decoded photographs from the cache, where they are decoded into first if need be.
+    """Decoded images from the cache, where they are decoded into first if need be.
 
     Args:
         root: the dataset's folder.
         photos: with upright sizes and digests, as the audit wrote them.
         keep_px: as `read_image`.
-        limit_mib: of all photographs in the cache; those not used for longest make room. 0: off.
+        limit_mib: of all images in the cache; those not used for longest make room. 0: off.
         folder: of the cache; None takes that of the settings.
 
     Returns:
@@ -94,7 +94,7 @@ def open_pixels(
         return None
     if needed > limit_mib * 2**20:
         say(
-            f"  {len(photos)} photographs take {needed / 2**20:.0f} MiB decoded, data.cache_mib is "
+            f"  {len(photos)} images take {needed / 2**20:.0f} MiB decoded, data.cache_mib is "
             f"{limit_mib}: they are decoded again in every epoch."
         )
         return None
@@ -111,14 +111,14 @@ def open_pixels(
         os.utime(final)
         return MappedPixels(final / PIXELS, sizes)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: there is no home
-        say(f"  Photographs are decoded again in every epoch: no cache ({error}).")
+        say(f"  Images are decoded again in every epoch: no cache ({error}).")
         return None
 
 
 def read_image(
     path: Path, photo: LabelledImage, keep_px: int, *, check: bool = False
 ) -> Image.Image:
-    """Decode a photograph at its working size: JPEG at a fraction of its size where that suffices.
+    """Decode an image at its working size: JPEG at a fraction of its size where that suffices.
 
     Args:
         path: of the file.
@@ -145,7 +145,7 @@ def read_image(
 
 
 def working_size(size: tuple[int, int], keep_px: int) -> tuple[int, int]:
-    """Width and height of a photograph in the cache."""
+    """Width and height of an image in the cache."""
     shorter = min(size)
     if not keep_px or shorter <= keep_px:
         return size
@@ -189,7 +189,7 @@ def _build(
 def _in_threads(work: Callable[[int], None], count: int, *, shown: bool) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done: Iterable[None] = pool.map(work, range(count))
-        for _ in track(done, "decoding", count, "photographs") if shown else done:
+        for _ in track(done, "decoding", count, "images") if shown else done:
             pass
 
 

@@ -1,4 +1,4 @@
-"""Which photograph comes when, and how large: a function of (seed, epoch)."""
+"""Which image comes when, and how large: a function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ STEP_PX = 16  # sides of multi-scale views are multiples of it, as most networks
 
 
 class ViewKey(NamedTuple):
-    """One view of a training photograph.
+    """One view of a training image.
 
     Args:
         epoch: from 0.
-        position: in the list of photographs.
+        position: in the list of images.
         repeat: how often it was drawn before in this epoch.
         size_px: side of the view.
     """
@@ -47,16 +47,16 @@ class BatchSampler:
     """Batches of keys from `first_step` to the end of the last epoch; the remainder is dropped.
 
     Args:
-        targets: (N,) class number of each photograph; those that are unlabelled come once an
+        targets: (N,) class number of each image; those that are unlabelled come once an
             epoch, and each batch has its even share of them.
-        batch_size: photographs a batch.
+        batch_size: images a batch.
         epochs: of the training.
         first_step: batches before it are left out.
         seed: of the order.
-        balance_limit: see `draws_per_class`; 0 draws every photograph once.
+        balance_limit: see `draws_per_class`; 0 draws every image once.
         sizes_px: sides to draw from, one a batch.
         share: (rank, world): of each batch every world-th key from `rank` on; (0, 1) is all.
-        shards: (N,) number of the shard that each photograph lies in. With them an epoch reads a
+        shards: (N,) number of the shard that each image lies in. With them an epoch reads a
             few shards at a time, see `open_shards_of`, and a rank's share of a batch is one piece
             of it.
     """
@@ -147,17 +147,17 @@ class BatchSampler:
 
 
 def draws_per_class(targets: NDArray[np.int64], limit: float) -> NDArray[np.int64]:
-    """How many photographs of each class an epoch draws.
+    """How many images of each class an epoch draws.
 
     Weak classes are drawn more often until the largest is less than `limit` times any other; no
-    class is drawn less often than it has photographs.
+    class is drawn less often than it has images.
 
     Args:
-        targets: (N,) class numbers; unlabelled photographs count for none.
+        targets: (N,) class numbers; unlabelled images count for none.
         limit: more than 1; 0 leaves the classes as they are.
 
     Returns:
-        (K,) draws; 0 for a class without photographs.
+        (K,) draws; 0 for a class without images.
     """
     counts = np.bincount(targets[targets >= 0])
     if not limit:
@@ -169,10 +169,10 @@ def draws_per_class(targets: NDArray[np.int64], limit: float) -> NDArray[np.int6
 def draws_per_image(
     targets: NDArray[np.int64], limit: float, *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """How often an epoch draws each photograph: equally often within a class, give or take one.
+    """How often an epoch draws each image: equally often within a class, give or take one.
 
     Returns:
-        (N,) draws; which photographs get one more changes from epoch to epoch.
+        (N,) draws; which images get one more changes from epoch to epoch.
     """
     draws = draws_per_class(targets, limit)
     counts = np.bincount(targets[targets >= 0])
@@ -216,11 +216,11 @@ def sizes_px(size_px: int, spread: float) -> tuple[int, ...]:
 def some_batches(
     count: int, images: int, *, batch_size: int, epoch: int, seed: int, size_px: int
 ) -> list[list[ViewKey]]:
-    """Batches of up to `images` photographs outside the training's own order.
+    """Batches of up to `images` images outside the training's own order.
 
     Args:
-        count: photographs there are.
-        images: photographs wanted.
+        count: images there are.
+        images: images wanted.
         batch_size: of a batch; the last may be smaller.
         epoch: of the keys; one that the training does not reach gives views it never saw.
         seed: of the choice.

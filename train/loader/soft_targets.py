@@ -1,4 +1,4 @@
-"""Figures of each photograph, such as teachers' answers, that go to the objective with labels."""
+"""Figures of each image, such as teachers' answers, that go to the objective with labels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ViewsWithTargets(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
         classes: K.
 
     Raises:
-        ValueError: there are more or fewer answers than photographs.
+        ValueError: there are more or fewer answers than images.
     """
 
     def __init__(self, views: TrainingViews, answers: NDArray[np.float32], classes: int) -> None:
         if len(answers) != len(views):
-            raise ValueError(f"{len(answers)} answers to {len(views)} photographs.")
+            raise ValueError(f"{len(answers)} answers to {len(views)} images.")
         self._views, self.targets, self.shards = views, views.targets, views.shards
         shares = np.zeros((len(answers), classes), np.float32)
         (known,) = np.nonzero(self.targets != UNLABELLED)

@@ -42,7 +42,7 @@ SET_SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Colours = NDArray[np.float32]  # (3, 4), see `train.augment.color_jitter`
-# Of a photograph at a side in px; with colours where they are left to the device.
+# Of an image at a side in px; with colours where they are left to the device.
 View = Callable[[Pixels, int, np.random.Generator], Pixels | tuple[Pixels, Colours]]
 
 
@@ -72,13 +72,13 @@ Sample = tuple[Pixels, int, Colours | None]
 
 
 class ImageStore:
-    """Decoded photographs by position: from the cache where they fit, else decoded when asked for.
+    """Decoded images by position: from the cache where they fit, else decoded when asked for.
 
     Args:
         root: the dataset's folder.
         photos: whose `path` is below it.
-        keep_px: photographs are shrunk so that the shorter side is at most this; 0 keeps all.
-        cache_mib: for decoded photographs, on disk.
+        keep_px: images are shrunk so that the shorter side is at most this; 0 keeps all.
+        cache_mib: for decoded images, on disk.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class ImageStore:
 
 
 class TrainingViews(Dataset[Sample]):
-    """View `key` of a photograph: its randomness depends on the seed and the key alone.
+    """View `key` of an image: its randomness depends on the seed and the key alone.
 
     Args:
-        store: of the photographs.
+        store: of the images.
         photos: in the store's order; one with an empty label is unlabelled.
         labels: class names in the order of the logits.
         view: draws a view.
@@ -134,7 +134,7 @@ class TrainingViews(Dataset[Sample]):
 
 
 class FixedViews(Dataset[Sample]):
-    """The same view of a photograph in every epoch, computed once.
+    """The same view of an image in every epoch, computed once.
 
     Args:
         pixels: (N, size, size, 3) uint8.
@@ -153,7 +153,7 @@ class FixedViews(Dataset[Sample]):
 
 
 class Views(Protocol):
-    """What a training sees: samples by key, and the class of each photograph by position."""
+    """What a training sees: samples by key, and the class of each image by position."""
 
     targets: NDArray[np.int64]
     shards: NDArray[np.int64] | None  # that each lies in, as `train.loader.sampler.BatchSampler`
@@ -175,7 +175,7 @@ def build_loader(
     """One loader for a whole training: it yields the batches in their order.
 
     Args:
-        views: of the photographs.
+        views: of the images.
         batches: keys of each batch.
         workers: loader processes; 0 loads in this one.
         poll_s: without a batch, after which the workers are said to be late; 0 waits for ever.
@@ -197,7 +197,7 @@ def build_loader(
 
 
 def pixels_of(root: Path, photos: list[LabelledImage], spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """What the model sees of each photograph at evaluation: the serving preprocess.
+    """What the model sees of each image at evaluation: the serving preprocess.
 
     Returns:
         (N, size_px, size_px, 3) uint8.

@@ -16,7 +16,7 @@ from train.options import LossOptions, TrainOptions
 
 __all__ = ["LabelLoss", "build_label_loss", "class_weights", "cross_entropy", "focal_loss"]
 
-EFFECTIVE_BETA = 0.999  # arXiv:1901.05555 tries 0.9 to 0.9999: about 1 000 photographs saturate
+EFFECTIVE_BETA = 0.999  # arXiv:1901.05555 tries 0.9 to 0.9999: about 1 000 images saturate
 NEAR_ONE = -1e-7  # log of the largest probability that float32 tells from 1
 
 
@@ -31,7 +31,7 @@ def cross_entropy(
 
     Args:
         logits: (N, K), raw.
-        targets: (N,) int64 class numbers, or (N, K) probabilities (mixed photographs).
+        targets: (N,) int64 class numbers, or (N, K) probabilities (mixed images).
         weights: (K,) of the classes.
         label_smoothing: in [0, 1); this share of each target is spread evenly over all K.
 
@@ -58,7 +58,7 @@ def focal_loss(
 ) -> Tensor:
     """Cross-entropy whose every summand is multiplied by (1 - p) ** gamma.
 
-    For one class number a photograph this is equation 4 of the paper on softmax probabilities,
+    For one class number an image this is equation 4 of the paper on softmax probabilities,
     with `weights` as its alpha. Smoothed and mixed targets y sum it over the classes:
     -sum_k weight_k y_k (1 - p_k)^gamma log p_k.
 
@@ -96,13 +96,13 @@ def focal_loss(
 def class_weights(
     counts: ArrayLike, kind: str, *, beta: float = EFFECTIVE_BETA
 ) -> NDArray[np.float64]:
-    """Weights that make rare classes count more, with a mean of 1 over the training photographs.
+    """Weights that make rare classes count more, with a mean of 1 over the training images.
 
     Args:
-        counts: (K,) training photographs of each class.
+        counts: (K,) training images of each class.
         kind: inverse: proportional to 1 / count, so that all classes weigh the same together;
             effective: to (1 - beta) / (1 - beta ** count), which stops growing smaller at
-            about 1 / (1 - beta) photographs, where more of them show little new.
+            about 1 / (1 - beta) images, where more of them show little new.
         beta: in [0, 1), of `effective`; 0 is no weighting, towards 1 it is `inverse`.
 
     Returns:
@@ -110,7 +110,7 @@ def class_weights(
 
     Raises:
         ValueError: kind or beta is unknown or out of range.
-        DatasetError: a class has no photograph.
+        DatasetError: a class has no image.
 
     Source: Cui et al. 2019, arXiv:1901.05555, equation 4.
     """
@@ -119,8 +119,8 @@ def class_weights(
         raise ValueError(f"beta = {beta}: expected 0 to less than 1.")
     if not (number > 0).all():
         raise DatasetError(
-            f"Class number {int(number.argmin())} has no photograph in train, so it has no weight.",
-            "Add photographs of it, or set loss.class_weights=none.",
+            f"Class number {int(number.argmin())} has no image in train, so it has no weight.",
+            "Add images of it, or set loss.class_weights=none.",
         )
     if kind == "inverse":
         weights = 1 / number
@@ -179,10 +179,10 @@ def build_label_loss(
     Args:
         options: kind, gamma and class weights.
         label_smoothing: in [0, 1).
-        counts: (K,) training photographs of each class, which the class weights follow.
+        counts: (K,) training images of each class, which the class weights follow.
 
     Raises:
-        DatasetError: weights are asked for and a class has no photograph.
+        DatasetError: weights are asked for and a class has no image.
     """
     weights = None
     if options.class_weights != "none":

@@ -132,11 +132,11 @@ def build_objective(options: TrainOptions, *, counts: ArrayLike, num_features: i
 
     Args:
         options: `loss` and `label_smoothing`.
-        counts: (K,) training photographs of each class.
+        counts: (K,) training images of each class.
         num_features: D, length of the model's features before the classifier.
 
     Raises:
-        DatasetError: class weights are asked for and a class has no photograph.
+        DatasetError: class weights are asked for and a class has no image.
     """
     terms = dict(
         resolve_name(builder)(options, counts, num_features)

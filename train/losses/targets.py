@@ -1,7 +1,7 @@
-"""What a batch says about its photographs: a class each, shares of classes, or nothing.
+"""What a batch says about its images: a class each, shares of classes, or nothing.
 
-(N,) int64 class numbers, UNLABELLED where a photograph has none; or (N, K) float32 probabilities of
-mixed photographs, whose rows sum to the share that is labelled; or (N, K + M) float32, such rows
+(N,) int64 class numbers, UNLABELLED where an image has none; or (N, K) float32 probabilities of
+mixed images, whose rows sum to the share that is labelled; or (N, K + M) float32, such rows
 with M figures behind them that only the objective reads.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["UNLABELLED", "class_numbers", "one_hot"]
 
 UNLABELLED = -1
-WHOLE = 1 - 1e-3  # a row that sums to less is in part of an unlabelled photograph
+WHOLE = 1 - 1e-3  # a row that sums to less is in part of an unlabelled image
 
 
 def class_numbers(labels: Tensor, classes: int) -> Tensor:
@@ -24,7 +24,7 @@ def class_numbers(labels: Tensor, classes: int) -> Tensor:
         classes: K.
 
     Returns:
-        UNLABELLED for photographs that are not wholly labelled.
+        UNLABELLED for images that are not wholly labelled.
     """
     if labels.ndim == 1:
         return labels
@@ -33,5 +33,5 @@ def class_numbers(labels: Tensor, classes: int) -> Tensor:
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(N,) class numbers as (N, K) float32 rows; those of unlabelled photographs are zero."""
+    """(N,) class numbers as (N, K) float32 rows; those of unlabelled images are zero."""
     return F.one_hot(labels.clamp(min=0), classes).float() * (labels >= 0)[:, None]

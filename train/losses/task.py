@@ -1,4 +1,4 @@
-"""What a stage teaches beside the labels of the photographs."""
+"""What a stage teaches beside the labels of the images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class TrainingTask:
     Args:
         objective: forward and loss.
         view_px: side of the views that it asks for; 0 is the training size.
-        unlabelled: further training photographs, with absolute paths and empty labels.
+        unlabelled: further training images, with absolute paths and empty labels.
         answers: (N, M) float32: figures that the objective gets with the label of each training
-            photograph, then of each unlabelled one (`train.loader.soft_targets`).
+            image, then of each unlabelled one (`train.loader.soft_targets`).
         val_answers: (n, K) logits on the val split, which every epoch is compared with.
         lineage: digests of all that; a state of another lesson is not resumed from.
     """

@@ -40,7 +40,7 @@ class ModelCard:
         std: likewise.
         parameters: number of weights.
         flops: multiply-adds of one image at `preprocess.size_px`.
-        dataset_digest: of the photographs it was trained on.
+        dataset_digest: of the images it was trained on.
         head: linear or bilinear.
         bilinear_dim: width of the bilinear features; 0 without them.
     """

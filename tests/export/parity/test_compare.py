@@ -89,7 +89,7 @@ def test_an_answer_that_depends_on_its_batch_fails() -> None:
 
 def test_blank_images_must_answer_too() -> None:
     reference = answers()
-    blank = np.array([[40.0, -20, 1], [1, 2, 3]], np.float32)  # far from photographs: large
+    blank = np.array([[40.0, -20, 1], [1, 2, 3]], np.float32)  # far from images: large
     size = float(np.sqrt((blank**2).mean()))
     for change, status in ((0.009 * size, "passed"), (0.011 * size, "failed"), (np.nan, "failed")):
         found = blank.copy()

@@ -65,7 +65,7 @@ def test_of_a_photograph_that_is_there_twice_both_are_kept_apart() -> None:
         (250, 60, 294, 16),  # then the least for calibration
         (84, 16, 84, 16),
         (72, 12, 68, 16),
-        (20, 4, 14, 10),  # of very few training photographs, half
+        (20, 4, 14, 10),  # of very few training images, half
         (3, 1, 2, 2),
         (1, 0, 0, 1),
         (200, 350, 350, 128),  # val decides alone

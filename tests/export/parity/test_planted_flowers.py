@@ -1,4 +1,4 @@
-"""The seven faults on real photographs and a network with ImageNet weights; about a minute."""
+"""The seven faults on real images and a network with ImageNet weights; about a minute."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         not PHOTOS.is_dir(),
-        reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ "
-        "(README: test photographs)",
+        reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test images)",
     ),
     pytest.mark.skipif(
         importlib.util.find_spec(WEIGHTS) is None,

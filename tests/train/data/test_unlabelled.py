@@ -27,7 +27,7 @@ from train.stage import Dataset
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Path:
-    """Nine photographs in folders whose names mean nothing."""
+    """Nine images in folders whose names mean nothing."""
     for i in range(9):
         folder = tmp_path / "pool" / ("a" if i % 2 else "b")
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def test_copies_of_test_and_val_photographs_are_left_out(
         ("near.png", f"is {val.path} of val"),
     }
     assert len(found.photos) == 10
-    assert "10 photographs without labels join" in found.sentence()
+    assert "10 images without labels join" in found.sentence()
     assert "2 are left out" in found.sentence()
     found.write(tmp_path)
     with (tmp_path / "unlabelled.csv").open() as file:
@@ -99,7 +99,7 @@ def test_nothing_but_test_photographs_is_refused(dataset: Dataset, tmp_path: Pat
     folder = tmp_path / "leak"
     folder.mkdir()
     shutil.copy(dataset.root / dataset.of_split("test")[0].path, folder / "x.jpg")
-    with pytest.raises(DatasetError, match=r"None of the 1 photographs .* x\.jpg is .* of test"):
+    with pytest.raises(DatasetError, match=r"None of the 1 images .* x\.jpg is .* of test"):
         open_unlabelled(folder, dataset)
 
 

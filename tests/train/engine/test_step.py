@@ -160,7 +160,7 @@ def test_the_part_that_fails_is_the_one_that_is_replayed(
     training.resume(tmp_path / "state")
     good, bad, last = _batches(3)
     images = bad.images.float()
-    images[9] *= 1e4  # a photograph of the last part
+    images[9] *= 1e4  # an image of the last part
 
     def train() -> None:
         for batch in (good, bad._replace(images=images), last):

@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_decoded_anew_and_said_so(
     photos = [LabelledImage(f"{i}.jpg", "a", "train", str(i), 4000, 3000) for i in range(10)]
     assert open_pixels(tmp_path, photos, keep_px=0, limit_mib=100, folder=tmp_path) is None
     said = capsys.readouterr().err
-    assert "10 photographs take 343 MiB decoded, data.cache_mib is 100" in said
+    assert "10 images take 343 MiB decoded, data.cache_mib is 100" in said
     assert not list(tmp_path.iterdir())
 
 

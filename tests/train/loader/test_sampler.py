@@ -109,7 +109,7 @@ def test_a_balanced_epoch_shows_a_repeated_photograph_under_keys_of_its_own() ->
     keys = [key for batch in order for key in batch]
     assert len(set(keys)) == len(keys)
     drawn = Counter((key.epoch, key.position) for key in keys)
-    assert max(drawn.values()) == 6  # 11 draws of two photographs
+    assert max(drawn.values()) == 6  # 11 draws of two images
     assert {key.repeat for key in keys if key.position == 20} >= {0, 1, 2, 3}
     lucky = [draws_per_image(order.targets, 2.0, seed=1, epoch=e)[20] for e in range(20)]
     assert set(lucky) == {5, 6}  # who gets one more changes

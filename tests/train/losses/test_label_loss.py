@@ -190,7 +190,7 @@ def test_effective_weights_lie_between_none_and_inverse(counts: list[int]) -> No
 
 
 def test_the_effective_number_of_the_paper() -> None:
-    # 1 photograph counts as 1; very many count as 1 / (1 - beta) = 1000.
+    # 1 image counts as 1; very many count as 1 / (1 - beta) = 1000.
     ones, many = class_weights([1, 10**6], "effective", beta=0.999)
     assert ones / many == pytest.approx(1000)
     two, ten = class_weights([2, 10], "effective", beta=0.9)
@@ -198,7 +198,7 @@ def test_the_effective_number_of_the_paper() -> None:
 
 
 def test_a_class_without_photographs_has_no_weight() -> None:
-    with pytest.raises(DatasetError, match="Class number 1 has no photograph in train") as caught:
+    with pytest.raises(DatasetError, match="Class number 1 has no image in train") as caught:
         class_weights([3, 0, 5], "inverse")
     assert "loss.class_weights=none" in caught.value.next_step
 

@@ -167,5 +167,5 @@ def test_wrong_settings_are_refused() -> None:
         with pytest.raises(ValueError, match=f"weight = {weight}: expected 0 or more"):
             Term(LabelLoss(), weight)
     weighted = fast(loss=replace(LossOptions(), class_weights="inverse"))
-    with pytest.raises(DatasetError, match="Class number 2 has no photograph"):
+    with pytest.raises(DatasetError, match="Class number 2 has no image"):
         build_objective(weighted, counts=[4, 4, 0], num_features=WIDTH)

@@ -91,5 +91,5 @@ def test_figures_lie_behind_the_shares(dataset: Dataset) -> None:
         assert (image == views[ViewKey(0, position, 0, 32)][0]).all()
         assert (row[3:] == answers[position]).all()
         assert row[:3].sum() == (views.targets[position] >= 0)
-    with pytest.raises(ValueError, match="3 answers to 39 photographs"):
+    with pytest.raises(ValueError, match="3 answers to 39 images"):
         ViewsWithTargets(views, answers[:3], 3)

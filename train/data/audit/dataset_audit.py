@@ -65,12 +65,12 @@ class AuditResult:
 
     Args:
         unreadable: path and reason of files that do not decode.
-        flat: of each photograph that decodes, whether it shows nothing.
-        near: near-duplicates by index of those photographs, enough to join every group.
+        flat: of each image that decodes, whether it shows nothing.
+        near: near-duplicates by index of those images, enough to join every group.
         too_few: of each class that cannot be in every split, why.
         left_out: whether training does without those that do not decode.
         misnamed: files and folders that were left out for their names.
-        remarks: of each photograph that decodes, what else a person should look at.
+        remarks: of each image that decodes, what else a person should look at.
     """
 
     unreadable: list[Unreadable]
@@ -91,13 +91,13 @@ def audit_images(
     photos: Listing | list[LabelledImage] | None = None,
     misnamed: Sequence[Misnamed] = (),
 ) -> dict[str, Any]:
-    """Audit and split photographs.
+    """Audit and split images.
 
     Writes audit.json, index.csv, train.csv, val.csv and test.csv into `out`. Files that do not
     decode are findings, and not in the index; `refuse_unreadable` is what training asks.
 
     Args:
-        root: folder that the paths of the photographs are relative to.
+        root: folder that the paths of the images are relative to.
         options: how to split.
         seed: of the split.
         out: existing folder.
@@ -176,7 +176,7 @@ def read_images(
     """Read and decode every file that the cache does not know: digest and upright size.
 
     Returns:
-        The photographs that decode, and (path, reason) of those that do not; both in order.
+        The images that decode, and (path, reason) of those that do not; both in order.
     """
     return _divide(photos, read_facts(root, photos))
 
@@ -184,7 +184,7 @@ def read_images(
 def describe(
     photos: list[LabelledImage], findings: AuditResult, listing: Listing
 ) -> dict[str, Any]:
-    """Counts, sizes, duplicates and problems of split photographs, as JSON."""
+    """Counts, sizes, duplicates and problems of split images, as JSON."""
     notices = listing.notices
     labels = labels_of(photos)
     counts = Counter((photo.label, photo.split) for photo in photos)

@@ -185,7 +185,7 @@ def remark_findings(photos: list[LabelledImage], remarks: Iterable[Iterable[str]
 
 
 def group_findings(photos: list[LabelledImage], pairs: list[NearPair]) -> list[Finding]:
-    """Conflicts, leaks and duplicates: one problem a group of photographs that are the same.
+    """Conflicts, leaks and duplicates: one problem a group of images that are the same.
 
     Args:
         photos: with digest and split.

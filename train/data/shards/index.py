@@ -1,7 +1,7 @@
-"""What is in a shard: each sample's photograph by place, label and digest, found in one pass.
+"""What is in a shard: each sample's image by place, label and digest, found in one pass.
 
 The grouping of members into samples is WebDataset's own. The index of a shard is a JSON file in a
-folder called like the shard, so that `root / "train-000003.tar" / "rose-17.jpg"` names a photograph
+folder called like the shard, so that `root / "train-000003.tar" / "rose-17.jpg"` names an image
 as if the shard were unpacked there.
 """
 
@@ -32,7 +32,7 @@ PACK = "Pack it again (docs/shards.md)."
 
 @dataclass(frozen=True)
 class ShardSample:
-    """A labelled photograph in a shard.
+    """A labelled image in a shard.
 
     Args:
         member: its name there.
@@ -90,7 +90,7 @@ def index_tar(file: BinaryIO, name: str) -> dict[str, ShardSample]:
         Samples by member, in the order of the file.
 
     Raises:
-        DatasetError: it is no plain tar file or is cut short; or a sample has no photograph or no
+        DatasetError: it is no plain tar file or is cut short; or a sample has no image or no
             label, two of them, or the key of another one.
     """
     from webdataset.tariterators import group_by_keys
@@ -155,7 +155,7 @@ def _sample(name: str, key: str, found: dict[str, Any]) -> ShardSample:
     images = [one for suffix, one in members.items() if suffix in IMAGES]
     if len(images) != 1:
         has = " and ".join(sorted(one.name for one in images)) or ", ".join(sorted(members))
-        what = "two photographs" if images else "no photograph"
+        what = "two images" if images else "no image"
         raise DatasetError(
             f"The shard {name} has a sample {key!r} with {what} ({has}).",
             f"A sample is one KEY.{{{','.join(IMAGES)}}} with KEY.cls or KEY.json, where KEY has "
@@ -167,7 +167,7 @@ def _sample(name: str, key: str, found: dict[str, Any]) -> ShardSample:
         raise DatasetError(
             f"The shard {name} has a sample {key!r} with {what}.",
             f"Add {key}.cls with the name or number of its class, or {key}.json with a "
-            '"label", next to the photograph.',
+            '"label", next to the image.',
         )
     (image,) = images
     return ShardSample(image.name, image.offset, image.size, labels.pop(), image.sha256)

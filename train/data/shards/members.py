@@ -17,7 +17,7 @@ INDEXED_ANEW = "Restore it; or, if the change is meant, run again: the shard is 
 
 @dataclass(frozen=True)
 class ByteLocation:
-    """A photograph within a shard."""
+    """An image within a shard."""
 
     shard: ShardIndex
     sample: ShardSample
@@ -69,7 +69,7 @@ def sha256_of_member(path: Path) -> str | None:
 
 
 def location_of(path: Path) -> ByteLocation | None:
-    """Where a photograph lies within a shard; None where no index names it."""
+    """Where an image lies within a shard; None where no index names it."""
     for folder in path.parents:
         if folder.suffix == ".tar" and (index := read_index(folder)) is not None:
             sample = index.samples.get(path.relative_to(folder).as_posix())

@@ -54,7 +54,7 @@ class Shard:
 
     Args:
         source: absolute path, or URL.
-        name: unique among those of its pattern; photographs are called `name/member`.
+        name: unique among those of its pattern; images are called `name/member`.
         split: train, val or test where the names say it, else empty.
     """
 
@@ -80,7 +80,7 @@ def list_shards(pattern: ShardPattern) -> list[Shard]:
         if not urlsplit(source).path.endswith(".tar") and TAR.search(source):
             raise DatasetError(
                 f"{source} is compressed: a sample in it cannot be read without all before it.",
-                "Unpack it to a plain .tar: photographs do not become smaller by compression.",
+                "Unpack it to a plain .tar: images do not become smaller by compression.",
             )
     names = _names(sources)
     splits = _splits(names)

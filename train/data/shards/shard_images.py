@@ -1,4 +1,4 @@
-"""Photographs in WebDataset shards: indexed once, then named and read as if they were files."""
+"""Images in WebDataset shards: indexed once, then named and read as if they were files."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ READERS = 4  # shards indexed at a time: the disk or the network is what they wa
 
 
 def index_folder(pattern: ShardPattern) -> Path:
-    """Where the indices of a pattern's shards are kept; photographs are named relative to it."""
+    """Where the indices of a pattern's shards are kept; images are named relative to it."""
     return (
         cache_folder().absolute() / "shards" / sha256_of_bytes(str(pattern.resolve()).encode())[:32]
     )
 
 
 def find_images_in_shards(pattern: ShardPattern) -> list[LabelledImage]:
-    """List the photographs of shards; those that have no index are read once, from begin to end.
+    """List the images of shards; those that have no index are read once, from begin to end.
 
     Returns:
         Photos sorted by path, with label, sha256 and the split that the shards' names say.
 
     Raises:
         DatasetError: shards are missing, damaged or cannot be downloaded; a sample has no label or
-            no photograph; or the classes cannot be trained on.
+            no image; or the classes cannot be trained on.
     """
     shards = list_shards(pattern)
     _check_there(shards)
@@ -64,14 +64,14 @@ def find_images_in_shards(pattern: ShardPattern) -> list[LabelledImage]:
 
 
 def shard_numbers(root: Path, photos: Sequence[LabelledImage]) -> NDArray[np.int64] | None:
-    """Which photographs lie in the same shard.
+    """Which images lie in the same shard.
 
     Args:
         root: the dataset's folder.
         photos: whose paths are relative to it.
 
     Returns:
-        (N,) numbers from 0, by name; None where the photographs are files.
+        (N,) numbers from 0, by name; None where the images are files.
     """
     names = shard_names(root)
     if not names:
@@ -164,12 +164,12 @@ def _check_classes(pattern: ShardPattern, photos: list[LabelledImage]) -> None:
     if len(labels) == 1:
         raise DatasetError(
             f"{pattern} holds one class only ({labels[0]!r}); a classifier needs two or more.",
-            "Pack photographs of the other classes too, in mixed order.",
+            "Pack images of the other classes too, in mixed order.",
         )
     trained = {photo.label for photo in photos if photo.split in ("", "train")}
     if unknown := sorted(set(labels) - trained):
         refuse_twins(pattern, unknown, trained)
         raise DatasetError(
             f"{pattern}: {', '.join(unknown)} occur in val or test but not in train.",
-            "Add training photographs of them, or leave them out.",
+            "Add training images of them, or leave them out.",
         )

@@ -30,9 +30,9 @@ from train.options import TrainOptions
 
 __all__ = ["SanityCase", "sanity_case_of"]
 
-BATCH = 16  # photographs: enough for batch norm, few enough for a CPU
+BATCH = 16  # images: enough for batch norm, few enough for a CPU
 STEPS = 60  # to learn a batch by heart
-REPEATS = 4  # random views of each photograph, whose mean colour is compared
+REPEATS = 4  # random views of each image, whose mean colour is compared
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class SanityCase:
 
     Args:
         build: makes the model, from the same seed each time.
-        views: of the training photographs, in the order of `photos`.
+        views: of the training images, in the order of `photos`.
         photos: of the train split.
         names: of the classes, in the order of the logits.
-        pixels: what the server would see of the batch's photographs, (N, S, S, 3) uint8.
-        positions: of the batch's photographs in `photos`.
+        pixels: what the server would see of the batch's images, (N, S, S, 3) uint8.
+        positions: of the batch's images in `photos`.
         options: of the training.
         policy: what learns.
     """
@@ -66,7 +66,7 @@ class SanityCase:
 
     @cached_property
     def images(self) -> Tensor:
-        """(N, S, S, 3) uint8: one random view of each of the batch's photographs."""
+        """(N, S, S, 3) uint8: one random view of each of the batch's images."""
         return self.batch()[0]
 
     @cached_property
@@ -98,7 +98,7 @@ class SanityCase:
 
     @cached_property
     def seen_colours(self) -> NDArray[np.float64]:
-        """(N, 3) mean RGB of some random views of each photograph."""
+        """(N, 3) mean RGB of some random views of each image."""
         views = [self.batch(epoch)[0].numpy() for epoch in range(REPEATS)]
         means: NDArray[np.float64] = np.mean([view.mean((1, 2)) for view in views], axis=0)
         return means
@@ -114,7 +114,7 @@ class SanityCase:
         return self.options.weights.endswith(".safetensors")
 
     def batch(self, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Views and class numbers of the batch's photographs, through the training's loader."""
+        """Views and class numbers of the batch's images, through the training's loader."""
         size_px = self.options.train_size_px
         keys = [ViewKey(epoch, position, 0, size_px) for position in self.positions]
         batch = next(iter(build_loader(self.views, [keys], workers=0)))
@@ -167,7 +167,7 @@ def sanity_case_of(dataset: Dataset, options: TrainOptions, seed: int) -> Sanity
 
 
 def _positions(photos: list[LabelledImage], size: int, seed: int) -> list[int]:
-    """Random photographs, the classes in turn."""
+    """Random images, the classes in turn."""
     turns: dict[str, int] = {}
     ranked = []
     for position in map(int, generator(seed, "sanity").permutation(len(photos))):

@@ -98,7 +98,7 @@ def _label_order(subject: SanityCase) -> Answer:
     if wrong:
         photo, target = subject.photos[wrong[0]], targets[wrong[0]]
         return False, (
-            f"{len(wrong)} of {len(targets)} photographs carry the number of another class: "
+            f"{len(wrong)} of {len(targets)} images carry the number of another class: "
             f"{photo.path} is {photo.label}, trained as {target}."
         )
     return True, f"{len(names)} classes in sorted order, 0 = {names[0]}."
@@ -112,7 +112,7 @@ def _normalisation(subject: SanityCase) -> Answer:
     if max(map(abs, means)) > MEAN_LIMIT or min(stds) < low or max(stds) > high:
         return False, (
             f"The network sees {found}; expected about 0 and 1. The pixels are not normalised, "
-            "or all photographs are nearly of one colour."
+            "or all images are nearly of one colour."
         )
     model = subject.model
     config: Any = model.backbone.pretrained_cfg
@@ -137,7 +137,7 @@ def _colours(subject: SanityCase) -> Answer:
     near, others = _distance(seen, centred), _distance(seen, np.roll(centred, 1, axis=0))
     if others > LEVELS and near > 0.9 * others:
         return False, (
-            f"Training views are not of the photographs they are listed as: {near:.0f} levels from "
+            f"Training views are not of the images they are listed as: {near:.0f} levels from "
             f"their own colours, {others:.0f} from those of another."
         )
     shift = float(np.abs((seen - served).mean(0)).max())
@@ -170,7 +170,7 @@ def _same_seed(subject: SanityCase) -> Answer:
     if not math.isclose(first, again, rel_tol=1e-4):
         return False, f"The same seed gives a first loss of {first:.5f}, then {again:.5f}."
     if not torch.equal(subject.images, subject.batch()[0]):
-        return False, "The same seed gives other views of the same photographs."
+        return False, "The same seed gives other views of the same images."
     return True, f"The same seed gives the same views and the same first loss, {first:.4f}."
 
 

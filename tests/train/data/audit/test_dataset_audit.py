@@ -159,7 +159,7 @@ def _problems(audit: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 @pytest.fixture
 def soft(tmp_path: Path) -> Path:
-    """Photographs of soft shapes: a resized copy keeps them."""
+    """Images of soft shapes: a resized copy keeps them."""
     root = tmp_path / "photos"
     rng = np.random.default_rng(5)
     for number in range(24):

@@ -27,7 +27,7 @@ LINKS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=14)
 
 
 def scene(seed: int, width: int = 240, height: int = 180) -> Image.Image:
-    """A picture of large soft shapes, as photographs have."""
+    """A picture of large soft shapes, as images have."""
     rng = np.random.default_rng((9, seed))
     coarse = Image.fromarray(rng.integers(20, 200, (6, 8, 3), dtype=np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)

@@ -65,9 +65,9 @@ def test_the_format_of_tar_and_names_with_a_dot_folder_do_not_matter(tmp_path: P
     ("sample", "expected"),
     [
         ({"jpg": b"x"}, "'b' with no label"),
-        ({"cls": b"rose"}, "'b' with no photograph"),
-        ({"cls": b"rose", "gif": b"x"}, "'b' with no photograph"),
-        ({"cls": b"rose", "jpg": b"x", "png": b"y"}, "'b' with two photographs"),
+        ({"cls": b"rose"}, "'b' with no image"),
+        ({"cls": b"rose", "gif": b"x"}, "'b' with no image"),
+        ({"cls": b"rose", "jpg": b"x", "png": b"y"}, "'b' with two images"),
         ({"cls": b"rose", "jpg": b"x", "json": b'{"label": "tulip"}'}, "two labels (rose, tulip)"),
         ({"cls": b"", "jpg": b"x"}, "b.cls holds no label"),
         ({"cls": b"\xff", "jpg": b"x"}, "b.cls holds no label"),

@@ -1,4 +1,4 @@
-"""The same photographs as files and in shards: equal pixels, labels, and exactness of position."""
+"""The same images as files and in shards: equal pixels, labels, and exactness of position."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """72 photographs in 6 shards. Read only."""
+    """72 images in 6 shards. Read only."""
     folder = tmp_path_factory.mktemp("packed")
     return open_shards(pack(photos, folder / "shards"), folder / "data")
 

@@ -1,4 +1,4 @@
-"""Two ranks over gloo: what one process does, they do, and each photograph counts once."""
+"""Two ranks over gloo: what one process does, they do, and each image counts once."""
 
 from __future__ import annotations
 

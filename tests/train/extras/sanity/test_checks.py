@@ -154,7 +154,7 @@ def test_views_in_bgr(subject: SanityCase) -> None:
 
 
 def test_views_of_other_photographs(subject: SanityCase) -> None:
-    assert_wrong("colours", with_views(subject, shift=20), "not of the photographs")
+    assert_wrong("colours", with_views(subject, shift=20), "not of the images")
 
 
 def test_views_much_darker_than_what_is_served(subject: SanityCase) -> None:
