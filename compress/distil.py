@@ -135,7 +135,7 @@ class Distillation:
         teacher_px: likewise the teachers.
 
     Raises:
-        ValueError: there is no teacher, or kd_weight or temperature is out of range.
+        ValueError: no teacher, or kd_weight or temperature is out of range.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Distillation:
         teacher_px: int = 0,
     ) -> None:
         if not teachers:
-            raise ValueError("There is no teacher.")
+            raise ValueError("No teacher.")
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
         self._loss = DistilLoss(kd_weight, temperature, label_loss or LabelLoss(), all_labelled)
         self._student_px, self._teacher_px = student_px, teacher_px

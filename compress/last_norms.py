@@ -50,7 +50,7 @@ class LastNorms:
     batch_norms: int
 
     def why_none(self, arch: str) -> str:
-        """Why there is no last batch norm, as a sentence; empty where there is one."""
+        """Why no last batch norm exists, as a sentence; empty where there is one."""
         if self.names:
             return ""
         if not self.batch_norms:

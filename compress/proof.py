@@ -42,7 +42,7 @@ def tensor_digests(data: bytes) -> dict[str, str]:
             first, last = entry["data_offsets"]
             kind = f"{entry['dtype']} {entry['shape']} ".encode()
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{name} is no entry of a safetensors header") from error
+            raise ValueError(f"{name} is not an entry of a safetensors header") from error
         if not 0 <= first <= last <= len(data) - start:
             raise ValueError(f"{name} lies outside of the file")
         digests[name] = hashlib.sha256(kind + data[start + first : start + last]).hexdigest()

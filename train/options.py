@@ -24,8 +24,8 @@ NEWER = {"newer": True}  # metadata of a key that joined later, see `as_json`
 class DataOptions:
     """How the folder of images is read and split."""
 
-    val_fraction: float = 0.15  # of each class; used where there is no val folder
-    test_fraction: float = 0.2  # of each class; used where there is no test folder
+    val_fraction: float = 0.15  # of each class; used where the val folder is missing
+    test_fraction: float = 0.2  # of each class; used where the test folder is missing
     unreadable: Literal["error", "skip"] = "error"  # what to do with images that do not decode
     near_duplicates: Literal["together", "apart"] = "together"  # one side of the split, or any
     cache_mib: int = 2048  # decoded training images kept on disk, at most; 0: none

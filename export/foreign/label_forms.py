@@ -93,7 +93,7 @@ def _without_section(lines: Lines) -> Lines:
     """A first line such as `names:`, as YAML has it."""
     rest = lines[1:] if len(lines) > 2 and SECTION.fullmatch(lines[0].name) else lines
     if found := _first(rest, lambda line: bool(SECTION.fullmatch(line.name))):
-        raise ValueError(f"{found.place} is no name but a heading: {found.name!r}")
+        raise ValueError(f"{found.place} is not a name but a heading: {found.name!r}")
     return rest
 
 
@@ -125,7 +125,7 @@ def _without_heading(lines: Lines) -> Lines:
     if len(cells) == 2:
         shaped = (NUMBER_FIRST, NUMBER_LAST)
         if found := _first(rest, lambda line: not any(s.fullmatch(line.name) for s in shaped)):
-            raise ValueError(f"{found.place} is no number and name: {found.name!r}")
+            raise ValueError(f"{found.place} is not a number and name: {found.name!r}")
     return rest
 
 

@@ -55,7 +55,7 @@ def entries_of(
         number_words: keys of a record that hold the number.
 
     Raises:
-        ValueError: an entry that is no name; it names the entry.
+        ValueError: an entry that is not a name; it names the entry.
     """
     if isinstance(value, dict):
         field = next((f for f in FIELDS if isinstance(value.get(f), (dict, list, tuple))), None)
@@ -72,7 +72,7 @@ def entries_of(
         elif (pair := _pair(item)) is not None:
             yield place, *pair
         else:
-            raise ValueError(f"{place} is no name, nor a number and a name: {_short(item)}")
+            raise ValueError(f"{place} is not a name, nor a number and a name: {_short(item)}")
 
 
 def _of_record(
@@ -126,7 +126,7 @@ def _literal(text: str, error: json.JSONDecodeError) -> Any:
         tree = ast.parse(text, mode="eval")
         value = ast.literal_eval(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"line {error.lineno} is no JSON ({error.msg}), nor Python") from None
+        raise ValueError(f"line {error.lineno} is not JSON ({error.msg}), nor Python") from None
     if not isinstance(value, (list, tuple, dict)):
         raise ValueError("line 1 begins a set, which has no order")
     for node in ast.walk(tree):

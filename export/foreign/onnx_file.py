@@ -182,7 +182,7 @@ def _open_session(path: Path, threads: int) -> Any:
     except Exception as error:  # as in `infer`
         text = _first_line(error)
         if type(error).__name__ == "InvalidProtobuf":
-            what, step = "is no ONNX file, or a damaged one", "Copy or export it again."
+            what, step = "is not an ONNX file, or a damaged one", "Copy or export it again."
         elif "is not a registered function/op" in text:
             what = f"needs operators that ONNX Runtime has not ({text})"
             step = "Export it with standard operators only."

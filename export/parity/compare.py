@@ -87,7 +87,7 @@ def compare_outputs(
             candidate's.
 
     Raises:
-        ValueError: shapes differ, or there is no image.
+        ValueError: shapes differ, or there are no images.
         GateError: the reference's own logits are not finite.
     """
     if candidate.shape != reference.logits.shape or not len(candidate):
@@ -124,7 +124,7 @@ def compare_outputs(
 
 
 def snr_db(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
-    """10 log10 of the ratio of mean squares; 999 where there is no noise, -999 if it is endless."""
+    """10 log10 of the ratio of mean squares; 999 without noise, -999 if it is endless."""
     power = float((noise**2).mean())
     if power == 0:
         return 999.0

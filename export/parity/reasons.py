@@ -15,7 +15,7 @@ from export.parity.verdict import Verdict
 __all__ = ["reasons_to_fail", "why_not_shown"]
 
 Logits = NDArray[np.float32]
-SIGNIFICANT = 0.05  # a drop of top-1 that chance explains better is no failure
+SIGNIFICANT = 0.05  # a drop of top-1 that chance explains better is not a failure
 CLASS_SIGNIFICANT = 0.01  # adjusted for the number of classes
 
 

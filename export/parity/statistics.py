@@ -20,7 +20,7 @@ def agreement_lower_bound(agree: int, count: int) -> float:
         ValueError: not 0 <= agree <= count, or count = 0.
     """
     if not 0 <= agree <= count or count == 0:
-        raise ValueError(f"{agree} of {count} is no share.")
+        raise ValueError(f"{agree} of {count} is not a share.")
     if agree == 0:
         return 0.0
     failures = count - agree

@@ -22,7 +22,7 @@ def write_fp16(source: Path, path: Path) -> None:
         path: of the fp16 file.
 
     Raises:
-        UsageError: the source is no fp32 ONNX file, or ONNX Runtime is missing.
+        UsageError: the source is not an fp32 ONNX file, or ONNX Runtime is missing.
     """
     model = read_fp32(source)
     convert = runtime_tools("transformers.float16").convert_float_to_float16

@@ -58,7 +58,7 @@ def noise_of_nodes(source: Path, quantised: Path, pixels: NDArray[np.uint8]) -> 
         Worst first; equal ones in the order of the graph.
 
     Raises:
-        UsageError: a file is no ONNX file, or the source is no fp32 one.
+        UsageError: a file is not an ONNX file, or the source is not an fp32 one.
         ValueError: the files share no quantised node, or there are no images.
     """
     before, after = read_fp32(source), read_graph(quantised)
@@ -74,7 +74,7 @@ def noise_of_nodes(source: Path, quantised: Path, pixels: NDArray[np.uint8]) -> 
 
 
 def snr_of_sums(signal: float, noise: float) -> float:
-    """Signal to noise in dB of two sums of squares; 999 where there is no noise."""
+    """Signal to noise in dB of two sums of squares; 999 without noise."""
     if noise == 0:
         return EXACT_DB
     return (

@@ -50,7 +50,7 @@ def write_int8(
             for one source and one set of pixels.
 
     Raises:
-        UsageError: the source is no fp32 ONNX file, or ONNX Runtime is missing.
+        UsageError: the source is not an fp32 ONNX file, or ONNX Runtime is missing.
         ValueError: pixels of another shape, none, or a node that is not there.
     """
     model = read_fp32(source)

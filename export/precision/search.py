@@ -1,4 +1,4 @@
-"""The automatic fallback: layer after layer back to float, until int8 passes or is no faster."""
+"""The automatic fallback: layer after layer back to float, until int8 passes or is not faster."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def search_int8(
         min_speedup: below this, int8 is not worth it and the search ends.
 
     Raises:
-        UsageError: the source is no fp32 ONNX file.
+        UsageError: the source is not an fp32 ONNX file.
     """
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         made, ranges = Path(scratch) / MODEL, Path(scratch) / "ranges.json"

@@ -24,7 +24,7 @@ from train.stage import Dataset
 
 torch.set_num_threads(1)  # tests share their cores; spinning OpenMP threads would stall
 
-PATIENT = settings(deadline=None, max_examples=60)  # a busy machine is no failure
+PATIENT = settings(deadline=None, max_examples=60)  # a busy machine is not a failure
 
 CLASSES = ("aster", "bell", "clover")
 SIZE_PX = 32

@@ -28,7 +28,7 @@ class Conversion:
 
     Args:
         path: of the original, relative to the folder.
-        problem: why there is no copy of it; empty where there is.
+        problem: why it has no copy; empty where it has one.
     """
 
     path: str

@@ -34,7 +34,7 @@ def read_bytes(path: Path) -> bytes:
         path: of a file; or `folder of indices / container / member`.
 
     Raises:
-        OSError: there is no such file and no such member, or it cannot be read.
+        OSError: no such file and no such member, or it cannot be read.
         DatasetError: its container is gone, cannot be had, or has changed.
     """
     try:

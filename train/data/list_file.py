@@ -131,7 +131,7 @@ def _check_files(root: Path, rows: list[ListRow], paths: list[str]) -> None:
 
 
 def _problem_of(path: Path) -> str:
-    """Why a path is no image file, by its name and kind; empty where it may be one."""
+    """Why a path is not an image file, by its name and kind; empty where it may be one."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
@@ -141,7 +141,7 @@ def _problem_of(path: Path) -> str:
     if stat.S_ISDIR(mode):
         return "this is a folder, not an image"
     if not stat.S_ISREG(mode):
-        return "this is no regular file"
+        return "this is not a regular file"
     return "" if path.suffix.lower() in SUFFIXES else why_no_image(path)
 
 

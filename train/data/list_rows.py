@@ -103,7 +103,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[ListRow]:
             return
         except csv.Error as error:
             step = 'Close every quotation mark, and write one inside a value twice: "".'
-            _refuse(file, number, f"this is no CSV ({error})", step)
+            _refuse(file, number, f"this is not CSV ({error})", step)
         if cells in ([], [""]):
             continue
         if not columns:

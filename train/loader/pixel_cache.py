@@ -110,7 +110,7 @@ def open_pixels(
             _make_room(top, limit_mib * 2**20, final)
         os.utime(final)
         return MappedPixels(final / PIXELS, sizes)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: there is no home
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no home folder
         say(f"  Images are decoded again in every epoch: no cache ({error}).")
         return None
 

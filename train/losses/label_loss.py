@@ -103,7 +103,7 @@ def class_weights(
         kind: inverse: proportional to 1 / count, so that all classes weigh the same together;
             effective: to (1 - beta) / (1 - beta ** count), which stops growing smaller at
             about 1 / (1 - beta) images, where more of them show little new.
-        beta: in [0, 1), of `effective`; 0 is no weighting, towards 1 it is `inverse`.
+        beta: in [0, 1), of `effective`; 0 means unweighted, towards 1 it is `inverse`.
 
     Returns:
         (K,) weights; sum(counts * weights) == sum(counts).
@@ -139,7 +139,7 @@ class LabelLoss(nn.Module):
     Args:
         gamma: of the focal loss; 0 is cross-entropy.
         label_smoothing: in [0, 1).
-        weights: (K,) of the classes; moves with the module, is no part of its state.
+        weights: (K,) of the classes; moves with the module, is not part of its state.
     """
 
     weights: Tensor | None

@@ -100,7 +100,7 @@ class Supervised(nn.Module):
         terms: by the name that the log shows; their weights are the place to balance them.
 
     Raises:
-        ValueError: there is no term.
+        ValueError: no terms.
 
     Example:
         centre = CentreLoss(classes=5, features=1280)

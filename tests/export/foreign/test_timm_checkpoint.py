@@ -312,13 +312,13 @@ def test_a_pickle_that_would_run_something_is_not_run(
 def test_a_damaged_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     error = _refusal(str(tmp_path / name))
-    assert "cannot be read" in error.message or "is no checkpoint" in error.message
+    assert "cannot be read" in error.message or "is not a checkpoint" in error.message
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {}}, [1, 2], torch.zeros(2)])
 def test_no_state_dict(tmp_path: Path, content: Any) -> None:
     error = _refusal(_saved(content, tmp_path / "w.pth"))
-    assert "is no state dict" in error.message
+    assert "is not a state dict" in error.message
     assert "model.state_dict()" in error.next_step
 
 

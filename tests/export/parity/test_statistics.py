@@ -37,7 +37,7 @@ def test_the_bound_holds_for_many_images() -> None:
 
 @pytest.mark.parametrize(("agree", "count"), [(0, 0), (3, 2), (-1, 2)])
 def test_what_is_no_share_has_no_bound(agree: int, count: int) -> None:
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="is not a share"):
         agreement_lower_bound(agree, count)
 
 

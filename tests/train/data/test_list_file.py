@@ -197,7 +197,7 @@ BAD_TEXT = {
     "empty path": (["path,label", "", ",aster"], "line 3: the path is empty"),
     "too many values": (["path,label", "a,b.jpg,x"], "line 2: 3 values, expected 2 (path,label)"),
     "too few values": (["path,label,split", "a.jpg,x"], "line 2: 2 values, expected 3"),
-    "open quotation": (["path,label", "a.jpg,x", '"b.jpg,x'], "line 3: this is no CSV"),
+    "open quotation": (["path,label", "a.jpg,x", '"b.jpg,x'], "line 3: this is not CSV"),
     "control character": (
         ["path,label", "a.jpg,x\ty"],
         "line 2: the label 'x\\ty' holds a control",
@@ -240,7 +240,7 @@ def test_missing_images_are_counted_and_the_first_is_named(root: Path) -> None:
     [
         ("aster", "this is a folder, not an image"),
         ("notes.pdf", "this is a PDF document, and JPEG, PNG and WebP are read"),
-        ("pipe.jpg", "this is no regular file"),
+        ("pipe.jpg", "this is not a regular file"),
     ],
 )
 def test_what_is_no_image_file_is_named(root: Path, path: str, expected: str) -> None:

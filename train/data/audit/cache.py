@@ -110,7 +110,7 @@ def open_cache(folder: Path | None = None) -> Iterator[AuditCache]:
         folder = folder or cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         database = _open(folder / "audit.sqlite")
-    except (OSError, sqlite3.Error, RuntimeError) as error:  # RuntimeError: there is no home
+    except (OSError, sqlite3.Error, RuntimeError) as error:  # RuntimeError: no home folder
         say(f"  audit: no cache in {folder or 'the home folder'} ({error}); every file is decoded")
     try:
         yield AuditCache(database)

@@ -56,7 +56,7 @@ class _Header:
 
 
 def looks_overwritten(data: bytes) -> bool:
-    """Whether part of a JPEG that decodes is not what was written; False for what is no JPEG."""
+    """Whether part of a JPEG that decodes is not what was written; False for what is not a JPEG."""
     header = _header_of(data) if data.startswith(b"\xff\xd8") else None
     if header is None:
         return False

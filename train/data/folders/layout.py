@@ -196,7 +196,7 @@ def _guess(root: str, tree: _Tree, prefix: Parts) -> Layout:
 
 
 def _is_around(tree: _Tree, top: Parts) -> bool:
-    """Whether a single folder is no class but lies around splits, or is called `data`."""
+    """Whether a single folder is not a class but lies around splits, or is called `data`."""
     if len(set(splits_of(tree.inner(tree.bottom(top))).values())) > 1:
         return True
     return tree.is_hollow(top) and is_wrapper(top[-1]) and not word_of(top[-1])[0]

@@ -87,7 +87,7 @@ WORDS: dict[Reason, _Words] = {
     "companion": _Words("note", "folder of another program", "folders of other programs"),
     "hidden": _Words("note", "hidden or system file", "hidden or system files"),
     "special": _Words("note", "pipe, socket or device", "pipes, sockets or devices"),
-    "other": _Words("note", "file that is no image", "files that are no images"),
+    "other": _Words("note", "file that is not an image", "files that are not images"),
 }
 
 
@@ -160,7 +160,7 @@ def sentence(notices: Sequence[Notice]) -> str:
 
 
 def printable(text: str) -> str:
-    """A name as it can be written everywhere: what is no UTF-8 or not printable is escaped."""
+    """A name as it can be written everywhere: what is not UTF-8 or not printable is escaped."""
     if text.isprintable():
         return text
     text = os.fsencode(text).decode("utf-8", "backslashreplace")

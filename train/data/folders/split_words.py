@@ -52,7 +52,7 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
     """Split of each folder, where all are named after one and say nothing else that differs.
 
     Returns:
-        name -> train, val or test; empty where one of them is no split.
+        name -> train, val or test; empty where one of them is not a split.
     """
     found = {name: word_of(name) for name in names}
     if len({rest for _, rest in found.values()}) > 1 or not all(word for word, _ in found.values()):

@@ -81,7 +81,7 @@ def limit_bytes() -> int:
     """How much disk the shards may take together.
 
     Raises:
-        UsageError: the variable is no number above 0.
+        UsageError: the variable is not a number above 0.
     """
     text = os.environ.get(ENV_LIMIT, str(DEFAULT_MIB))
     if not text.isdigit() or not int(text):

@@ -90,7 +90,7 @@ def index_tar(file: BinaryIO, name: str) -> dict[str, ShardSample]:
         Samples by member, in the order of the file.
 
     Raises:
-        DatasetError: it is no plain tar file or is cut short; or a sample has no image or no
+        DatasetError: it is not a plain tar file or is cut short; or a sample has no image or no
             label, two of them, or the key of another one.
     """
     from webdataset.tariterators import group_by_keys
@@ -109,7 +109,7 @@ def index_tar(file: BinaryIO, name: str) -> dict[str, ShardSample]:
                 samples[sample.member] = sample
     except tarfile.ReadError as error:
         raise DatasetError(
-            f"The shard {name} is no whole, plain tar file: {error}.",
+            f"The shard {name} is not a whole, plain tar file: {error}.",
             "Copy it again, or pack it again without compression.",
         ) from error
     except ValueError as error:  # WebDataset's, of a member that comes twice

@@ -87,7 +87,7 @@ class _Parallel:
 
 
 class _Step(nn.Module):
-    """What the engine wraps; the objective is no part of it, and has no weights that learn."""
+    """What the engine wraps; the objective is not part of it, and has no weights that learn."""
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:
         super().__init__()

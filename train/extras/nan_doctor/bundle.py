@@ -106,7 +106,7 @@ def load_bundle(folder: Path) -> tuple[Step, dict[str, Any]]:
         step = Step(model, objective, images, labels, record["seed"], record["precision"])
     except UNREADABLE as error:
         raise CheckpointError(
-            f"{folder} is no readable bundle of a training step ({error}).",
+            f"{folder} is not a readable bundle of a training step ({error}).",
             f"Name a folder that holds {RECORD} and {TENSORS}.",
         ) from error
     if record["device"] == "cuda" and torch.cuda.is_available():
@@ -171,10 +171,10 @@ def _made(path: str, attributes: dict[str, Any]) -> Any:
     module, _, name = path.partition(":")
     module = MOVED.get(module, module)
     if not module.startswith(CLASSES_FROM):
-        raise ValueError(f"{path} is no class of this project")
+        raise ValueError(f"{path} is not a class of this project")
     cls = getattr(importlib.import_module(module), name)
     if not isinstance(cls, type):
-        raise TypeError(f"{path} is no class")
+        raise TypeError(f"{path} is not a class")
     made: Any = object.__new__(cls)
     if isinstance(made, nn.Module):
         nn.Module.__init__(made)

@@ -133,7 +133,7 @@ def _colours(subject: SanityCase) -> Answer:
             f"Training views and the serving preprocess have red and blue swapped: mean colours "
             f"{own:.0f} levels apart, {swapped:.0f} after a swap. One of them reads BGR."
         )
-    centred = served - served.mean(0) + seen.mean(0)  # what all views have in common is no sign
+    centred = served - served.mean(0) + seen.mean(0)  # what all views have in common is not a sign
     near, others = _distance(seen, centred), _distance(seen, np.roll(centred, 1, axis=0))
     if others > LEVELS and near > 0.9 * others:
         return False, (

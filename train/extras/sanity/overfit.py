@@ -15,7 +15,7 @@ from train.models.classifier import ImageClassifier
 __all__ = ["OverfitResult", "overfit_one_batch"]
 
 SHARE = 0.1  # of ln K: a loss below it means that the batch is known by heart
-PATIENCE = 3  # times the steps, once the loss has halved: slow is no fault
+PATIENCE = 3  # times the steps, once the loss has halved: slow is not a fault
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def read_weights(path: Path, named: str) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{named} is no state dict; it holds {type(content).__name__}.",
+            f"{named} is not a state dict; it holds {type(content).__name__}.",
             "Save model.state_dict().",
         )
     return content
@@ -127,7 +127,7 @@ def is_safetensors(path: Path, named: str) -> bool:
         raise CheckpointError(f"{named} is {other[0]}.", other[1])
     if path.suffix == SUFFIXES[0] and head.startswith((b"PK", b"\x80")):
         raise CheckpointError(
-            f"{named} is no readable safetensors file, but one of PyTorch, and cannot be read.",
+            f"{named} is not a readable safetensors file, but one of PyTorch, and cannot be read.",
             "Let its name end in .pth, or save it with safetensors.torch.save_file.",
         )
     return path.suffix == SUFFIXES[0]
@@ -189,5 +189,5 @@ def _more_than_tensors(path: Path, named: str) -> CheckpointError:
             f"{named} is a whole model ({names[0]}), as of torch.save(model); it is not run.",
             f"{load}; {SAVE}",
         )
-    what = f"holds more than tensors ({', '.join(names[:3])})" if names else "is no checkpoint"
+    what = f"holds more than tensors ({', '.join(names[:3])})" if names else "is not a checkpoint"
     return CheckpointError(f"{named} {what}; it is not run.", f"Where you trust it: {SAVE}")

@@ -22,7 +22,7 @@ def check_source(arch: str, source: str) -> None:
         source: "none", "hub", "package", or the path of a .safetensors file.
 
     Raises:
-        CheckpointError: there is no such file or package.
+        CheckpointError: no such file or package.
     """
     if source in ("none", "hub"):
         return

@@ -67,7 +67,7 @@ def choose_weights(
     if not found:
         keys = ", ".join(sorted(map(str, content))[:SHOWN]) or "nothing"
         raise CheckpointError(
-            f"{named} is no state dict; it holds {keys}.",
+            f"{named} is not a state dict; it holds {keys}.",
             "Save model.state_dict(), alone or under state_dict, model or model_state_dict.",
         )
     fit = [one for one in found if one.fitting == len(needed)]
