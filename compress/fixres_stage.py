@@ -145,7 +145,7 @@ def tune_fixres(
 def choose_kept(candidates: dict[str, Scores]) -> str:
     """The name of the candidate that answers val best.
 
-    By top-1 first, by the loss where that is equal: images that were learnt by heart make a
+    By top-1 first, by the loss where that is equal: images that were memorised make a
     model surer, and the loss of its few errors higher, while it answers more of them right.
     """
     return min(candidates, key=lambda c: (-candidates[c]["val_top1"], candidates[c]["val_loss"]))

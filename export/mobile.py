@@ -1,4 +1,4 @@
-"""What a file weighs on a telephone line, and ONNX Runtime's own format for mobile devices.
+"""Download size of a file, and ONNX Runtime's own format for mobile devices.
 
 The ORT format is read by the small ONNX Runtime builds for Android and iOS, without the code that
 reads and optimises ONNX. It is made by the runtime itself; its converter script does the same, but

@@ -12,7 +12,7 @@ from export.latency import times_elsewhere
 
 __all__ = ["WORTH_IT", "Benefit", "Timing", "measure_benefit", "measure_speedup"]
 
-WORTH_IT = 1.05  # times as fast as fp32; less is within what a machine's moods do
+WORTH_IT = 1.05  # times as fast as fp32; less is within run-to-run noise
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def fit(
     fitted = _keep_best(trainer, views, validate)
     if len(fitted.candidates) > 1:
         losses = ", ".join(f"{n} {s['val_loss']:.4f}" for n, s in fitted.candidates.items())
-        say(f"  {phase.name}: kept the {fitted.kept} weights (validation loss: {losses})")
+        say(f"  {trainer.title}: kept the {fitted.kept} weights (validation loss: {losses})")
     return fitted
 
 
@@ -126,7 +126,7 @@ def _run(trainer: Trainer, views: Views, sampler: BatchSampler, validate: Valida
         closing(
             plan.batches_of(views, sampler, trainer.done, world)
         ) as batches,  # its workers end with it
-        steps(trainer.name, trainer.total) as bar,
+        steps(trainer.title, trainer.total) as bar,
         stop_on_signal() as stop,
         cudnn_mode(deterministic=plan.deterministic),
     ):

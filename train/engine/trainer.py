@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["METRICS", "RunningSums", "Trainer", "Validate"]
 
 METRICS = "metrics.jsonl"
+TITLES = {"head": "training the classifier", "all": "fine-tuning"}  # of phases, for people
 HITS, LABELLED = "train_hits", "train_labelled"  # shares of a batch, summed over an epoch
 
 Validate = Callable[["ImageClassifier"], Scores]  # with val_loss and val_top1
@@ -83,6 +84,11 @@ class Trainer:
         self._unsaved = ""  # why the last save failed
         self._sums = RunningSums()
         self.loss = math.nan  # of this rank's share, as last looked at
+
+    @property
+    def title(self) -> str:
+        """The phase, for people."""
+        return TITLES.get(self.name, self.name)
 
     @property
     def world(self) -> World:
@@ -191,7 +197,7 @@ class Trainer:
         if "val_agreement" in record:
             agrees = f"  as the teacher {record['val_agreement']:.1%}"
         return (
-            f"  {self.name} epoch {record['epoch']}/{self.plan.epochs}  "
+            f"  {self.title}, epoch {record['epoch']}/{self.plan.epochs}  "
             f"loss {record['data_loss']:.3f}  train {record['train_top1']:.1%}  "
             f"val {record['val_top1']:.1%}{agrees}"
         )

@@ -178,7 +178,7 @@ def build_loader(
         views: of the images.
         batches: keys of each batch.
         workers: loader processes; 0 loads in this one.
-        poll_s: without a batch, after which the workers are said to be late; 0 waits for ever.
+        poll_s: without a batch, after which the workers are said to be late; 0: no limit.
         polite: the workers run only where a core would be idle.
 
     Yields:

@@ -94,7 +94,7 @@ def test_a_training_killed_in_between_gives_the_weights_of_one_that_was_not(tiny
         run, log = tmp_path / name, tmp_path / f"{name}.log"
         if kill:
             process = start(tiny_photos, run, log)
-            assert wait_for(log, "all epoch 1/2", process)
+            assert wait_for(log, "fine-tuning, epoch 1/2", process)
             process.send_signal(signal.SIGKILL)
             process.wait()
             assert not (run / "teacher").exists()

@@ -44,7 +44,7 @@ ADVICE: dict[Origin, str] = {
     "input": "Look at those images in the bundle, and at what `augment` does to them.",
     "weights": "An earlier step or the weights it began with made it so: lower lr.",
     "forward": "Lower lr, or lengthen warmup_epochs.",
-    "teacher": "Train the teacher again: its answers for these images are no numbers.",
+    "teacher": "Train the teacher again: its logits for these images are NaN.",
     "loss": "Lower the weight of that term, or lower lr.",
     "backward": "Lower lr, or lengthen warmup_epochs.",
     "norm": "Lower lr; the gradient explodes.",

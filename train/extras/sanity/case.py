@@ -31,7 +31,7 @@ from train.options import TrainOptions
 __all__ = ["SanityCase", "sanity_case_of"]
 
 BATCH = 16  # images: enough for batch norm, few enough for a CPU
-STEPS = 60  # to learn a batch by heart
+STEPS = 60  # to overfit one batch
 REPEATS = 4  # random views of each image, whose mean colour is compared
 
 
@@ -140,7 +140,7 @@ class SanityCase:
             return float(F.cross_entropy(logits, self.labels.to(model.device)))
 
     def overfit_one_batch(self, lr: float) -> OverfitResult:
-        """Let a copy learn the batch, unaugmented, by heart."""
+        """Let a copy overfit the batch, unaugmented."""
         model = self.fresh()
         images = torch.from_numpy(self.pixels).to(model.device)
         labels, optimizer = self.labels.to(model.device), self.options.optimizer

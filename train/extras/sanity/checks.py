@@ -242,13 +242,14 @@ def _memorises(subject: SanityCase) -> Answer:
     highest = max(result.losses) / max(first, math.log(len(subject.names)))
     if result.ok and highest > JUMP:
         return False, (
-            f"The loss jumped to {max(result.losses):.3g} while {count} images were learnt by "
-            f"heart at {lr}: lower lr."
+            f"The loss jumped to {max(result.losses):.3g} while one batch of {count} images was "
+            f"overfitted at {lr}: lower lr."
         )
     if result.ok:
-        return True, f"{count} images learnt by heart in {steps} steps at {lr}, loss {last:.3f}."
-    words = f"{count} images are not learnt by heart: loss {first:.2f} -> {last:.2f} in {steps} "
-    words += f"steps at {lr}. "
+        words = f"Overfits one batch of {count} images in {steps} steps at {lr}"
+        return True, f"{words}, loss {last:.3f}."
+    words = f"Does not overfit one batch of {count} images: loss {first:.2f} -> {last:.2f} in "
+    words += f"{steps} steps at {lr}. "
     usual = USUAL_LR[options.optimizer]
     why = "Labels"
     if not usual / 4 < options.lr < usual * 4:

@@ -1,4 +1,4 @@
-"""Learning one batch by heart: what any model must manage before it is given a dataset."""
+"""Overfit one batch: what any model must manage before it is given a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.models.classifier import ImageClassifier
 
 __all__ = ["OverfitResult", "overfit_one_batch"]
 
-SHARE = 0.1  # of ln K: a loss below it means that the batch is known by heart
+SHARE = 0.1  # of ln K: a loss below it means that the batch is overfitted
 PATIENCE = 3  # times the steps, once the loss has halved: slow is not a fault
 
 

@@ -85,9 +85,9 @@ def test_two_ranks_stopped_by_a_signal_go_on_and_end_with_the_bytes_of_two_that_
     out, said = whole.communicate(timeout=120)
     assert whole.returncode == 0, said
     assert "teacher" in out
-    assert said.count("all epoch 3/3") == 1
+    assert said.count("fine-tuning, epoch 3/3") == 1
     cut = start(photos, tmp_path / "cut", "--nproc=2", "teacher.epochs=3")
-    said = read_until(cut, "all epoch 1/3")
+    said = read_until(cut, "fine-tuning, epoch 1/3")
     cut.send_signal(signal.SIGTERM)
     said += cut.communicate(timeout=60)[1]
     assert cut.returncode == 75, said
@@ -98,7 +98,7 @@ def test_two_ranks_stopped_by_a_signal_go_on_and_end_with_the_bytes_of_two_that_
     again = start(photos, tmp_path / "cut", "--nproc=2", "teacher.epochs=3")
     _, said = again.communicate(timeout=120)
     assert again.returncode == 0, said
-    assert "all epoch 1/3" not in said
+    assert "fine-tuning, epoch 1/3" not in said
     assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
     evaluation = json.loads((tmp_path / "whole" / "teacher" / "evaluation.json").read_text())
     assert evaluation["training"]["ranks"] == 2
@@ -125,7 +125,7 @@ def test_two_ranks_train_from_shards_on_the_batches_of_one(photos: Path, tmp_pat
 def test_a_killed_rank_ends_all_with_a_message(photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(photos, run, "--nproc=2", "teacher.epochs=300")
-    said = read_until(process, "all epoch 1/")
+    said = read_until(process, "fine-tuning, epoch 1/")
     ranks = ranks_of(run)
     os.kill(ranks[1], signal.SIGKILL)
     killed = time.monotonic()
