@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from serve.contract.errors import DatasetError
 from serve.contract.labels import label_problem, without_unseen
@@ -32,6 +32,7 @@ from train.options import DataOptions
 
 __all__ = [
     "SOURCES",
+    "FileSource",
     "OpenedSource",
     "Origin",
     "Source",
@@ -156,7 +157,7 @@ def source_of(origin: Origin) -> Source:
     """The source at an origin."""
     if not isinstance(origin, Path):
         return origin
-    return ListSource(origin) if origin.is_file() else FolderSource(origin)
+    return ListSource(str(origin)) if origin.is_file() else FolderSource(origin)
 
 
 def root_of(origin: Origin) -> Path:
@@ -170,36 +171,54 @@ def name_of(origin: Origin) -> str:
 
 
 @dataclass(frozen=True)
-class ListSource:
-    """A list file, see `train.data.list_file`."""
+class FileSource:
+    """A file that names images in its folder; each kind of such a file has its own `images`.
 
-    path: Path
+    Args:
+        text: the path, as the user typed it.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def path(self) -> Path:
+        """Absolute path of the file."""
+        return Path(self.text).resolve()
 
     @property
     def name(self) -> str:
-        """The list's, without its suffix."""
-        return self.path.resolve().stem
+        """The file's, without its suffix."""
+        return self.path.stem
 
     @property
     def root(self) -> Path:
-        """The folder that holds the list."""
-        return self.path.resolve().parent
+        """The folder that holds the file."""
+        return self.path.parent
 
-    def resolve(self) -> ListSource:
+    def resolve(self) -> Self:
         """As `Source`."""
-        return ListSource(self.path.resolve())
-
-    def images(self, options: DataOptions) -> Listing:
-        """As `Source`; errors name file and line."""
-        if self.path.suffix.lower() in SUFFIXES:
-            raise DatasetError(
-                f"{self.path} is an image, not a list of images.", "Name a folder or a list file."
-            )
-        return _listing(read_list(self.path))
+        return type(self)(str(self.path))
 
     def read(self, path: str) -> bytes:
         """As `Source`."""
         return (self.root / path).read_bytes()
+
+
+class ListSource(FileSource):
+    """A list file, see `train.data.list_file`."""
+
+    def images(self, options: DataOptions) -> Listing:
+        """As `Source`; errors name file and line."""
+        del options  # they are about folders
+        path = Path(self.text)
+        if path.suffix.lower() in SUFFIXES:
+            raise DatasetError(
+                f"{path} is an image, not a list of images.", "Name a folder or a list file."
+            )
+        return _listing(read_list(path))
 
 
 @dataclass(frozen=True)
