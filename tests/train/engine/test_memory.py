@@ -12,7 +12,6 @@ import pytest
 from tests.train.dying import SURVIVED, in_a_child
 from tests.train.fits import PLAN, fit_toy, validate_of
 from train.data.dataset import Dataset
-from train.engine.callbacks import OnEpoch
 
 EPOCHS = 24
 SETTLED = 4  # allocators and caches fill up first
@@ -37,7 +36,7 @@ def test_memory_stays_flat_over_twenty_epochs(
             tmp_path,
             validate_of(dataset),
             plan=plan,
-            callbacks=[OnEpoch(lambda _: seen.append(_rss_mib()))],
+            listen=lambda _: seen.append(_rss_mib()),
         )
         (tmp_path / "seen").write_text(" ".join(map(str, seen)))
 
