@@ -7,6 +7,7 @@ set, every request carries the token.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 
 from serve.contract.errors import ServiceError
-from serve.process.token import authorization
+from serve.settings import bearer_from_env
 
 __all__ = ["classify", "classify_many", "describe_model"]
 
@@ -90,7 +91,7 @@ def _request(
     data: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx.Response:
-    sent = {**authorization(), **(headers or {})}
+    sent = {**_authorization(), **(headers or {})}
     for turn in range(1, TRIES + 1):
         try:
             response = client.request(method, url, content=data, headers=sent)
@@ -105,6 +106,12 @@ def _request(
             break
         time.sleep(wait_s)
     return response
+
+
+def _authorization() -> dict[str, str]:
+    """The header for a service that asks for a token; none where no token is set."""
+    token = bearer_from_env(os.environ)
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def _wait_s(response: httpx.Response) -> float | None:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from serve.contract.errors import UsageError
 from serve.contract.manifest import MANIFEST
-from serve.process.token import check_token_text, token_of
 
-__all__ = ["PACKED", "Settings", "env_from_settings", "settings_from_env"]
+__all__ = ["PACKED", "Settings", "bearer_from_env", "env_from_settings", "settings_from_env"]
 
 PACKED = "artifact"  # folder beside this package, in a Bento
 PREFIX = "STILLROOM_"
+TOKEN, TOKEN_FILE = "STILLROOM_TOKEN", "STILLROOM_TOKEN_FILE"
 LEAST = {"gpus": 0, "grace_s": 0, "max_batch": 0, "tracing": 0, "watch_s": 0}
 LARGEST = {"deadline_ms": 30_000, "tracing": 1}  # after 30 s the request is cut off
 
@@ -30,7 +30,7 @@ class Settings:
 
     Args:
         artifact: the artifact folder, or the run folder above it.
-        backend: "auto" or a name from `serve.runners.base.BACKENDS`.
+        backend: "auto" or a name from `serve.runners.open.BACKENDS`.
         workers: processes that answer, each with a model of its own; BentoML starts them.
         gpus: GPUs that BentoML gives them, in turns; 0 leaves them all that the process sees.
         threads: CPU threads inside one inference; more than 1 rarely helps beside decoding.
@@ -85,16 +85,16 @@ class Settings:
             least, most = LEAST.get(one.name, 1), LARGEST.get(one.name, 4096)
             if isinstance(value, int) and not least <= value <= most:
                 raise UsageError(f"{_variable(one.name)}={value}: expected {least} to {most}.")
-        check_token_text(self.token, _variable("token"))
+        _checked_token(self.token, TOKEN)
 
     @property
     def bearer(self) -> str:
         """The token, wherever it is; empty for none. A file is read now.
 
         Raises:
-            UsageError: as `serve.process.token.token_of`.
+            UsageError: both are given; the file cannot be read or is empty; no header can carry it.
         """
-        return token_of(self.token, self.token_file)
+        return _bearer(self.token, self.token_file)
 
 
 def settings_from_env(environ: Mapping[str, str]) -> Settings:
@@ -131,6 +131,43 @@ def env_from_settings(settings: Settings) -> dict[str, str]:
     if settings.token_file:
         values["token_file"] = Path(settings.token_file).resolve()
     return {_variable(name): str(value) for name, value in values.items()}
+
+
+def bearer_from_env(environ: Mapping[str, str]) -> str:
+    """The token that a client sends: as `Settings.bearer`, without any other setting.
+
+    Raises:
+        UsageError: as `Settings.bearer`.
+    """
+    return _bearer(environ.get(TOKEN, ""), environ.get(TOKEN_FILE, ""))
+
+
+def _bearer(text: str, file: str) -> str:
+    """The token itself, or what is in the file, without the line's end; empty for neither."""
+    if text and file:
+        raise UsageError(f"{TOKEN} and {TOKEN_FILE} are both set.", "Unset one of them.")
+    if not file:
+        return _checked_token(text, TOKEN)
+    try:
+        found = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{TOKEN_FILE}={file!r} cannot be read ({type(error).__name__}).",
+            "Name a file that holds the token and nothing else.",
+        ) from None
+    if not found:
+        raise UsageError(f"{TOKEN_FILE}={file!r} is empty.", "Make one: openssl rand -hex 32")
+    return _checked_token(found, TOKEN_FILE)
+
+
+def _checked_token(token: str, source: str) -> str:
+    """The token as it is, if a header can carry it."""
+    if token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise UsageError(
+        f"{source} holds a blank or another character that a header cannot carry.",
+        "Make one: openssl rand -hex 32",
+    )
 
 
 def _variable(field_name: str) -> str:

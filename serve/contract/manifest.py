@@ -18,6 +18,7 @@ from serve.contract.digest import canonical_json, digest_of_json, sha256_of_file
 from serve.contract.errors import ArtifactError, StillroomError
 
 __all__ = [
+    "ENGINES",
     "MANIFEST",
     "RUNTIME",
     "SCHEMA_VERSION",
@@ -32,7 +33,8 @@ MANIFEST = "manifest.json"
 RUNTIME = "runtime.json"
 SCHEMA_VERSION = "1.0"
 UNLISTED = (MANIFEST, RUNTIME, "timings.jsonl", "benefit.json")
-CACHES = ("engines",)  # folders of what a machine made of the files for itself
+ENGINES = "engines"  # TensorRT plans, below an artifact's folder
+CACHES = (ENGINES,)  # folders of what a machine made of the files for itself
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:

@@ -26,13 +26,13 @@ from typing import Any
 
 from serve.contract.digest import canonical_json, digest_of_json, sha256_of_bytes
 from serve.contract.errors import EngineError
-from serve.contract.manifest import fsync_path
+from serve.contract.manifest import ENGINES, fsync_path
 from serve.engines.build import BuiltEngine
 from serve.engines.key import EngineKey
 
 __all__ = ["FOLDER", "CachedEngine", "EngineCache"]
 
-FOLDER = "engines"  # below the artifact's folder
+FOLDER = ENGINES
 BUILD_HERE = "Build it on this machine: stillroom export RUN --tensorrt"
 
 Build = Callable[[bytes], BuiltEngine]

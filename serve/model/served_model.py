@@ -20,7 +20,8 @@ from serve.model.decode_budget import DecodeBudget
 from serve.model.golden_check import GoldenCheck, replay_golden, warm_up
 from serve.model.memory_share import MemoryShare, memory_share, private_bytes
 from serve.process.cgroups import memory_limit
-from serve.runners.base import Runner, open_runner
+from serve.runners.base import Runner
+from serve.runners.open import open_runner
 from serve.settings import Settings
 from serve.telemetry.metrics import Metrics
 

@@ -22,6 +22,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from bentoml._internal.utils import circus as bentoml_circus
@@ -31,10 +32,9 @@ from tornado import gen
 from serve.process.cgroups import oom_kills
 from serve.process.parent_death import remove_lent_folders
 from serve.process.ready_mark import METRICS_FOLDER, was_ready
-from serve.process.token import exposure
 from serve.settings import Settings
 
-__all__ = ["CrashLoop", "supervise_workers"]
+__all__ = ["CrashLoop", "exposure", "supervise_workers"]
 
 CHECK_S = 0.25
 CLOSED_S = 0.5  # after the grace, the workers' own listeners are closed within that time
@@ -190,6 +190,22 @@ def supervise_workers(settings: Settings, *, refusal: int) -> None:
     """
     bentoml_circus.Arbiter = partial(
         _Supervisor, settings=settings, guarded=bool(settings.bearer), refusal=refusal
+    )
+
+
+def exposure(address: str, *, guarded: bool) -> str:
+    """What to say of a service that strangers can reach; nothing of another.
+
+    Args:
+        address: IP address that it listens on.
+        guarded: whether it asks for a token.
+    """
+    if guarded or ip_address(address).is_loopback:
+        return ""
+    return (
+        f"warning: {address} can be reached from other machines, and whoever reaches it is "
+        "answered. Set STILLROOM_TOKEN, keep it behind a proxy that asks for one, or listen on "
+        "this machine alone: --host 127.0.0.1"
     )
 
 

@@ -20,7 +20,7 @@ from serve.contract.errors import CheckpointError, GateError
 from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import preprocess
-from serve.runners.base import open_runner
+from serve.runners.open import open_runner
 from tests.export.conftest import Exported
 from tests.train.toy import lively, toy_model
 from train.evaluation import read_predictions, write_predictions

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.contract.errors import ServiceError, StillroomError, UsageError
-from serve.process.home import is_private, user_folder
+from serve.process.environment import is_private, user_folder
 
 if TYPE_CHECKING:  # commands ask the socket without what serves behind it
     from serve.process.hot_reload.reload import ModelSlot

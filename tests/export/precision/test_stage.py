@@ -24,7 +24,7 @@ from serve.contract.errors import GateError
 from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
 from serve.model.golden_check import replay_golden
-from serve.runners.base import open_runner
+from serve.runners.open import open_runner
 from tests.export.conftest import Exported
 from train.loader.views import pixels_of
 

@@ -12,7 +12,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.digest import canonical_json
 from serve.contract.errors import ArtifactError
 from serve.model.golden_check import replay_golden, warm_up
-from serve.runners.base import open_runner
+from serve.runners.open import open_runner
 
 
 def replay(root: Path):
