@@ -16,7 +16,7 @@ PLUGINS = {
     "hot_reload": "serve.process.hot_reload.reloadable_model:ReloadableModel",
     "control_folder": "serve.process.hot_reload.admin:make_control_folder",
     "artifact_copies": "serve.process.hot_reload.artifact_copies:copies_of",
-    # STILLROOM_OIP_V2, STILLROOM_DRIFT and STILLROOM_TRACING
+    # STILLROOM_OIP, STILLROOM_DRIFT and STILLROOM_TRACING
     "oip_v2": "serve.http.oip_v2.routes:OIP_V2",
     "drift": "serve.telemetry.drift:Drift",
     "tracing": "serve.telemetry.tracing:traced",

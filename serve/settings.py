@@ -20,8 +20,9 @@ __all__ = ["PACKED", "Settings", "bearer_from_env", "env_from_settings", "settin
 PACKED = "artifact"  # folder beside this package, in a Bento
 PREFIX = "STILLROOM_"
 TOKEN, TOKEN_FILE = "STILLROOM_TOKEN", "STILLROOM_TOKEN_FILE"
-LEAST = {"gpus": 0, "grace_s": 0, "max_batch": 0, "tracing": 0, "watch_s": 0}
-LARGEST = {"deadline_ms": 30_000, "tracing": 1}  # after 30 s the request is cut off
+SWITCHES = ("drift", "oip", "tracing")  # 1 is on
+LEAST = {"gpus": 0, "grace_s": 0, "max_batch": 0, "watch_s": 0, **dict.fromkeys(SWITCHES, 0)}
+LARGEST = {"deadline_ms": 30_000, **dict.fromkeys(SWITCHES, 1)}  # after 30 s the request is cut off
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Settings:
         drain_s: after that, time for requests in flight; what is left then is cut.
         max_deaths: workers that may end within `deaths_window_s`; one more ends the service.
         deaths_window_s: the time over which deaths are counted.
+        drift: 0 leaves out the metrics of images and predictions (`serve.telemetry.drift`).
+        oip: 0 leaves out the Open Inference Protocol, /v2.
         tracing: 1 makes an OpenTelemetry span of each request.
         watch_s: how often to look for a new artifact; 0 never does.
         control: folder for admin sockets and the artifact that is served; empty is neither.
@@ -75,6 +78,8 @@ class Settings:
     drain_s: int = 30
     max_deaths: int = 5
     deaths_window_s: int = 60
+    drift: int = 1
+    oip: int = 1
     tracing: int = 0
     watch_s: int = 0
     control: str = ""

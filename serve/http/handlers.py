@@ -11,10 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.contract.errors import ImageError
 from serve.http.admission import timeout_ms_of
-from serve.http.guard import CLIENT_GONE
-from serve.http.problems import RequestError, problem_from, problem_of_status, without_frames
-from serve.http.request_log import fault_line
-from serve.http.response import exchange_of
+from serve.http.exchange import exchange_of, fault_line
+from serve.http.problems import (
+    CLIENT_GONE,
+    RequestError,
+    problem_from,
+    problem_of_status,
+    without_frames,
+)
 from serve.model.batcher import InferenceResult
 from serve.model.served_model import ServedModel
 

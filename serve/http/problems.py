@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from serve.contract.errors import ImageError, StillroomError
 
 __all__ = [
+    "CLIENT_GONE",
     "MEDIA_TYPE",
     "Problem",
     "RequestError",
@@ -61,11 +62,6 @@ class Problem:
         """The JSON document."""
         return json.dumps(self.members(request_id), ensure_ascii=False).encode()
 
-    def v2_body(self) -> bytes:
-        """The same as the Open Inference Protocol says it."""
-        text = f"{self.title}. {self.detail}".strip()
-        return json.dumps({"error": f"{self.slug}: {text}"}, ensure_ascii=False).encode()
-
 
 class RequestError(StillroomError):
     """A request that gets a problem for an answer.
@@ -79,6 +75,7 @@ class RequestError(StillroomError):
         self.problem = problem
 
 
+CLIENT_GONE = Problem(499, "client-gone", "The client closed the connection")
 TITLES = {
     400: ("bad-request", "The request is malformed"),
     404: ("not-found", "There is no such resource"),

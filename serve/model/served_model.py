@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +16,8 @@ from serve.contract.errors import ImageError, TooManyPixels
 from serve.contract.preprocess import DecodeLimits, charge_of_file, preprocess_sized
 from serve.http.admission import Headers, timeout_ms_of
 from serve.model.batcher import Batcher
-from serve.model.decode_budget import DecodeBudget
 from serve.model.golden_check import GoldenCheck, replay_golden, warm_up
-from serve.model.memory_share import MemoryShare, memory_share, private_bytes
+from serve.model.memory import DecodeBudget, MemoryShare, memory_share, private_bytes
 from serve.process.cgroups import memory_limit
 from serve.runners.base import Runner
 from serve.runners.open import open_runner
@@ -26,6 +25,8 @@ from serve.settings import Settings
 from serve.telemetry.metrics import Metrics
 
 __all__ = ["ServedModel", "open_served_model"]
+
+logger = logging.getLogger(__name__)
 
 # Of the manifest, what a stranger may read; `files`, `runtime` and paths are not among them.
 SHOWN = ("name", "version", "digest", "precision", "input", "preprocess", "normalisation", "opset")
@@ -134,10 +135,12 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
         room = DecodeBudget(share.decode_bytes)
         _say_if_lowered(share, settings)
 
+        drift = metrics.drift if metrics else None
+
         def decode(data: bytes) -> NDArray[np.uint8]:
             pixels, size_px = preprocess_sized(data, artifact.preprocess, limits, room.of)
-            if metrics:
-                metrics.drift.observe_image(len(data), size_px, pixels)
+            if drift:
+                drift.observe_image(len(data), size_px, pixels)
             return pixels
 
         batcher = Batcher(
@@ -162,17 +165,17 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
 
 def _say_if_lowered(share: MemoryShare, settings: Settings) -> None:
     if share.megapixels < settings.max_megapixels:
-        sys.stderr.write(
-            f"The memory of this container leaves a worker {share.decode_bytes / 1e6:.0f} MB for "
+        logger.warning(
+            f"the memory of this container leaves a worker {share.decode_bytes / 1e6:.0f} MB for "
             f"decoding: JPEGs of up to {share.megapixels:.0f} megapixels are answered, not "
-            f"{settings.max_megapixels}. Give it more memory, or fewer workers.\n"
+            f"{settings.max_megapixels}. Give it more memory, or fewer workers."
         )
-        sys.stderr.flush()
 
 
 def _observed(metrics: Metrics, artifact: Artifact) -> Callable[[NDArray[np.floating], int], None]:
     def observe(logits: NDArray[np.floating], waiting: int) -> None:
         metrics.observe_batch(len(logits), waiting)
-        metrics.drift.observe_logits(logits, artifact.labels)
+        if metrics.drift:
+            metrics.drift.observe_logits(logits, artifact.labels)
 
     return observe

@@ -11,9 +11,9 @@ left to wait for: the grace is skipped too.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Drain", "Leaving"]
 
+logger = logging.getLogger(__name__)
 CLOSE = (b"connection", b"close")
 
 
@@ -82,11 +83,10 @@ class Drain:
         return lambda: _restore(handle, server)
 
     def _cut(self) -> None:
-        sys.stderr.write(
-            f"error: requests are still open {self._drain_s:g} s after the grace; they are cut. "
-            "Raise STILLROOM_DRAIN_S if they were worth waiting for.\n"
+        logger.error(
+            f"requests are still open {self._drain_s:g} s after the grace; they are cut. "
+            "Raise STILLROOM_DRAIN_S if they were worth waiting for."
         )
-        sys.stderr.flush()
         self._end(1)
 
 

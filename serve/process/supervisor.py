@@ -14,10 +14,10 @@ another.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from contextlib import suppress
@@ -36,6 +36,7 @@ from serve.settings import Settings
 
 __all__ = ["CrashLoop", "exposure", "supervise_workers"]
 
+logger = logging.getLogger(__name__)
 CHECK_S = 0.25
 CLOSED_S = 0.5  # after the grace, the workers' own listeners are closed within that time
 
@@ -87,7 +88,7 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         self._grace_s = settings.grace_s
         for listener in kwargs.get("sockets") or ():
             if warning := exposure(listener.host, guarded=guarded):
-                _tell(warning)
+                logger.warning(warning)
         self._limits = (settings.max_deaths, settings.deaths_window_s)
         self._crash_loop = CrashLoop(*self._limits)
         self._refusal = refusal
@@ -122,8 +123,8 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
             self._give_up(self._first_exit - self._refusal)
         elif self._crash_loop.count(len(dead) - self._starved(dead), time.monotonic()):
             most, window_s = self._limits
-            _tell(
-                f"error: more than {most} workers ended within {window_s} s; the service ends. "
+            logger.error(
+                f"more than {most} workers ended within {window_s} s; the service ends. "
                 "Look for the reason in the lines above; without any, for memory that ran out."
             )
             self._give_up(1)
@@ -154,8 +155,8 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         starved = min(len(had_answered), kills - self._oom_kills)
         self._oom_kills = kills
         if starved > 0:
-            _tell(
-                f"error: {starved} worker(s) killed because the container's memory ran out; they "
+            logger.error(
+                f"{starved} worker(s) killed because the container's memory ran out; they "
                 "are replaced. Give it more memory, or lower STILLROOM_MAX_MEGAPIXELS, "
                 "STILLROOM_MAX_QUEUE or STILLROOM_WORKERS."
             )
@@ -203,12 +204,7 @@ def exposure(address: str, *, guarded: bool) -> str:
     if guarded or ip_address(address).is_loopback:
         return ""
     return (
-        f"warning: {address} can be reached from other machines, and whoever reaches it is "
+        f"{address} can be reached from other machines, and whoever reaches it is "
         "answered. Set STILLROOM_TOKEN, keep it behind a proxy that asks for one, or listen on "
         "this machine alone: --host 127.0.0.1"
     )
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from serve.http.exchange import log_request
 from serve.http.problems import MEDIA_TYPE, Problem
-from serve.http.request_log import log_request
 from serve.telemetry.metrics import Metrics
 
 __all__ = ["Connection", "answer_bytes", "install_connection"]

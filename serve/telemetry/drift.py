@@ -8,6 +8,7 @@ threads that decode and infer.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -17,10 +18,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serve.contract.artifact import Artifact
 from serve.contract.reference import stored_reference
-from serve.http.request_log import fault_line
+from serve.http.exchange import fault_line
 
 __all__ = ["Drift"]
 
+logger = logging.getLogger(__name__)
 BYTES = tuple(2**power for power in range(12, 25))
 SIDES = tuple(2**power for power in range(5, 15))
 TENTHS = tuple(round(0.1 * number, 1) for number in range(1, 10))
@@ -114,7 +116,7 @@ class Drift:
             stored = stored_reference(artifact)
         except (OSError, ValueError) as error:
             # it serves without: the file's digest was verified, so it was written so
-            print(f"no drift baseline: {fault_line(error)}", flush=True)  # noqa: T201
+            logger.warning(f"no drift baseline: {fault_line(error)}")
             return
         logits = np.stack(list(stored.values())) if stored else np.empty((0, len(artifact.labels)))
         best, confidence = _best_of(logits)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from serve.telemetry.drift import Drift
+from serve.contract.artifact import Artifact
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Observer"]
 
 STAGES = ("decode", "queue", "infer", "total")
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Observer(Protocol):
+    """What is told of each image and of its prediction, in the threads that decode and infer."""
+
+    def observe_image(
+        self, size_bytes: int, size_px: tuple[int, int], pixels: NDArray[np.uint8]
+    ) -> None:
+        """One image: bytes of its file, width and height, (S, S, 3) pixels."""
+
+    def observe_logits(self, logits: NDArray[np.floating], labels: Sequence[str]) -> None:
+        """One batch: (N, K) logits, perhaps not finite, of K labels."""
+
+    def expect(self, artifact: Artifact) -> object:
+        """The artifact whose predictions come from now on."""
 
 
 class Metrics:
@@ -17,9 +37,14 @@ class Metrics:
 
     Args:
         registry: BentoML serves the default one.
+        drift: makes what observes images and predictions; nothing does when None.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry = REGISTRY,
+        drift: Callable[[CollectorRegistry], Observer] | None = None,
+    ) -> None:
         self.requests = Counter(
             "stillroom_requests",
             "Answers by path and status",
@@ -64,7 +89,7 @@ class Metrics:
             multiprocess_mode="livemax",  # a worker that died says nothing about now
             registry=registry,
         )
-        self.drift = Drift(registry)
+        self.drift = drift(registry) if drift else None
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
         self._answers: dict[tuple[str, int], Counter] = {}  # found without labels' own search
 

@@ -23,9 +23,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.contract.errors import UsageError
-from serve.http.asgi_switch import BENTOML_PATHS
+from serve.http.routes import BENTOML_PATHS
 
-__all__ = ["Traced", "provider_from_env"]
+__all__ = ["Traced", "provider_from_env", "traced"]
 
 ORDER = ("decode", "queue", "infer")
 SERVER_ERROR = 500
@@ -58,6 +58,15 @@ def _exporter(environ: Mapping[str, str]) -> SpanExporter:
         ) from error
     exporter: SpanExporter = module.OTLPSpanExporter()
     return exporter
+
+
+def traced(app: ASGIApp, identity: Callable[[], Mapping[str, str]]) -> Traced:
+    """The guard with a span for each request, sent where the environment says.
+
+    Raises:
+        UsageError: as `provider_from_env`.
+    """
+    return Traced(app, provider_from_env().get_tracer("stillroom"), identity)
 
 
 class Traced:

@@ -9,8 +9,6 @@ loaded for an instant rollback; the one before that is freed once no request can
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -20,7 +18,7 @@ from typing import Any
 
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ArtifactError, StillroomError, UsageError
-from serve.http.request_log import fault_line
+from serve.http.exchange import fault_line, log_line
 from serve.model.served_model import ServedModel, open_served_model
 from serve.process.hot_reload.artifact_copies import copies_of
 from serve.settings import Settings
@@ -223,5 +221,4 @@ def _log(event: str, model: ServedModel, *, error: str = "") -> None:
     }
     if error:
         line["error"] = error
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    log_line(line)

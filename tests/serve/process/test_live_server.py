@@ -206,7 +206,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from serve.process.launch import serve_forever
-sys.exit(serve_forever(Path(sys.argv[1]), host="localhost", port=int(sys.argv[2])))
+sys.exit(serve_forever(Path(sys.argv[1]), host="localhost", port=int(sys.argv[2]), say=print))
 """
 
 
@@ -225,7 +225,7 @@ def launcher(artifact_copy: Path, tmp_path: Path) -> Iterator[subprocess.Popen[s
 
 
 def test_a_slow_start_is_told(artifact_copy: Path) -> None:
-    impatient = "import serve.process.launch\nserve.launch.READY_TIMEOUT_S = 0.2\nsys.exit"
+    impatient = "import serve.process.launch\nserve.process.launch.READY_TIMEOUT_S = 0.2\nsys.exit"
     script = SERVE.replace("sys.exit", impatient)
     command = [sys.executable, "-u", "-c", script, str(artifact_copy), str(launch._free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -42,8 +42,10 @@ from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from serve.settings import Settings
+from serve.process.stderr_log import log_to_stderr
 from serve.process.supervisor import supervise_workers
 
+log_to_stderr()
 supervise_workers(Settings(artifact=Path("x"), max_deaths=7), refusal=100)
 watcher = Watcher("service", "true", respawn=False)
 listeners = [CircusSocket(name="a", host="0.0.0.0"), CircusSocket(name="b", host="127.0.0.1")]
@@ -71,7 +73,7 @@ def test_bentoml_builds_its_parent_from_the_class_that_we_replace() -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.7"])
 def test_who_serves_strangers_without_a_token_is_warned(address: str) -> None:
     warning = exposure(address, guarded=False)
-    assert warning.startswith(f"warning: {address} can be reached from other machines")
+    assert warning.startswith(f"{address} can be reached from other machines")
     assert "Set STILLROOM_TOKEN" in warning
     assert "--host 127.0.0.1" in warning
     assert exposure(address, guarded=True) == ""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from serve.contract.preprocess import preprocess
 from serve.http.app import build_app
 from serve.http.guard import Guard
-from serve.http.oip_v2 import routes as v2_routes
+from serve.http.oip_v2 import handlers
 from serve.http.oip_v2.tensors import inference_of
 from serve.http.problems import Problem, RequestError
 
@@ -262,10 +262,10 @@ def test_large_requests_are_read_one_at_a_time(
         return most
 
     async def test() -> tuple[int, int]:
-        return await ask_with(v2_routes.SMALL_BYTES + 1), await ask_with(10)
+        return await ask_with(handlers.SMALL_BYTES + 1), await ask_with(10)
 
-    monkeypatch.setattr(v2_routes, "SMALL_BYTES", 1000)
-    monkeypatch.setattr(v2_routes, "inference_of", slowly)
+    monkeypatch.setattr(handlers, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(handlers, "inference_of", slowly)
     large, small = asyncio.run(test())
     assert large == 1
     assert small > 1
