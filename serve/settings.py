@@ -2,7 +2,7 @@
 
 The environment is the only channel that reaches BentoML's worker processes, so the launcher writes
 what `settings_from_env` reads. A value that does not parse stops the start; so does a name that is
-one typing mistake away from a known one, since a limit that is silently ignored is no limit.
+one typing mistake away from a known one, since a limit that is silently ignored limits nothing.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class Settings:
     Args:
         artifact: the artifact folder, or the run folder above it.
         backend: "auto" or a name from `serve.runners.open.BACKENDS`.
-        workers: processes that answer, each with a model of its own; BentoML starts them.
+        workers: processes that serve, each with a model of its own; BentoML starts them.
         gpus: GPUs that BentoML gives them, in turns; 0 leaves them all that the process sees.
         threads: CPU threads inside one inference; more than 1 rarely helps beside decoding.
-        decode_threads: threads that decode and resize images; with 1 a huge photo holds up all.
+        decode_threads: threads that decode and resize images; with 1 a huge image holds up all.
         max_batch: largest batch of one inference; 0 takes what suits the backend.
         max_queue: requests that may be decoding or waiting; one more is answered 503.
         max_body_mib: largest request body.
         max_megapixels: of a JPEG; other kinds may have as many as cost the same. A container with
             little memory lowers it.
         body_timeout_s: time in which a request body must have arrived.
-        deadline_ms: longest time for an answer; X-Request-Timeout-Ms may ask for less.
-        max_invalid: answers in a row that are not finite, after which the service is not ready.
+        deadline_ms: longest time for a response; X-Request-Timeout-Ms may ask for less.
+        max_invalid: predictions in a row that are not finite, after which the service is not ready.
         token: bearer token of every request but probes and the page; empty asks for none.
         token_file: a file that holds the token instead, read at each start; empty for none.
         header_timeout_s: time in which the headers of a request must have arrived.
-        grace_s: after SIGTERM, time of being not ready and still answering, for proxies to notice.
+        grace_s: after SIGTERM, time of being not ready and still serving, for proxies to notice.
         drain_s: after that, time for requests in flight; what is left then is cut.
         max_deaths: workers that may end within `deaths_window_s`; one more ends the service.
         deaths_window_s: the time over which deaths are counted.
@@ -192,5 +192,5 @@ def _parsed(name: str, text: str, kind: str) -> object:
 def _refuse_near_miss(name: str, known: list[str]) -> None:
     if near := difflib.get_close_matches(name, known, n=1, cutoff=0.87):
         raise UsageError(
-            f"{name} is no setting of the service.", f"Did you mean {near[0]}? Else unset it."
+            f"{name} is not a setting of the service.", f"Did you mean {near[0]}? Else unset it."
         )

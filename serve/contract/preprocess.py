@@ -79,7 +79,7 @@ def preprocess(
         (size_px, size_px, 3) uint8 RGB.
 
     Raises:
-        ImageError: the bytes are no acceptable image; the subclass says why.
+        ImageError: the bytes are not an acceptable image; the subclass says why.
     """
     return preprocess_sized(data, spec, limits)[0]
 
@@ -189,7 +189,7 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
     except Exception as error:  # as in `_decoded`
         raise image_error(error, data) from error
     check_cost(image, data, limits)
-    # MPO is what phones write: a JPEG photograph first, then a depth map or preview.
+    # MPO is what phones write: a JPEG image first, then a depth map or preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnsupportedImage("Animated images are not accepted.", "Send a single frame.")
     return image

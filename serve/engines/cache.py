@@ -93,7 +93,7 @@ class EngineCache:
             build: takes a timing cache (empty where none is kept) and gives a new engine.
 
         Raises:
-            EngineError: there is no plan that may be loaded, and `build` raised it.
+            EngineError: no kept plan may be loaded, and `build` raised it.
         """
         with suppress(EngineError):
             return self.load(key)

@@ -133,7 +133,7 @@ class TensorRTRunner:
         what = "TensorRT does not load the plan"
         try:
             self._runtime = trt.Runtime(self._log.handle)
-        except TypeError:  # how the bindings say that there is no driver, or none that fits
+        except TypeError:  # how the bindings say that a driver that fits is missing
             self._checked(None, "start")
         engine = self._runtime.deserialize_cuda_engine(plan)
         self._engine = self._log.checked(engine, what, REBUILD)
@@ -188,7 +188,7 @@ def _open(artifact: Artifact, backend: str, max_batch_size: int, why_not: str) -
             f"Take backend {own}, or serve the artifact of that precision.",
         )
     installed_engine_libraries()
-    gpu = find_gpu()  # before the library is imported, for which there is no use without a GPU
+    gpu = find_gpu()  # before the library is imported, which is of use with a GPU alone
     library = find_engine_library()
     onnx = model_bytes(artifact)
     profile = Profile.up_to(largest_batch(own, max_batch_size))
@@ -263,7 +263,7 @@ def _check_engine(trt: Any, engine: Any, artifact: Artifact, key: EngineKey) -> 
     batches = tuple(shape[0] for shape in engine.get_tensor_profile_shape(INPUT, 0))
     if batches != (key.min_batch, key.opt_batch, key.max_batch):
         raise EngineError(
-            f"The plan answers batches {batches}, its key says "
+            f"The plan takes batches {batches}, its key says "
             f"{(key.min_batch, key.opt_batch, key.max_batch)}.",
             REBUILD,
         )

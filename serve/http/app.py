@@ -24,7 +24,7 @@ __all__ = ["App", "AsgiSwitch", "build_app"]
 class App:
     """Routes, and what they share; a Starlette app without the layers for errors.
 
-    Every error is the guard's, and those layers cost a twentieth of the CPU time around an answer.
+    Every error is the guard's, and those layers cost a twentieth of the CPU time around a response.
 
     Attributes:
         state: `model`, `metrics`, `leaving`, `routes`, and `reading`, which is held by who reads a
@@ -50,7 +50,7 @@ def build_app(
     """The app; runs behind `Guard`, which renders its errors.
 
     Args:
-        model: what answers; `app.state.model` may be set later. Until then answers are 503.
+        model: what serves; `app.state.model` may be set later. Until then responses are 503.
         metrics: where stage times are counted; not at all when None.
         leaving: whether the process is about to end, and clients should go elsewhere.
         routes: whose handlers are imported now; `route_table()` when None.
@@ -83,7 +83,7 @@ class AsgiSwitch:
     Args:
         app: ours; answers every path but BENTOML_PATHS.
         bentoml: BentoML's app; answers those, and is started and stopped.
-        timeout_s: longest time for an answer of ours; then it is cancelled, and 504.
+        timeout_s: longest time for a response of ours; then it is cancelled, and 504.
     """
 
     def __init__(self, app: ASGIApp, bentoml: ASGIApp, *, timeout_s: float) -> None:

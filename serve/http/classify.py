@@ -1,7 +1,7 @@
 """Classification: an image file in, labels with probabilities out.
 
 POST /v1/classify        one image: the body itself, or in a form
-POST /v1/classify/batch  several images in one form, each with its own answer or problem
+POST /v1/classify/batch  several images in one form, each with its own result or problem
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ async def classify(request: Request) -> Response:
     top_k = top_k_of(request.query_params.get("top_k"), len(model.artifact.labels))
     data = await image_from_request(request)
     waiting = model.batcher.submit(data, budget_ms=budget_ms_of(request, model))
-    (answer,) = await wait_or_disconnect(request, [waiting])
-    if isinstance(answer, BaseException):
-        raise answer
+    (result,) = await wait_or_disconnect(request, [waiting])
+    if isinstance(result, BaseException):
+        raise result
     body = {
-        "predictions": top_predictions(answer.logits, model.artifact.labels, top_k),
+        "predictions": top_predictions(result.logits, model.artifact.labels, top_k),
         "model": model.identity,
     }
     stages_ms = {
-        "decode": answer.decode_ms,
-        "queue": answer.queue_ms,
-        "infer": answer.infer_ms,
+        "decode": result.decode_ms,
+        "queue": result.queue_ms,
+        "infer": result.infer_ms,
         "total": (time.perf_counter() - start) * 1e3,
     }
     if request.app.state.metrics:
-        request.app.state.metrics.observe_answer(stages_ms)
+        request.app.state.metrics.observe_stages(stages_ms)
     timing = ", ".join(f"{stage};dur={value:.3f}" for stage, value in stages_ms.items())
     return JSONResponse(body, headers={"server-timing": timing, "cache-control": "no-store"})
 

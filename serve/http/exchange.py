@@ -85,10 +85,10 @@ class Exchange:
         """Answer with a problem.
 
         Args:
-            problem: the answer.
-            unread: ASGI receive, if the body was not read to its end. The answer is sent whole,
+            problem: the response.
+            unread: ASGI receive, if the body was not read to its end. The response is sent whole,
                 then what still arrives is discarded for a while before the connection closes: a
-                client that still sends would otherwise see a reset and never read the answer.
+                client that still sends would otherwise see a reset and never read the response.
             linger_s: how long at most.
         """
         self.problem = problem
@@ -113,7 +113,7 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": b""})
 
     def leave(self, problem: Problem) -> None:
-        """Note why there is nobody to answer."""
+        """Note why nobody is left to respond to."""
         self.problem, self.status = problem, problem.status
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -170,9 +170,9 @@ def log_request(
     Args:
         method: HTTP method.
         path: of the request; cut after 200 characters.
-        status: as answered; 499 when the client had gone.
+        status: as sent; 499 when the client had gone.
         started_at: `time.perf_counter()` at the first byte.
-        request_id: as in the answer.
+        request_id: as in the response.
         error: slug of the problem, or empty.
         fault: exception and place of a 500, for the operator only; or empty.
     """

@@ -2,8 +2,8 @@
 
 * What RFC 9112 does not allow is refused (serve.http.message).
 * Only the paths and methods of the route table exist; BentoML's own pages do not.
-* Where the service has a token, nothing but probes is answered without it.
-* A request that would not be answered in its time is refused before its body is read.
+* Where the service has a token, nothing but probes is served without it.
+* A request that would not be served in its time is refused before its body is read.
 * A body is read here, whole, counted while it arrives and against the clock. Nothing behind the
   guard waits for a client, so a client that dribbles holds no slot.
 * Every error is problem+json, every request is one log line, no exception leaves.
@@ -63,9 +63,9 @@ class Guard:
     Args:
         app: the service.
         limits: of bodies.
-        metrics: where answers are counted; not at all when None.
+        metrics: where responses are counted; not at all when None.
         token: that every request but a probe must carry as a bearer; empty asks for none.
-        admit: raises RequestError for headers of a POST that would not be answered in time.
+        admit: raises RequestError for headers of a POST that would not be served in time.
         routes: what exists; `route_table()` when None.
     """
 
@@ -94,11 +94,11 @@ class Guard:
         elif scope["type"] == "http":
             route = self._routes.find(scope["path"])
             with self._counted(route):
-                await self._answer(scope, route, receive, send)
+                await self._respond(scope, route, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _answer(
+    async def _respond(
         self, scope: Scope, route: Route | None, receive: Receive, send: Send
     ) -> None:
         exchange = Exchange(scope, send, self._routes)

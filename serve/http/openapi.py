@@ -89,7 +89,7 @@ def batch_operation(route: Route) -> JSON:
 def _responses(schema: str) -> JSON:
     return {
         "200": {
-            "description": "The answer",
+            "description": "The result",
             "content": {"application/json": {"schema": _ref(schema)}},
         },
         "default": {
@@ -101,7 +101,7 @@ def _responses(schema: str) -> JSON:
 
 def _top_k() -> JSON:
     schema = {"type": "integer", "minimum": 1, "default": 5}
-    words = "Answers an image; above the number of labels, all of them"
+    words = "Predictions an image; above the number of labels, all of them"
     return {"name": "top_k", "in": "query", "schema": schema, "description": words}
 
 
@@ -110,7 +110,7 @@ def _timeout() -> JSON:
         "name": "X-Request-Timeout-Ms",
         "in": "header",
         "schema": {"type": "integer", "minimum": 1},
-        "description": "Time in which an answer is of use",
+        "description": "Time in which a response is of use",
     }
 
 

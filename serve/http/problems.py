@@ -1,4 +1,4 @@
-"""Problem: an error answer in the form of RFC 9457, application/problem+json.
+"""Problem: an error response in the form of RFC 9457, application/problem+json.
 
 {"type": "urn:stillroom:problem:truncated-image", "title": "The image file is cut short",
  "status": 422, "detail": "The image file ends before the image does. Send the whole file.",
@@ -32,7 +32,7 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Problem:
-    """One error answer.
+    """One error response.
 
     Args:
         status: HTTP status.
@@ -64,10 +64,10 @@ class Problem:
 
 
 class RequestError(StillroomError):
-    """A request that gets a problem for an answer.
+    """A request whose response is a problem.
 
     Args:
-        problem: what is answered.
+        problem: the response.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -82,7 +82,7 @@ TITLES = {
     405: ("method-not-allowed", "The resource does not support this method"),
     429: ("too-many-requests", "Too many requests"),
     503: ("not-ready", "The service is not ready"),
-    504: ("timeout", "The answer took too long"),
+    504: ("timeout", "The response took too long"),
 }
 RETRY_AFTER = {429: "1", 503: "1"}
 
@@ -105,7 +105,7 @@ def without_frames(error: E) -> E:
 
 
 def problem_of_status(status: int) -> Problem:
-    """A problem for an error answer that somebody else wrote: only its status is kept."""
+    """A problem for an error response that somebody else wrote: only its status is kept."""
     fallback = ("internal-error", "The service failed") if status >= 500 else TITLES[400]
     slug, title = TITLES.get(status, fallback)
     headers = {"retry-after": RETRY_AFTER[status]} if status in RETRY_AFTER else {}

@@ -91,7 +91,7 @@ CORE = RouteGroup(
             "/v1/classify/batch",
             ("POST",),
             "serve.http.classify:classify_batch",
-            "Classify several images, each with its own answer or problem",
+            "Classify several images, each with its own result or problem",
             operation="serve.http.openapi:batch_operation",
         ),
         Route(
@@ -102,7 +102,7 @@ CORE = RouteGroup(
             schema="Model",
         ),
         Route("/livez", GET, summary="The process lives", needs_token=False),
-        Route("/readyz", GET, summary="The service answers", needs_token=False),
+        Route("/readyz", GET, summary="The service is ready", needs_token=False),
         Route("/healthz", GET, summary="As /livez", needs_token=False),
         Route("/metrics", GET, summary="Prometheus metrics"),
         Route("/openapi.json", GET, "serve.http.about:openapi", "This document"),

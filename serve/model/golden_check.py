@@ -1,4 +1,4 @@
-"""Verify: before a server says it is ready, it answers the golden images as the artifact says.
+"""Verify: before a server says it is ready, it predicts the golden images as the artifact says.
 
 Digests prove that the files are the ones that were exported. The golden images prove that *this*
 machine, with its Pillow, its ONNX Runtime and its backend, computes what was measured.
@@ -28,7 +28,7 @@ GOLDEN = "golden/golden.json"
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """An image whose answer is stored with the artifact.
+    """An image whose logits are stored with the artifact.
 
     Args:
         path: the image file, unchanged.
@@ -86,7 +86,7 @@ def load_golden(artifact: Artifact) -> list[GoldenImage]:
 
 
 def replay_golden(artifact: Artifact, runner: Runner) -> GoldenCheck:
-    """Answer every golden image and compare.
+    """Predict every golden image and compare.
 
     Raises:
         ArtifactError: other pixels with the same Pillow, logits beyond `artifact.golden_atol`, or
@@ -135,7 +135,7 @@ def _compare(
             f"{artifact.labels[int(image.logits.argmax())]!r}"
         )
     raise ArtifactError(
-        f"Golden image {image.path.name} is answered wrongly on {runner.backend}: {what}. {note}",
+        f"Golden image {image.path.name} is predicted wrongly on {runner.backend}: {what}. {note}",
         "It is not served. Try another STILLROOM_BACKEND, or export the artifact on this machine.",
     )
 

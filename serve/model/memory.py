@@ -35,7 +35,7 @@ class MemoryShare:
     Args:
         image_bytes: that decoding one image may take.
         decode_bytes: of all images that are decoded at once.
-        held_bytes: of bodies that have arrived and are not answered yet.
+        held_bytes: of bodies that have arrived and have no response yet.
     """
 
     image_bytes: int

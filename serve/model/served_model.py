@@ -44,9 +44,9 @@ class ServedModel:
         batcher: to which requests go.
         golden: outcome of the replay.
         limits: of an image.
-        held_bytes: of bodies that have arrived and are not answered yet, together.
-        deadline_ms: longest time for an answer.
-        max_invalid: answers in a row that are not finite, after which it is not to be trusted.
+        held_bytes: of bodies that have arrived and have no response yet, together.
+        deadline_ms: longest time for a response.
+        max_invalid: predictions in a row that are not finite, after which it is not to be trusted.
     """
 
     artifact: Artifact
@@ -60,7 +60,7 @@ class ServedModel:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it may answer; once it may not, only a new start makes it so."""
+        """Whether it may serve; once it may not, only a new start makes it so."""
         return self.batcher.invalid_in_a_row < self.max_invalid
 
     def admit(self, headers: Headers) -> None:
@@ -76,7 +76,8 @@ class ServedModel:
         """Refuse images that together cost more than a request may.
 
         Raises:
-            TooManyPixels: they do. A file that is no image costs nothing; it fails later, alone.
+            TooManyPixels: they do. A file that is not an image costs nothing; it fails later,
+                alone.
         """
         charge = 0
         for data in files:
@@ -91,7 +92,7 @@ class ServedModel:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The `model` member of every answer."""
+        """The `model` member of every response."""
         return {
             "name": self.artifact.name,
             "version": self.artifact.version,
@@ -100,7 +101,7 @@ class ServedModel:
         }
 
     def describe(self) -> dict[str, Any]:
-        """The answer of GET /v1/model."""
+        """What GET /v1/model gives."""
         manifest = self.artifact.manifest
         return {
             **{key: manifest[key] for key in SHOWN if key in manifest},

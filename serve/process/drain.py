@@ -1,11 +1,11 @@
 """Drain: how a worker ends without losing a request.
 
-    SIGTERM -> not ready, still answering, for `grace_s` -> the HTTP server's own stop: no new
+    SIGTERM -> not ready, still serving, for `grace_s` -> the HTTP server's own stop: no new
     connections, requests in flight are answered, for `drain_s` at most -> the process ends
 
-Proxies learn from /readyz, and from `Connection: close` on every answer, to go elsewhere before the
-port closes. A second SIGTERM, or SIGINT, skips the grace. When the parent is gone there is nobody
-left to wait for: the grace is skipped too.
+Proxies learn from /readyz, and from `Connection: close` on every response, to go elsewhere before
+the port closes. A second SIGTERM, or SIGINT, skips the grace. When the parent is gone nobody is left
+to wait for: the grace is skipped too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Drain:
     """The way out of one worker process.
 
     Args:
-        grace_s: time of being not ready and still answering.
+        grace_s: time of being not ready and still serving.
         drain_s: time after that for requests in flight; then the process ends whatever is open.
         end: ends the process; `os._exit` unless a test says otherwise.
     """
@@ -91,7 +91,7 @@ class Drain:
 
 
 class Leaving:
-    """ASGI app that says `Connection: close` in every answer once the drain has begun.
+    """ASGI app that says `Connection: close` in every response once the drain has begun.
 
     Else a keep-alive connection lives until the server closes it, perhaps at the very moment at
     which the next request is on its way.

@@ -123,7 +123,7 @@ def running_process(
         ArtifactError: as `serve_forever`.
         ServiceError: the service ended or did not get ready; holds the last lines of its log.
     """
-    # nobody but the caller knows the port: there is no proxy to wait for
+    # nobody but the caller knows the port: no proxy has to notice
     wanted = replace(_settings_for(artifact_dir, settings), grace_s=0)
     artifact = open_artifact(artifact_dir)
     installed_onnxruntime()

@@ -5,7 +5,8 @@ worker it stops answering and goes on living. This one looks four times a second
 wherever it runs, and ends with exit code 1 when they keep dying, so that whoever started it knows.
 A worker that refuses to serve ends it at once, unless another died before: then the service has run
 already, and what is in its memory may be better than what lies on the disk. A worker that had
-answered and that the kernel killed for want of memory is replaced, and is no part of a crash loop.
+been ready and that the kernel killed for want of memory is replaced, and does not count for a crash
+loop.
 
 `bentoml serve` builds its parent from a class that this module replaces before the workers start.
 That class is not documented; tests/serve/process/test_supervisor.py notices a BentoML that has
@@ -148,11 +149,11 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         }
 
     def _starved(self, dead: dict[int, str]) -> int:
-        """How many of these had answered, and were killed because memory ran out."""
+        """How many of these had been ready, and were killed because memory ran out."""
         kills = oom_kills()
         killed = [pid for pid in dead if self._exits.pop(pid, 0) == -signal.SIGKILL]
-        had_answered = [pid for pid in killed if was_ready(dead[pid], pid)]
-        starved = min(len(had_answered), kills - self._oom_kills)
+        were_ready = [pid for pid in killed if was_ready(dead[pid], pid)]
+        starved = min(len(were_ready), kills - self._oom_kills)
         self._oom_kills = kills
         if starved > 0:
             logger.error(

@@ -1,6 +1,6 @@
 """Worker: what one worker process of the service is, apart from BentoML.
 
-`serve.service` makes it in the process that answers; the process above the workers never imports
+`serve.service` makes it in the process that serves; the process above the workers never imports
 it, and so neither pays its time nor its memory. How a worker ends is in `serve.process.drain`.
 What is optional (another model while it serves, drift, spans, the Open Inference Protocol) is
 loaded by name (`serve.plugins`), where the settings ask for it.
@@ -191,7 +191,7 @@ def _settle_memory() -> None:
     the p99 was 99 and 104 ms without this, 26 and 21 ms with it.
 
     glibc keeps large blocks for a thread once it has freed one, so that each thread ends up with
-    its largest photograph: 30 000 photographs of all sizes, most of them damaged, grew the process
+    its largest image: 30 000 images of all sizes, most of them damaged, grew the process
     by 14 MiB, with a fixed limit by 3.
     """
     gc.collect()

@@ -47,13 +47,13 @@ class Metrics:
     ) -> None:
         self.requests = Counter(
             "stillroom_requests",
-            "Answers by path and status",
+            "Responses by path and status",
             ["path", "status"],
             registry=registry,
         )
         self.problems = Counter(
             "stillroom_problems",
-            "Problems of answers and of images of a batch, by reason",
+            "Problems of responses and of images of a batch, by reason",
             ["reason"],
             registry=registry,
         )
@@ -91,30 +91,30 @@ class Metrics:
         )
         self.drift = drift(registry) if drift else None
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
-        self._answers: dict[tuple[str, int], Counter] = {}  # found without labels' own search
+        self._responses: dict[tuple[str, int], Counter] = {}  # found without labels' own search
 
     def observe_batch(self, size: int, waiting: int) -> None:
         """Count one inference, and what it left behind."""
         self.batch_size.observe(size)
         self.waiting.set(waiting)
 
-    def observe_answer(self, stages_ms: dict[str, float]) -> None:
+    def observe_stages(self, stages_ms: dict[str, float]) -> None:
         """Record the stages of one classification: milliseconds by name of STAGES."""
         for stage, value_ms in stages_ms.items():
             self._stages[stage].observe(value_ms / 1e3)
 
     def observe_request(self, path: str, status: int, reason: str) -> None:
-        """Count an answer; `path` must come from a closed list, `reason` is empty when all is well.
+        """Count a response; `path` must come from a closed list, `reason` is empty for a good one.
 
         A path that a stranger chose would be a new time series per request.
         """
         key = (path, status)
-        if key not in self._answers:
-            self._answers[key] = self.requests.labels(path, str(status))
-        self._answers[key].inc()
+        if key not in self._responses:
+            self._responses[key] = self.requests.labels(path, str(status))
+        self._responses[key].inc()
         if reason:
             self.observe_problem(reason)
 
     def observe_problem(self, reason: str) -> None:
-        """Count a problem, of an answer or of one image of a batch."""
+        """Count a problem, of a response or of one image of a batch."""
         self.problems.labels(reason).inc()

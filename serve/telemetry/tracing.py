@@ -1,6 +1,6 @@
 """Tracing: a span for each request and for its stages, by OpenTelemetry, where it is asked for.
 
-STILLROOM_TRACING=1 turns it on. It stands outside the guard and reads the answer's own headers
+STILLROOM_TRACING=1 turns it on. It stands outside the guard and reads the response's own headers
 (X-Request-Id, Server-Timing), so nothing inside knows of it, and nothing is imported while it is
 off. Where spans go is OpenTelemetry's to say: OTEL_EXPORTER_OTLP_ENDPOINT and its kin, or
 OTEL_TRACES_EXPORTER=console.
@@ -75,7 +75,7 @@ class Traced:
     Args:
         app: the guard.
         tracer: makes the spans.
-        identity: of the model that answers now: name, version, digest, backend.
+        identity: of the model that serves now: name, version, digest, backend.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Traced:
         self._note_stages(span, _durations_ms(headers.get(b"server-timing", "")))
 
     def _note_stages(self, span: Span, durations_ms: Mapping[str, float]) -> None:
-        """Their spans, one after the other up to now: the answer follows inference at once."""
+        """Their spans, one after the other up to now: the response follows inference at once."""
         end_ns = time.time_ns()
         known: Any = [(name, durations_ms[name]) for name in ORDER if name in durations_ms]
         start_ns = end_ns - round(sum(ms for _, ms in known) * 1e6)

@@ -160,7 +160,7 @@ def check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> None:
             "Send it smaller, or as a JPEG that is not progressive.",
         )
     if pixels > MAX_PIXELS_A_BYTE * len(data):
-        raise TooManyPixels(f"{pixels} pixels in {len(data)} bytes are no picture.")
+        raise TooManyPixels(f"{pixels} pixels in {len(data)} bytes are not an image.")
     if pixels * scans > SCANS_OF_LARGEST * limits.max_charge / JPEG_BYTES:
         raise TooManyPixels(
             f"{scans} scans of {pixels / 1e6:.1f} megapixels cost more than decoding may here.",
@@ -178,7 +178,7 @@ def scans_of(data: bytes) -> int:
     """Scans of a JPEG up to the end of the image, or to one more than MOST_SCANS.
 
     Returns:
-        0 for what is no JPEG.
+        0 for what is not a JPEG.
     """
     if not data.startswith(b"\xff\xd8"):
         return 0

@@ -191,7 +191,7 @@ def image_error(error: Exception, data: bytes) -> ImageError:
 def unsupported(data: bytes) -> UnsupportedImage:
     """The refusal of a file that is not an image of the kinds that are read; names what it is."""
     name, next_step = kind_of(data)
-    what = f"{name}, no JPEG, PNG or WebP image" if name else "no JPEG, PNG or WebP image"
+    what = f"{name}, not a JPEG, PNG or WebP image" if name else "not a JPEG, PNG or WebP image"
     return UnsupportedImage(f"This is {what}.", next_step)
 
 

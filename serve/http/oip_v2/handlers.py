@@ -17,7 +17,14 @@ from starlette.responses import JSONResponse, Response
 
 from serve.http.admission import EXPIRED
 from serve.http.handlers import budget_ms_of, served_model, wait_or_disconnect, with_problems
-from serve.http.oip_v2.tensors import FILES, HEADER_LENGTH, LOGITS, PIXELS, answer_of, inference_of
+from serve.http.oip_v2.tensors import (
+    FILES,
+    HEADER_LENGTH,
+    LOGITS,
+    PIXELS,
+    inference_of,
+    response_of,
+)
 from serve.http.problems import Problem, RequestError, problem_of_status
 from serve.model.batcher import InferenceResult
 from serve.model.served_model import ServedModel
@@ -106,10 +113,10 @@ async def infer(request: Request) -> Response:
     rows = []
     for found in await wait_or_disconnect(request, waiting):
         if isinstance(found, BaseException):
-            raise found  # the protocol has no answer for a part of a batch
+            raise found  # the protocol has no response for a part of a batch
         rows.append(found.logits)
     artifact = model.artifact
-    data, headers = answer_of(inference, artifact.name, artifact.version, np.stack(rows))
+    data, headers = response_of(inference, artifact.name, artifact.version, np.stack(rows))
     return Response(data, headers=headers)
 
 

@@ -74,7 +74,7 @@ def _of_model(path: str) -> tuple[Route, ...]:
         )
         for end, method, handler, summary, document in (
             ("", "GET", "model_metadata", "The model's tensors", "operation"),
-            ("/ready", "GET", "model_ready", "The model answers", "operation"),
+            ("/ready", "GET", "model_ready", "The model is ready", "operation"),
             ("/infer", "POST", "infer", "Tensors or image files in, logits out", "infer_operation"),
         )
     )
