@@ -4,8 +4,8 @@
     connections, requests in flight are answered, for `drain_s` at most -> the process ends
 
 Proxies learn from /readyz, and from `Connection: close` on every response, to go elsewhere before
-the port closes. A second SIGTERM, or SIGINT, skips the grace. When the parent is gone nobody is left
-to wait for: the grace is skipped too.
+the port closes. A second SIGTERM, or SIGINT, skips the grace. When the parent is gone nobody is
+left to wait for: the grace is skipped too.
 """
 
 from __future__ import annotations

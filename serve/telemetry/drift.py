@@ -106,7 +106,7 @@ class Drift:
                 self._labels.labels(labels[int(index)]).inc()
 
     def expect(self, artifact: Artifact) -> threading.Thread:
-        """Set the constants to an artifact's reference predictions; they may be many: in a thread."""
+        """Set the constants to an artifact's reference predictions, in a thread."""
         thread = threading.Thread(target=self._expect, args=(artifact,), daemon=True)
         thread.start()
         return thread

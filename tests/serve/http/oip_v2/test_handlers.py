@@ -161,7 +161,7 @@ BAD: list[tuple[Any, str]] = [
     ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[0.5] * 12)]}, "whole numbers"),
     ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[[1], [1, 2]])]}, "rectangular"),
     ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3])]}, "whole numbers"),
-    ({"inputs": [tensor("image_bytes", "BYTES", [1], data=["%"])]}, "no base64"),
+    ({"inputs": [tensor("image_bytes", "BYTES", [1], data=["%"])]}, "not base64"),
     ({"inputs": [tensor("image_bytes", "BYTES", [2], data=["AA=="])]}, "2 elements"),
     ({"inputs": [tensor("image_bytes", "BYTES", [1], data=[1])]}, "base64 texts"),
     ({"id": 5, "inputs": [tensor("image_bytes", "BYTES", [1], data=["AA=="])]}, "id"),
