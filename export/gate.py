@@ -22,7 +22,8 @@ from export.parity.predictions import outputs_of
 from export.parity.verdict import Verdict
 from serve.contract.artifact import MODEL, Artifact
 from serve.contract.digest import sha256_of_file
-from serve.runners.base import Runner, open_runner
+from serve.runners.base import Runner
+from serve.runners.open import open_runner
 from train.data.dataset import Dataset
 from train.data.images import LabelledImage
 from train.evaluation import Predictions, predict_logits

@@ -5,8 +5,7 @@ Whatever of ours a process imports, this comes first: what holds for every proce
 
 import os
 
-from serve.process.home import settle_home
-from serve.process.quiet import switch_reports_off
+from serve.process.environment import settle_home, switch_reports_off
 
 switch_reports_off(os.environ)
 settle_home(os.environ)

@@ -1,12 +1,13 @@
-"""Client: send image files to a running service and get its answers back.
+"""Client: send image files to a running service and get its predictions back.
 
 A service that is busy and says when to come back is asked again, and so is one that ends a
-connection without an answer; four times at most. Where STILLROOM_TOKEN or STILLROOM_TOKEN_FILE is
+connection without a response; four times at most. Where STILLROOM_TOKEN or STILLROOM_TOKEN_FILE is
 set, every request carries the token.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 
 from serve.contract.errors import ServiceError
-from serve.process.token import authorization
+from serve.settings import bearer_from_env
 
 __all__ = ["classify", "classify_many", "describe_model"]
 
@@ -35,7 +36,7 @@ def classify(
     Args:
         url: of the service, for example "http://127.0.0.1:3000".
         data: bytes of a JPEG, PNG or WebP file, sent unchanged.
-        top_k: number of answers, best first; the service's own default when None.
+        top_k: number of predictions, best first; the service's own default when None.
         client: to reuse connections; one is made when None.
 
     Returns:
@@ -51,7 +52,7 @@ def classify(
     headers = {"content-type": "application/octet-stream"}
     query = "" if top_k is None else f"?top_k={top_k}"
     response = _request(client, "POST", f"{url.rstrip('/')}/v1/classify{query}", data, headers)
-    return _answer(response, CLASSIFIED)
+    return _members_of(response, CLASSIFIED)
 
 
 def classify_many(
@@ -60,7 +61,7 @@ def classify_many(
     """Classify many image files, at most `concurrency` at a time.
 
     Returns:
-        One answer per blob, in the order of `blobs`.
+        One result per blob, in the order of `blobs`.
 
     Raises:
         ServiceError: as `classify`, for the first blob that fails.
@@ -80,7 +81,7 @@ def describe_model(url: str) -> dict[str, Any]:
         ServiceError: as `classify`.
     """
     with httpx.Client(timeout=TIMEOUT_S) as client:
-        return _answer(_request(client, "GET", f"{url.rstrip('/')}/v1/model"), DESCRIBED)
+        return _members_of(_request(client, "GET", f"{url.rstrip('/')}/v1/model"), DESCRIBED)
 
 
 def _request(
@@ -90,21 +91,27 @@ def _request(
     data: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx.Response:
-    sent = {**authorization(), **(headers or {})}
+    sent = {**_authorization(), **(headers or {})}
     for turn in range(1, TRIES + 1):
         try:
             response = client.request(method, url, content=data, headers=sent)
         except CUT_OFF as error:  # by a worker that died, say; to ask twice changes nothing
             if turn == TRIES:
-                raise _no_answer(url, error) from error
+                raise _no_response(url, error) from error
             continue
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _no_answer(url, error) from error
+            raise _no_response(url, error) from error
         wait_s = _wait_s(response)
         if wait_s is None or turn == TRIES:
             break
         time.sleep(wait_s)
     return response
+
+
+def _authorization() -> dict[str, str]:
+    """The header for a service that asks for a token; none where no token is set."""
+    token = bearer_from_env(os.environ)
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def _wait_s(response: httpx.Response) -> float | None:
@@ -115,15 +122,15 @@ def _wait_s(response: httpx.Response) -> float | None:
     return min(float(asked), LONGEST_WAIT_S)
 
 
-def _no_answer(url: str, error: Exception) -> ServiceError:
+def _no_response(url: str, error: Exception) -> ServiceError:
     return ServiceError(
-        f"No answer from {url} ({type(error).__name__}).",
+        f"No response from {url} ({type(error).__name__}).",
         "Check the address, and that the service runs: stillroom serve RUN",
     )
 
 
-def _answer(response: httpx.Response, members: Sequence[str]) -> dict[str, Any]:
-    """The JSON object of an answer, which has these members."""
+def _members_of(response: httpx.Response, members: Sequence[str]) -> dict[str, Any]:
+    """The JSON object of a response, which has these members."""
     try:
         value = response.json()
     except ValueError:

@@ -14,8 +14,8 @@ start twice.
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -32,9 +32,11 @@ from starlette.types import ASGIApp
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError
 from serve.contract.shortage import shortage_of
-from serve.process.gpu_assignment import service_options
-from serve.process.hot_reload.artifact_copies import copies_of
+from serve.plugins import load_plugin
+from serve.process.gpu_assignment import keep_one_gpu, service_options
 from serve.process.parent_death import die_with_parent
+from serve.process.ready_mark import leave_ready_mark
+from serve.process.stderr_log import log_to_stderr
 from serve.settings import settings_from_env
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "GuardedService"]
 
+logger = logging.getLogger(__name__)
 REFUSAL = 100  # plus an exit code of ours: of a worker that has said why it does not serve
 
 
@@ -74,27 +77,29 @@ class Classifier:
 
     def __init__(self) -> None:
         die_with_parent(os.getppid())
+        keep_one_gpu()
         with _or_refuse(REFUSAL):
             _this_worker().open()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def attend(self) -> None:
-        """Listen to signals, to the admin socket and to the artifact's folder."""
+        """Listen to signals, and to whatever may change the model."""
+        leave_ready_mark()
         with _or_refuse(REFUSAL):
             await _this_worker().attend()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # makes it a static method
     def verify_before_workers() -> None:
         """Refuse damaged files in the command-line process, before anything else starts."""
-        from serve.process.supervisor import (
-            supervise_workers,  # half of what it imports is the parent's
-        )
+        # Half of what it imports is the parent's alone.
+        from serve.process.supervisor import supervise_workers
 
+        log_to_stderr()
         with _or_refuse():
             settings = settings_from_env(os.environ)
             open_artifact(settings.artifact)  # no runner: this process never needs one's memory
-            if kept := copies_of(settings):
-                kept.clear()
+            if settings.control:
+                load_plugin("artifact_copies")(settings).clear()
             supervise_workers(settings, refusal=REFUSAL)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -113,6 +118,7 @@ Classifier.__class__ = GuardedService  # type: ignore[method-assign]
 @cache
 def _this_worker() -> ServiceWorker:
     """Of this process; made when BentoML first asks for something that a worker does."""
+    log_to_stderr()
     from serve.process.worker import ServiceWorker
 
     return ServiceWorker(settings_from_env(os.environ))
@@ -135,6 +141,5 @@ def _or_refuse(refusal: int = 0) -> Iterator[None]:
 
 
 def _refuse(line: str, code: int) -> NoReturn:
-    sys.stderr.write(f"error: {line}\n")
-    sys.stderr.flush()
+    logger.error(line)
     os._exit(code)

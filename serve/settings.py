@@ -2,7 +2,7 @@
 
 The environment is the only channel that reaches BentoML's worker processes, so the launcher writes
 what `settings_from_env` reads. A value that does not parse stops the start; so does a name that is
-one typing mistake away from a known one, since a limit that is silently ignored is no limit.
+one typing mistake away from a known one, since a limit that is silently ignored limits nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pathlib import Path
 
 from serve.contract.errors import UsageError
 from serve.contract.manifest import MANIFEST
-from serve.process.token import check_token_text, token_of
 
-__all__ = ["PACKED", "Settings", "env_from_settings", "settings_from_env"]
+__all__ = ["PACKED", "Settings", "bearer_from_env", "env_from_settings", "settings_from_env"]
 
 PACKED = "artifact"  # folder beside this package, in a Bento
 PREFIX = "STILLROOM_"
-LEAST = {"gpus": 0, "grace_s": 0, "max_batch": 0, "tracing": 0, "watch_s": 0}
-LARGEST = {"deadline_ms": 30_000, "tracing": 1}  # after 30 s the request is cut off
+TOKEN, TOKEN_FILE = "STILLROOM_TOKEN", "STILLROOM_TOKEN_FILE"
+SWITCHES = ("drift", "oip", "tracing")  # 1 is on
+LEAST = {"gpus": 0, "grace_s": 0, "max_batch": 0, "watch_s": 0, **dict.fromkeys(SWITCHES, 0)}
+LARGEST = {"deadline_ms": 30_000, **dict.fromkeys(SWITCHES, 1)}  # after 30 s the request is cut off
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,28 @@ class Settings:
 
     Args:
         artifact: the artifact folder, or the run folder above it.
-        backend: "auto" or a name from `serve.runners.base.BACKENDS`.
-        workers: processes that answer, each with a model of its own; BentoML starts them.
+        backend: "auto" or a name from `serve.runners.open.BACKENDS`.
+        workers: processes that serve, each with a model of its own; BentoML starts them.
         gpus: GPUs that BentoML gives them, in turns; 0 leaves them all that the process sees.
         threads: CPU threads inside one inference; more than 1 rarely helps beside decoding.
-        decode_threads: threads that decode and resize images; with 1 a huge photo holds up all.
+        decode_threads: threads that decode and resize images; with 1 a huge image holds up all.
         max_batch: largest batch of one inference; 0 takes what suits the backend.
         max_queue: requests that may be decoding or waiting; one more is answered 503.
         max_body_mib: largest request body.
         max_megapixels: of a JPEG; other kinds may have as many as cost the same. A container with
             little memory lowers it.
         body_timeout_s: time in which a request body must have arrived.
-        deadline_ms: longest time for an answer; X-Request-Timeout-Ms may ask for less.
-        max_invalid: answers in a row that are not finite, after which the service is not ready.
+        deadline_ms: longest time for a response; X-Request-Timeout-Ms may ask for less.
+        max_invalid: predictions in a row that are not finite, after which the service is not ready.
         token: bearer token of every request but probes and the page; empty asks for none.
         token_file: a file that holds the token instead, read at each start; empty for none.
         header_timeout_s: time in which the headers of a request must have arrived.
-        grace_s: after SIGTERM, time of being not ready and still answering, for proxies to notice.
+        grace_s: after SIGTERM, time of being not ready and still serving, for proxies to notice.
         drain_s: after that, time for requests in flight; what is left then is cut.
         max_deaths: workers that may end within `deaths_window_s`; one more ends the service.
         deaths_window_s: the time over which deaths are counted.
+        drift: 0 leaves out the metrics of images and predictions (`serve.telemetry.drift`).
+        oip: 0 leaves out the Open Inference Protocol, /v2.
         tracing: 1 makes an OpenTelemetry span of each request.
         watch_s: how often to look for a new artifact; 0 never does.
         control: folder for admin sockets and the artifact that is served; empty is neither.
@@ -75,6 +78,8 @@ class Settings:
     drain_s: int = 30
     max_deaths: int = 5
     deaths_window_s: int = 60
+    drift: int = 1
+    oip: int = 1
     tracing: int = 0
     watch_s: int = 0
     control: str = ""
@@ -85,16 +90,16 @@ class Settings:
             least, most = LEAST.get(one.name, 1), LARGEST.get(one.name, 4096)
             if isinstance(value, int) and not least <= value <= most:
                 raise UsageError(f"{_variable(one.name)}={value}: expected {least} to {most}.")
-        check_token_text(self.token, _variable("token"))
+        _checked_token(self.token, TOKEN)
 
     @property
     def bearer(self) -> str:
         """The token, wherever it is; empty for none. A file is read now.
 
         Raises:
-            UsageError: as `serve.process.token.token_of`.
+            UsageError: both are given; the file cannot be read or is empty; no header can carry it.
         """
-        return token_of(self.token, self.token_file)
+        return _bearer(self.token, self.token_file)
 
 
 def settings_from_env(environ: Mapping[str, str]) -> Settings:
@@ -133,6 +138,43 @@ def env_from_settings(settings: Settings) -> dict[str, str]:
     return {_variable(name): str(value) for name, value in values.items()}
 
 
+def bearer_from_env(environ: Mapping[str, str]) -> str:
+    """The token that a client sends: as `Settings.bearer`, without any other setting.
+
+    Raises:
+        UsageError: as `Settings.bearer`.
+    """
+    return _bearer(environ.get(TOKEN, ""), environ.get(TOKEN_FILE, ""))
+
+
+def _bearer(text: str, file: str) -> str:
+    """The token itself, or what is in the file, without the line's end; empty for neither."""
+    if text and file:
+        raise UsageError(f"{TOKEN} and {TOKEN_FILE} are both set.", "Unset one of them.")
+    if not file:
+        return _checked_token(text, TOKEN)
+    try:
+        found = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{TOKEN_FILE}={file!r} cannot be read ({type(error).__name__}).",
+            "Name a file that holds the token and nothing else.",
+        ) from None
+    if not found:
+        raise UsageError(f"{TOKEN_FILE}={file!r} is empty.", "Make one: openssl rand -hex 32")
+    return _checked_token(found, TOKEN_FILE)
+
+
+def _checked_token(token: str, source: str) -> str:
+    """The token as it is, if a header can carry it."""
+    if token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise UsageError(
+        f"{source} holds a blank or another character that a header cannot carry.",
+        "Make one: openssl rand -hex 32",
+    )
+
+
 def _variable(field_name: str) -> str:
     return PREFIX + field_name.upper()
 
@@ -150,5 +192,5 @@ def _parsed(name: str, text: str, kind: str) -> object:
 def _refuse_near_miss(name: str, known: list[str]) -> None:
     if near := difflib.get_close_matches(name, known, n=1, cutoff=0.87):
         raise UsageError(
-            f"{name} is no setting of the service.", f"Did you mean {near[0]}? Else unset it."
+            f"{name} is not a setting of the service.", f"Did you mean {near[0]}? Else unset it."
         )

@@ -301,7 +301,7 @@ def serve(
     from serve.process.launch import serve_forever
 
     _say_if_stale(target)
-    raise typer.Exit(serve_forever(target, host=host, port=port, watch=watch))
+    raise typer.Exit(serve_forever(target, host=host, port=port, watch=watch, say=typer.echo))
 
 
 @app.command()

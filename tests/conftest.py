@@ -186,8 +186,8 @@ def artifact_copy(tiny_artifact: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def fake_machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     """TensorRT and CUDA that compute through ONNX Runtime: tests/serve/fake_tensorrt.py."""
+    from serve.engines import cuda_memory, tensorrt_runner
     from serve.engines.library import EngineLibrary
-    from serve.runners import cuda_memory, tensorrt_runner
 
     machine = FakeMachine()
     monkeypatch.setattr(cuda_memory, "_runtime", lambda: machine.cuda)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serve.contract.shortage import shortage_of
-from serve.process.home import settle_home
+from serve.process.environment import settle_home
 from tests.machines import ROOT, needs_namespaces, program, read_only
 
 STILLROOM = [sys.executable, "-m", "stillroom"]

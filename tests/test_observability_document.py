@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from prometheus_client import CollectorRegistry
 
+from serve.telemetry.drift import Drift
 from serve.telemetry.metrics import Metrics
 
 TEXT = (Path(__file__).parents[1] / "docs" / "observability.md").read_text(encoding="utf-8")
@@ -16,7 +17,7 @@ TEXT = (Path(__file__).parents[1] / "docs" / "observability.md").read_text(encod
 def families() -> dict[str, tuple[str, list[str]]]:
     """Type and labels by name, as the registry has them."""
     registry = CollectorRegistry()
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, Drift)
     collectors = [*vars(metrics).values(), *vars(metrics.drift).values()]
     found = {}
     for collector in collectors:

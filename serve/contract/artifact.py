@@ -6,7 +6,7 @@ artifact/
   golden/          a few image files, unchanged, and golden.json with their logits
   reference.csv    reference logits of the parity images by sha256 of their bytes
   parity.json      the verdict, in full
-  flips.csv        every image whose answer changed
+  flips.csv        every image whose prediction changed
   engines/         TensorRT plans: a cache, not part of the artifact's digest
 """
 
@@ -68,7 +68,7 @@ def open_artifact(root: Path) -> Artifact:
     """
     if not root.is_dir():
         raise ArtifactError(
-            f"No such artifact folder: {root}.", "Build one: stillroom run PHOTOS --until export"
+            f"No such artifact folder: {root}.", "Build one: stillroom run IMAGES --until export"
         )
     root = artifact_root(root)
     manifest = read_manifest(root, kind="artifact")

@@ -2,7 +2,7 @@
 
 * StillroomError             message, next step, exit code
   - UsageError               wrong input or wrong call: exit 2, nothing was written over
-    · DatasetError           the folder of photographs
+    · DatasetError           the folder of images
     · RecipeError            a recipe file or a key=value override
     · RunError               a run folder
     · CheckpointError        weights or a checkpoint that does not fit
@@ -13,7 +13,7 @@
   - Interrupted              stopped by a signal after saving: exit 75
   - LostRank                 another process of the same training is gone: exit 1
   - ServiceError             a running service refused, failed or cannot be reached: exit 2
-  - ImageError               bytes that are no acceptable image: exit 2, an HTTP status and a slug
+  - ImageError               not an acceptable image: exit 2, an HTTP status and a slug
     · EmptyImage             400 empty-body
     · UnsupportedImage       415 unsupported-image
     · TooLargeImage          413 too-many-bytes
@@ -76,7 +76,7 @@ class UsageError(StillroomError):
 
 
 class DatasetError(UsageError):
-    """The folder of photographs cannot be used as it is."""
+    """The folder of images cannot be used as it is."""
 
 
 class RecipeError(UsageError):
@@ -129,8 +129,8 @@ class ServiceError(StillroomError):
     Args:
         message: as StillroomError.
         next_step: as StillroomError.
-        status: HTTP status; 0 when no answer came.
-        slug: the problem's name, for example "truncated-image"; empty when no answer came.
+        status: HTTP status; 0 when no response came.
+        slug: the problem's name, for example "truncated-image"; empty when no response came.
     """
 
     exit_code = 2
@@ -144,7 +144,7 @@ class ServiceError(StillroomError):
 
 
 class ImageError(StillroomError):
-    """Bytes that are no acceptable image.
+    """Bytes that are not an acceptable image.
 
     `message` is safe to show to a stranger: it never holds a path or an exception's text.
     """

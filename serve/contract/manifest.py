@@ -10,7 +10,6 @@ folder can change unnoticed. What may differ between equal builds (wall time, pe
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from serve.contract.digest import canonical_json, digest_of_json, sha256_of_file
 from serve.contract.errors import ArtifactError, StillroomError
 
 __all__ = [
+    "ENGINES",
     "MANIFEST",
     "RUNTIME",
     "SCHEMA_VERSION",
     "damaged_files",
-    "fsync_folder",
-    "fsync_path",
     "read_manifest",
     "write_manifest",
 ]
@@ -32,7 +30,8 @@ MANIFEST = "manifest.json"
 RUNTIME = "runtime.json"
 SCHEMA_VERSION = "1.0"
 UNLISTED = (MANIFEST, RUNTIME, "timings.jsonl", "benefit.json")
-CACHES = ("engines",)  # folders of what a machine made of the files for itself
+ENGINES = "engines"  # TensorRT plans, below an artifact's folder
+CACHES = (ENGINES,)  # folders of what a machine made of the files for itself
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
@@ -109,21 +108,6 @@ def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
         elif (actual := sha256_of_file(path)) != expected:
             found.append(f"{name} has sha256 {actual[:12]}, the manifest says {expected[:12]}")
     return found
-
-
-def fsync_folder(folder: Path) -> None:
-    """Force every file below `folder`, and the folders themselves, to disk."""
-    for path in (*folder.rglob("*"), folder):
-        fsync_path(path)
-
-
-def fsync_path(path: Path) -> None:
-    """Force one file, or the names in one folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_private(path: Path, folder: Path) -> bool:

@@ -21,31 +21,26 @@ What the rules are, so that no pixel is silently wrong:
 from __future__ import annotations
 
 import io
-import math
 import re
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from serve.contract.errors import (
-    EmptyImage,
-    ImageError,
-    TooLargeImage,
-    TooManyPixels,
-    TruncatedImage,
-    UndecodableImage,
-    UnsupportedImage,
+from serve.contract.errors import EmptyImage, TooLargeImage, UnsupportedImage
+from serve.contract.image.decode_cost import (
+    DEFAULT_LIMITS,
+    NO_LIMITS,
+    DecodeLimits,
+    charge_of,
+    check_cost,
+    shrink_of,
 )
-from serve.contract.image.decode_cost import JPEG_BYTES, charge_of, shrink_of
-from serve.contract.image.jpeg_scans import MOST_SCANS, scans_of
 from serve.contract.image.png_chunks import without_text
-from serve.contract.image.rgb import rgb_from
-from serve.contract.image.sniff import kind_of
+from serve.contract.image.sniff import ending_is_missing, image_error, unsupported
 from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 
 __all__ = [
@@ -58,42 +53,16 @@ __all__ = [
     "decode",
     "preprocess",
     "read_size",
+    "rgb_from",
 ]
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 FILTERS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings` keeps its filters
 Size = tuple[int, int]  # width and height in pixels
-MAX_PIXELS_A_BYTE = 10_000  # deflate reaches 8 256, in a PNG of one colour and one bit
-SCANS_OF_LARGEST = 12  # of the largest image; 10 is what encoders write, more where it is smaller
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What an image may cost, by default a stranger's. Checked before the first pixel is decoded.
-
-    Args:
-        max_bytes: of the file.
-        max_pixels: width times height.
-        max_side_px: width, and height.
-        max_charge: bytes by `charge_of`, whatever the format; what a JPEG of `max_pixels` takes.
-    """
-
-    max_bytes: int = 10 * 2**20
-    max_pixels: int = 50_000_000
-    max_side_px: int = 16_384
-    max_charge: float = 50_000_000 * JPEG_BYTES
-
-    @classmethod
-    def for_strangers(cls, megapixels: float, max_bytes: int) -> DecodeLimits:
-        """Limits by cost: what a JPEG of so many megapixels takes."""
-        pixels = round(megapixels * 1e6)
-        return cls(max_bytes, pixels, max_charge=pixels * JPEG_BYTES)
-
-
-DEFAULT_LIMITS = DecodeLimits()
-# Of one's own images, once an audit let them pass.
-NO_LIMITS = DecodeLimits(2**63, 2**63, 2**63, math.inf)
+BAND_PX = 2**20  # of an image whose alpha is composited at once
+# 65535 -> 255: rescaled, never clipped
+BYTE_OF_LEVEL = np.rint(np.arange(65536) / 257).astype(np.uint8)
 
 
 def preprocess(
@@ -110,7 +79,7 @@ def preprocess(
         (size_px, size_px, 3) uint8 RGB.
 
     Raises:
-        ImageError: the bytes are no acceptable image; the subclass says why.
+        ImageError: the bytes are not an acceptable image; the subclass says why.
     """
     return preprocess_sized(data, spec, limits)[0]
 
@@ -214,54 +183,16 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(without_text(data)), formats=FORMATS)
     except UnidentifiedImageError as error:
-        if _ending_is_missing(data) is not None:  # the beginning is right, so it was such an image
-            raise _as_image_error(error, data) from error
-        raise _unsupported(data) from error
+        if ending_is_missing(data) is not None:  # the beginning is right, so it was such an image
+            raise image_error(error, data) from error
+        raise unsupported(data) from error
     except Exception as error:  # as in `_decoded`
-        raise _as_image_error(error, data) from error
-    _check_cost(image, data, limits)
-    # MPO is what phones write: a JPEG photograph first, then a depth map or preview.
+        raise image_error(error, data) from error
+    check_cost(image, data, limits)
+    # MPO is what phones write: a JPEG image first, then a depth map or preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnsupportedImage("Animated images are not accepted.", "Send a single frame.")
     return image
-
-
-def _check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> None:
-    width, height = image.size
-    pixels = width * height
-    if pixels > limits.max_pixels or max(width, height) > limits.max_side_px:
-        raise TooManyPixels(
-            f"{width} x {height} pixels are more than the limit of {limits.max_pixels} pixels "
-            f"and {limits.max_side_px} a side."
-        )
-    scans = scans_of(data)
-    if scans > MOST_SCANS:
-        raise UndecodableImage(
-            f"The JPEG has more than {MOST_SCANS} scans.", "Save it again by any program."
-        )
-    if limits.max_charge == math.inf:
-        return
-    charge = charge_of(image, data)
-    if charge > limits.max_charge:
-        most = pixels * limits.max_charge / charge / 1e6
-        raise TooManyPixels(
-            f"{pixels / 1e6:.1f} megapixels are more than the {most:.1f} that fit in what "
-            f"decoding may cost here, for a {_kind_of(image, scans)}.",
-            "Send it smaller, or as a JPEG that is not progressive.",
-        )
-    if pixels > MAX_PIXELS_A_BYTE * len(data):
-        raise TooManyPixels(f"{pixels} pixels in {len(data)} bytes are no picture.")
-    if pixels * scans > SCANS_OF_LARGEST * limits.max_charge / JPEG_BYTES:
-        raise TooManyPixels(
-            f"{scans} scans of {pixels / 1e6:.1f} megapixels cost more than decoding may here.",
-            "Save it as a JPEG that is not progressive.",
-        )
-
-
-def _kind_of(image: Image.Image, scans: int) -> str:
-    if image.format in ("PNG", "WEBP"):
-        return f"{image.format} image"
-    return f"{'progressive ' * (scans > 1)}JPEG"
 
 
 def _decoded(
@@ -277,36 +208,46 @@ def _decoded(
         ImageOps.exif_transpose(image, in_place=True)  # else it copies, upright or not
         return rgb_from(image, background)
     except Exception as error:  # decoders raise a dozen unrelated types
-        raise _as_image_error(error, data) from error
+        raise image_error(error, data) from error
 
 
-def _as_image_error(error: Exception, data: bytes) -> ImageError:
-    if kind_of(data).name:
-        return _unsupported(data)
-    if _says_truncated(error) or _ending_is_missing(data):
-        return TruncatedImage("The image file ends before the image does.", "Send the whole file.")
-    return UndecodableImage("The image data is damaged.", "Check that the file opens elsewhere.")
+def rgb_from(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Any mode of Pillow's -> 8-bit RGB, without a second full-size copy of what was decoded.
+
+    Grey and palettes are expanded, 16 bits rescaled, alpha composited on the background. A
+    stranger's 40 megapixels are 160 MB once decoded; each further copy is as much again, for as
+    many images as are decoded at once.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_levels(image, background)
+    if "A" in image.getbands() or "transparency" in image.info:
+        return _composited(image, background)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _unsupported(data: bytes) -> UnsupportedImage:
-    name, next_step = kind_of(data)
-    what = f"{name}, no JPEG, PNG or WebP image" if name else "no JPEG, PNG or WebP image"
-    return UnsupportedImage(f"This is {what}.", next_step)
+def _from_levels(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    levels = np.asarray(image)
+    if levels.dtype != np.uint16:
+        levels = levels.clip(0, 65535).astype(np.uint16)
+    result = Image.fromarray(BYTE_OF_LEVEL[levels], "L").convert("RGB")
+    if (clear := image.info.get("transparency")) is not None:
+        result.paste(background, mask=Image.fromarray(levels == clear))
+    return result
 
 
-def _says_truncated(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, EOFError) or any(
-        word in text for word in ("truncated", "end of", "unexpected eof", "premature")
-    )
-
-
-def _ending_is_missing(data: bytes) -> bool | None:
-    """Whether a file that starts as one of FORMATS lacks its end; None when it starts otherwise."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" not in data[-64:]  # cameras pad after the end marker
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in data[-64:]
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    return None
+def _composited(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Some rows at a time; rows that are all opaque or all clear need no arithmetic."""
+    width, height = image.size
+    rows = max(1, BAND_PX // max(1, width))
+    result = Image.new("RGB", image.size, background)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        if band.mode != "RGBA":
+            band = band.convert("RGBA")
+        alphas: object = band.getchannel("A").getextrema()
+        if alphas == (0, 0):
+            continue
+        if alphas != (255, 255):
+            band = Image.alpha_composite(Image.new("RGBA", band.size, (*background, 255)), band)
+        result.paste(band.convert("RGB"), (0, top))
+    return result

@@ -1,4 +1,4 @@
-"""The reference answers that an artifact keeps: reference.csv."""
+"""The reference logits that an artifact keeps: reference.csv."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TensorRT engines: built, keyed and cached (optional)."""
+"""TensorRT: engines built, keyed and cached, and the runner of them (optional)."""

@@ -23,7 +23,7 @@ WORKSPACE_BYTES = 4 << 30  # the most scratch memory that one layer's kernel may
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes that a plan answers.
+    """The batch sizes that a plan takes.
 
     Args:
         min_batch: smallest.
@@ -125,7 +125,7 @@ def build_engine(
 def _builder(trt: Any, log: EngineLog) -> Any:
     try:
         return trt.Builder(log.handle)
-    except TypeError:  # how the bindings say that there is no driver, or none that fits
+    except TypeError:  # how the bindings say that a driver that fits is missing
         return log.checked(None, f"{trt.__name__} cannot start", "Look with nvidia-smi.")
 
 
@@ -146,7 +146,7 @@ def _parse(trt: Any, builder: Any, onnx: bytes, log: EngineLog) -> tuple[Any, An
 def _parser_error(error: Any) -> str:
     """The parser's message, and the node it stands for: TensorRT 10 and later name it."""
     operator, node = error.node_operator(), error.node_name()
-    # Beside the parser's own error, the checks that follow it complain that there is no GPU.
+    # Beside the parser's own error, the checks that follow it complain that a GPU is missing.
     lines = [line for line in error.desc().splitlines() if "catchCudaError" not in line]
     text = plain(" ".join(lines)).rstrip(".")
     where = f"{operator} {node!r}" if node else operator

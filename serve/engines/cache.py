@@ -26,13 +26,14 @@ from typing import Any
 
 from serve.contract.digest import canonical_json, digest_of_json, sha256_of_bytes
 from serve.contract.errors import EngineError
-from serve.contract.manifest import fsync_path
+from serve.contract.files import fsync_path
+from serve.contract.manifest import ENGINES
 from serve.engines.build import BuiltEngine
 from serve.engines.key import EngineKey
 
 __all__ = ["FOLDER", "CachedEngine", "EngineCache"]
 
-FOLDER = "engines"  # below the artifact's folder
+FOLDER = ENGINES
 BUILD_HERE = "Build it on this machine: stillroom export RUN --tensorrt"
 
 Build = Callable[[bytes], BuiltEngine]
@@ -93,7 +94,7 @@ class EngineCache:
             build: takes a timing cache (empty where none is kept) and gives a new engine.
 
         Raises:
-            EngineError: there is no plan that may be loaded, and `build` raised it.
+            EngineError: no kept plan may be loaded, and `build` raised it.
         """
         with suppress(EngineError):
             return self.load(key)

@@ -1,7 +1,7 @@
 """Admission by time: what a request would wait for, against the time that its client gives it.
 
 A queue that is only counted says yes to work that will be late. The costs of decoding and inference
-are measured as they happen, so an answer that cannot be in time is refused at once, while the
+are measured as they happen, so a response that cannot be in time is refused at once, while the
 client can still go elsewhere.
 """
 
@@ -24,7 +24,7 @@ MAX_DIGITS = 9
 EXPIRED = Problem(
     504,
     "timeout",
-    "The answer took too long",
+    "The response took too long",
     "The time given for this request had passed before its turn came.",
 )
 
@@ -35,12 +35,12 @@ class Costs:
 
     What stands before a request is not added up from the costs of its stages: they share cores with
     one another, with the event loop and with whoever else is on the machine. The pace at which
-    answers came while there was always one more to give holds all of that.
+    responses came while one more was always due holds all of that.
 
     Args:
         decode_ms: of one image, in its thread.
         batch_ms: of a whole batch.
-        pace_ms: from answer to answer while requests wait.
+        pace_ms: from response to response while requests wait.
     """
 
     decode_ms: float = 0.0
@@ -56,7 +56,7 @@ class Costs:
         self.batch_ms = _moved(self.batch_ms, took_ms)
 
     def passed(self, images: int, took_ms: float, *, waited: bool) -> None:
-        """Count the answers of one batch.
+        """Count the predictions of one batch.
 
         Args:
             images: in it.
@@ -69,7 +69,7 @@ class Costs:
             self.pace_ms = _moved(self.pace_ms, pace_ms)
 
     def expected_ms(self, inside: int) -> float:
-        """When a request that comes now would have its answer.
+        """When a request that comes now would have its response.
 
         Args:
             inside: requests before this one.
@@ -97,7 +97,7 @@ def timeout_ms_of(headers: Headers, longest_ms: int) -> int:
     """The time that a client gives its request, ms; `longest_ms` where it asks for more or nothing.
 
     Raises:
-        RequestError: the header is no whole number above 0.
+        RequestError: the header is not a whole number above 0.
     """
     # the parser leaves blanks behind a value, which are none of it
     values = [value.strip(b" \t") for name, value in headers if name == HEADER]
@@ -113,7 +113,7 @@ def timeout_ms_of(headers: Headers, longest_ms: int) -> int:
 _INVALID = Problem(
     400,
     "invalid-timeout",
-    "The header X-Request-Timeout-Ms is no time",
+    "The header X-Request-Timeout-Ms is not a time",
     "Expected a whole number of milliseconds, for example 500.",
 )
 

@@ -11,10 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.contract.errors import ImageError
 from serve.http.admission import timeout_ms_of
-from serve.http.guard import CLIENT_GONE
-from serve.http.problems import RequestError, problem_from, problem_of_status, without_frames
-from serve.http.request_log import fault_line
-from serve.http.response import exchange_of
+from serve.http.exchange import exchange_of, fault_line
+from serve.http.problems import (
+    CLIENT_GONE,
+    RequestError,
+    problem_from,
+    problem_of_status,
+    without_frames,
+)
 from serve.model.batcher import InferenceResult
 from serve.model.served_model import ServedModel
 
@@ -26,7 +30,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def with_problems(handler: Handler) -> ASGIApp:
     """A route whose errors become problems.
 
-    Exceptions stop here: what surrounds the app would wait, or answer in its own words.
+    Exceptions stop here: what surrounds the app would wait, or respond in its own words.
     """
     return _Route(handler)
 
@@ -54,7 +58,7 @@ class _Route:
 
 
 def served_model(request: Request) -> ServedModel:
-    """What answers.
+    """What serves.
 
     Raises:
         RequestError: nothing does, or it is not to be trusted.
@@ -66,7 +70,7 @@ def served_model(request: Request) -> ServedModel:
 
 
 def budget_ms_of(request: Request, model: ServedModel) -> float:
-    """Time that is left for the answer, ms; counted from the first byte of the request.
+    """Time that is left for the response, ms; counted from the first byte of the request.
 
     Raises:
         RequestError: the header that asks for less is malformed.
@@ -76,12 +80,12 @@ def budget_ms_of(request: Request, model: ServedModel) -> float:
 
 
 async def wait_or_disconnect(
-    request: Request, answers: Sequence[asyncio.Future[InferenceResult]]
+    request: Request, results: Sequence[asyncio.Future[InferenceResult]]
 ) -> list[InferenceResult | BaseException]:
-    """Wait for the answers; drop the work as soon as the client hangs up.
+    """Wait for the results; drop the work as soon as the client hangs up.
 
     Returns:
-        An answer or an error for each, in their order.
+        A result or an error for each, in their order.
 
     Raises:
         RequestError: the client has gone.
@@ -93,12 +97,12 @@ async def wait_or_disconnect(
         while (await request.receive())["type"] != "http.disconnect":
             pass
         gone = True
-        for answer in answers:
-            answer.cancel()
+        for result in results:
+            result.cancel()
 
     watcher = asyncio.create_task(drop_when_gone())
     try:
-        found = await asyncio.gather(*answers, return_exceptions=True)
+        found = await asyncio.gather(*results, return_exceptions=True)
     finally:
         watcher.cancel()
     if gone:

@@ -1,4 +1,4 @@
-"""GET /openapi.json: OpenAPI 3.1 of the service's own routes."""
+"""The OpenAPI 3.1 document of the service, made of its route table."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from functools import cache
 from typing import Any
 
 from serve.http.problems import MEDIA_TYPE
+from serve.http.routes import Route, RouteTable
 from serve.http.upload import FIELDS, MAX_FILES
+from serve.plugins import object_named
 
-__all__ = ["openapi_document"]
+__all__ = ["batch_operation", "classify_operation", "core_schemas", "openapi_document"]
 
 JSON = dict[str, Any]
 FILE: JSON = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
 @cache
-def openapi_document() -> JSON:
-    """The document; it names no host."""
+def openapi_document(table: RouteTable) -> JSON:
+    """The document of a table's routes; it names no host."""
+    paths: dict[str, JSON] = {}
+    for route in table.routes:
+        if route.summary:
+            paths.setdefault(route.path, {})[route.methods[0].lower()] = _operation(route)
+    schemas: JSON = {}
+    for group in table.groups:
+        schemas |= object_named(group.schemas)() if group.schemas else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -24,34 +33,30 @@ def openapi_document() -> JSON:
             "version": "1",
             "description": "Image classification. Errors are RFC 9457 problems.",
         },
-        "paths": {
-            "/v1/classify": {"post": _classify()},
-            "/v1/classify/batch": {"post": _batch()},
-            "/v1/model": {"get": _get("What is served, and where it came from", "Model")},
-            "/livez": {"get": _probe("The process lives")},
-            "/readyz": {"get": _probe("The service answers")},
-            "/healthz": {"get": _probe("As /livez")},
-            "/metrics": {"get": _probe("Prometheus metrics")},
-            "/openapi.json": {"get": _probe("This document")},
-            "/v2": {"get": _probe("The Open Inference Protocol: the server")},
-            "/v2/health/live": {"get": _probe("As /livez")},
-            "/v2/health/ready": {"get": _probe("As /readyz")},
-            **_of_model("/v2/models/{name}"),
-            **_of_model("/v2/models/{name}/versions/{version}"),
-        },
+        "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
     }
 
 
-def _classify() -> JSON:
+def _operation(route: Route) -> JSON:
+    if route.operation:
+        operation: JSON = object_named(route.operation)(route)
+        return operation
+    if route.schema:
+        return {"summary": route.summary, "responses": _responses(route.schema)}
+    return {"summary": route.summary, "responses": {"200": {"description": "Yes"}}}
+
+
+def classify_operation(route: Route) -> JSON:
+    """Of POST /v1/classify."""
     binary = {"schema": {"type": "string", "contentMediaType": "image/jpeg"}}
     return {
         "operationId": "classify",
-        "summary": "Classify one image",
+        "summary": route.summary,
         "parameters": [_top_k(), _timeout()],
         "requestBody": {
             "required": True,
@@ -66,11 +71,12 @@ def _classify() -> JSON:
     }
 
 
-def _batch() -> JSON:
+def batch_operation(route: Route) -> JSON:
+    """Of POST /v1/classify/batch."""
     files = {"type": "array", "items": FILE, "maxItems": MAX_FILES}
     return {
         "operationId": "classifyBatch",
-        "summary": "Classify several images, each with its own answer or problem",
+        "summary": route.summary,
         "parameters": [_top_k(), _timeout()],
         "requestBody": {
             "required": True,
@@ -80,47 +86,10 @@ def _batch() -> JSON:
     }
 
 
-def _get(summary: str, schema: str) -> JSON:
-    return {"summary": summary, "responses": _responses(schema)}
-
-
-def _probe(summary: str) -> JSON:
-    return {"summary": summary, "responses": {"200": {"description": "Yes"}}}
-
-
-def _of_model(path: str) -> JSON:
-    infer = _v2(path, "Tensors or image files in, logits out")
-    content = {"application/json": {"schema": _ref("Inference")}, "application/octet-stream": {}}
-    infer["requestBody"] = {"required": True, "content": content}
-    return {
-        path: {"get": _v2(path, "The model's tensors")},
-        f"{path}/ready": {"get": _v2(path, "The model answers")},
-        f"{path}/infer": {"post": infer},
-    }
-
-
-def _v2(path: str, summary: str) -> JSON:
-    names = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in ("name", "version")
-        if f"{{{name}}}" in path
-    ]
-    failed = {
-        "description": "What is wrong",
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
-            }
-        },
-    }
-    ok = {"description": "As the Open Inference Protocol, version 2, says"}
-    return {"summary": summary, "parameters": names, "responses": {"200": ok, "default": failed}}
-
-
 def _responses(schema: str) -> JSON:
     return {
         "200": {
-            "description": "The answer",
+            "description": "The result",
             "content": {"application/json": {"schema": _ref(schema)}},
         },
         "default": {
@@ -132,7 +101,7 @@ def _responses(schema: str) -> JSON:
 
 def _top_k() -> JSON:
     schema = {"type": "integer", "minimum": 1, "default": 5}
-    words = "Answers an image; above the number of labels, all of them"
+    words = "Predictions an image; above the number of labels, all of them"
     return {"name": "top_k", "in": "query", "schema": schema, "description": words}
 
 
@@ -141,7 +110,7 @@ def _timeout() -> JSON:
         "name": "X-Request-Timeout-Ms",
         "in": "header",
         "schema": {"type": "integer", "minimum": 1},
-        "description": "Time in which an answer is of use",
+        "description": "Time in which a response is of use",
     }
 
 
@@ -157,7 +126,8 @@ def _ref(name: str) -> JSON:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _schemas() -> JSON:
+def core_schemas() -> JSON:
+    """What the core's rows name."""
     text, number = {"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}
     prediction = _object({"label": text, "probability": number})
     predictions = {"type": "array", "items": _ref("Prediction")}
@@ -179,11 +149,6 @@ def _schemas() -> JSON:
                 "model": _ref("Identity"),
             }
         ),
-        "Inference": {
-            "type": "object",
-            "required": ["inputs"],
-            "properties": {"id": text, "inputs": {"type": "array", "items": {"type": "object"}}},
-        },
         "Model": {"type": "object", "required": ["name", "version", "digest", "labels", "backend"]},
         "Problem": _object(
             {

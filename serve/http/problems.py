@@ -1,4 +1,4 @@
-"""Problem: an error answer in the form of RFC 9457, application/problem+json.
+"""Problem: an error response in the form of RFC 9457, application/problem+json.
 
 {"type": "urn:stillroom:problem:truncated-image", "title": "The image file is cut short",
  "status": 422, "detail": "The image file ends before the image does. Send the whole file.",
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from serve.contract.errors import ImageError, StillroomError
 
 __all__ = [
+    "CLIENT_GONE",
     "MEDIA_TYPE",
     "Problem",
     "RequestError",
@@ -31,7 +32,7 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Problem:
-    """One error answer.
+    """One error response.
 
     Args:
         status: HTTP status.
@@ -61,17 +62,12 @@ class Problem:
         """The JSON document."""
         return json.dumps(self.members(request_id), ensure_ascii=False).encode()
 
-    def v2_body(self) -> bytes:
-        """The same as the Open Inference Protocol says it."""
-        text = f"{self.title}. {self.detail}".strip()
-        return json.dumps({"error": f"{self.slug}: {text}"}, ensure_ascii=False).encode()
-
 
 class RequestError(StillroomError):
-    """A request that gets a problem for an answer.
+    """A request whose response is a problem.
 
     Args:
-        problem: what is answered.
+        problem: the response.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -79,13 +75,14 @@ class RequestError(StillroomError):
         self.problem = problem
 
 
+CLIENT_GONE = Problem(499, "client-gone", "The client closed the connection")
 TITLES = {
     400: ("bad-request", "The request is malformed"),
     404: ("not-found", "There is no such resource"),
     405: ("method-not-allowed", "The resource does not support this method"),
     429: ("too-many-requests", "Too many requests"),
     503: ("not-ready", "The service is not ready"),
-    504: ("timeout", "The answer took too long"),
+    504: ("timeout", "The response took too long"),
 }
 RETRY_AFTER = {429: "1", 503: "1"}
 
@@ -108,7 +105,7 @@ def without_frames(error: E) -> E:
 
 
 def problem_of_status(status: int) -> Problem:
-    """A problem for an error answer that somebody else wrote: only its status is kept."""
+    """A problem for an error response that somebody else wrote: only its status is kept."""
     fallback = ("internal-error", "The service failed") if status >= 500 else TITLES[400]
     slug, title = TITLES.get(status, fallback)
     headers = {"retry-after": RETRY_AFTER[status]} if status in RETRY_AFTER else {}

@@ -45,7 +45,7 @@ from serve.runners.base import Runner
 __all__ = ["INVALID_OUTPUT", "Batcher", "InferenceResult"]
 
 INVALID_OUTPUT = Problem(
-    500, "invalid-model-output", "The model gave no valid answer", "Its output is not finite."
+    500, "invalid-model-output", "The model gave no valid prediction", "Its output is not finite."
 )
 
 
@@ -71,7 +71,7 @@ class InferenceResult:
 @dataclass(slots=True, eq=False)
 class _Ticket:
     data: bytes
-    answer: asyncio.Future[InferenceResult]
+    result: asyncio.Future[InferenceResult]
     deadline: float  # of time.perf_counter()
     opened_at: float = field(default_factory=time.perf_counter)
     decode_ms: float = 0.0
@@ -82,11 +82,11 @@ class Batcher:
     """Runs requests through decode and infer; its methods belong to one event loop.
 
     Args:
-        runner: answers batches; used by one thread at a time.
+        runner: computes batches; used by one thread at a time.
         decode: bytes -> (size_px, size_px, 3) uint8; raises ImageError.
         max_queue: requests inside at once; one more is refused.
         decode_threads: images decoded at once, beside an inference.
-        observed: called, in a thread and after the answers, with the (N, K) logits of each batch
+        observed: called, in a thread and after the results, with the (N, K) logits of each batch
             and with how many decoded images it left waiting.
     """
 
@@ -111,7 +111,7 @@ class Batcher:
         self._waiting: deque[_Ticket] = deque()
         self._inferring = False
         self._costs = Costs()
-        self._answered_at = 0.0  # when the last batch was, on time.perf_counter()
+        self._finished_at = 0.0  # when the last batch was, on time.perf_counter()
 
     @property
     def open_requests(self) -> int:
@@ -120,14 +120,14 @@ class Batcher:
 
     @property
     def invalid_in_a_row(self) -> int:
-        """Answers that were not finite since the last that was."""
+        """Predictions that were not finite since the last that was."""
         return self._invalid_in_a_row
 
     def check_room(self, budget_ms: float) -> None:
         """Refuse a request that would not be answered in its time.
 
         Args:
-            budget_ms: time that is left for the answer. A batcher with nothing to do tries
+            budget_ms: time that is left for the result. A batcher with nothing to do tries
                 whatever it expects: else one slow image would shut it for good.
 
         Raises:
@@ -149,14 +149,14 @@ class Batcher:
             budget_ms: as in `check_room`.
 
         Returns:
-            A future of the answer; its exception is an ImageError or a RequestError.
+            A future of the result; its exception is an ImageError or a RequestError.
 
         Raises:
             RequestError: overloaded; nothing was started.
         """
         ticket = self._admitted(data, budget_ms)
         self._threads.submit(self._decode_and_infer, ticket)
-        return ticket.answer
+        return ticket.result
 
     def submit_pixels(
         self, pixels: NDArray[np.uint8], *, budget_ms: float = math.inf
@@ -175,7 +175,7 @@ class Batcher:
         with self._lock:
             self._waiting.append(ticket)
         self._threads.submit(self._infer_what_waits)
-        return ticket.answer
+        return ticket.result
 
     def __enter__(self) -> Batcher:
         return self
@@ -187,7 +187,7 @@ class Batcher:
         trace: TracebackType | None,
     ) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for ticket in tuple(self._inside):  # after the answers that are on their way
+        for ticket in tuple(self._inside):  # after the results that are on their way
             _call(ticket, self._leave, ticket)
 
     def _admitted(self, data: bytes, budget_ms: float) -> _Ticket:
@@ -205,7 +205,7 @@ class Batcher:
         except (ImageError, RequestError) as error:
             _call(ticket, self._leave, ticket, without_frames(error))
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the request's answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the request's result
             _call(ticket, self._leave, ticket, error)
             return
         if not decoded:
@@ -217,8 +217,8 @@ class Batcher:
         self._infer_what_waits()
 
     def _decode_ticket(self, ticket: _Ticket) -> bool:
-        """Whether there are pixels; not if nobody wants the answer any more."""
-        if ticket.answer.cancelled():
+        """Whether there are pixels; not if nobody wants the result any more."""
+        if ticket.result.cancelled():
             return False
         start = time.perf_counter()
         if start > ticket.deadline:
@@ -236,12 +236,12 @@ class Batcher:
             self._inferring = True
         while batch := self._next_batch():
             try:
-                answers = self._infer_batch(batch)
-                _call(batch[0], self._answered, batch, answers)
+                results = self._infer_batch(batch)
+                _call(batch[0], self._finished, batch, results)
                 if self._observed:
-                    logits = np.stack([answer.logits for answer in answers])
+                    logits = np.stack([result.logits for result in results])
                     self._observed(logits, len(self._waiting))
-            except Exception as error:  # noqa: BLE001 - the answer of each that has none yet
+            except Exception as error:  # noqa: BLE001 - the result of each that has none yet
                 _call(batch[0], self._failed, batch, error)
 
     def _next_batch(self) -> list[_Ticket]:
@@ -250,7 +250,7 @@ class Batcher:
         with self._lock:
             while self._waiting and len(batch) < self._runner.max_batch_size:
                 ticket = self._waiting.popleft()
-                if ticket.answer.cancelled():
+                if ticket.result.cancelled():
                     _call(ticket, self._leave, ticket)
                 elif time.perf_counter() > ticket.deadline:
                     _call(ticket, self._leave, ticket, RequestError(EXPIRED))
@@ -278,20 +278,20 @@ class Batcher:
 
     def _count(self, batch: list[_Ticket], infer_ms: float, end: float) -> None:
         first = batch[0].opened_at
-        took_ms = (end - max(first, self._answered_at)) * 1e3
+        took_ms = (end - max(first, self._finished_at)) * 1e3
         with self._lock:
             self._costs.inferred(infer_ms)
-            self._costs.passed(len(batch), took_ms, waited=first < self._answered_at)
-            self._answered_at = end
+            self._costs.passed(len(batch), took_ms, waited=first < self._finished_at)
+            self._finished_at = end
 
     # In the event loop again:
 
-    def _answered(self, batch: list[_Ticket], answers: list[InferenceResult]) -> None:
-        for ticket, answer in zip(batch, answers, strict=True):
-            finite = bool(np.isfinite(answer.logits).all())
+    def _finished(self, batch: list[_Ticket], results: list[InferenceResult]) -> None:
+        for ticket, result in zip(batch, results, strict=True):
+            finite = bool(np.isfinite(result.logits).all())
             self._invalid_in_a_row = 0 if finite else self._invalid_in_a_row + 1
-            if finite and not ticket.answer.done():
-                ticket.answer.set_result(answer)
+            if finite and not ticket.result.done():
+                ticket.result.set_result(result)
             self._leave(ticket, None if finite else RequestError(INVALID_OUTPUT))
 
     def _failed(self, batch: list[_Ticket], error: Exception) -> None:
@@ -301,16 +301,16 @@ class Batcher:
     def _leave(self, ticket: _Ticket, error: Exception | None = None) -> None:
         """Free the slot; who still waits then gets the error, or is told that nothing comes."""
         self._inside.discard(ticket)
-        if ticket.answer.done():
+        if ticket.result.done():
             return
         if error is None:
-            ticket.answer.cancel()
+            ticket.result.cancel()
         else:
-            ticket.answer.set_exception(error)
+            ticket.result.set_exception(error)
 
 
 def _call(ticket: _Ticket, function: Callable[..., None], *arguments: object) -> None:
     """Call a function in the event loop in which a request waits, if it still runs."""
-    loop = ticket.answer.get_loop()
+    loop = ticket.result.get_loop()
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *arguments)

@@ -1,4 +1,4 @@
-"""Verify: before a server says it is ready, it answers the golden images as the artifact says.
+"""Verify: before a server says it is ready, it predicts the golden images as the artifact says.
 
 Digests prove that the files are the ones that were exported. The golden images prove that *this*
 machine, with its Pillow, its ONNX Runtime and its backend, computes what was measured.
@@ -6,7 +6,9 @@ machine, with its Pillow, its ONNX Runtime and its backend, computes what was me
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,27 @@ from numpy.typing import NDArray
 from serve.contract.artifact import Artifact
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import ArtifactError
-from serve.contract.golden import GoldenImage, load_golden
 from serve.contract.preprocess import NO_LIMITS, preprocess
 from serve.runners.base import Runner
 
-__all__ = ["GoldenCheck", "replay_golden", "warm_up"]
+__all__ = ["GoldenCheck", "GoldenImage", "load_golden", "replay_golden", "warm_up"]
+
+GOLDEN = "golden/golden.json"
+
+
+@dataclass(frozen=True)
+class GoldenImage:
+    """An image whose logits are stored with the artifact.
+
+    Args:
+        path: the image file, unchanged.
+        pixels_sha256: of the (size_px, size_px, 3) uint8 pixels after preprocessing.
+        logits: (K,) float32, of the reference model.
+    """
+
+    path: Path
+    pixels_sha256: str
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -46,8 +64,29 @@ class GoldenCheck:
         return asdict(self)
 
 
+def load_golden(artifact: Artifact) -> list[GoldenImage]:
+    """The golden images with their stored logits.
+
+    Raises:
+        ArtifactError: golden.json does not fit the labels.
+    """
+    entries = json.loads((artifact.root / GOLDEN).read_bytes())
+    golden = []
+    for entry in entries:
+        logits = np.asarray(entry["logits"], dtype=np.float32)
+        if logits.shape != (len(artifact.labels),):
+            raise ArtifactError(
+                f"Golden image {entry['file']} has {logits.size} logits for "
+                f"{len(artifact.labels)} labels.",
+                "Export the artifact again.",
+            )
+        path = artifact.root / "golden" / entry["file"]
+        golden.append(GoldenImage(path, entry["pixels_sha256"], logits))
+    return golden
+
+
 def replay_golden(artifact: Artifact, runner: Runner) -> GoldenCheck:
-    """Answer every golden image and compare.
+    """Predict every golden image and compare.
 
     Raises:
         ArtifactError: other pixels with the same Pillow, logits beyond `artifact.golden_atol`, or
@@ -96,7 +135,7 @@ def _compare(
             f"{artifact.labels[int(image.logits.argmax())]!r}"
         )
     raise ArtifactError(
-        f"Golden image {image.path.name} is answered wrongly on {runner.backend}: {what}. {note}",
+        f"Golden image {image.path.name} is predicted wrongly on {runner.backend}: {what}. {note}",
         "It is not served. Try another STILLROOM_BACKEND, or export the artifact on this machine.",
     )
 

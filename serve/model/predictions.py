@@ -55,10 +55,10 @@ def top_predictions(
 
 
 def top_k_of(text: str | None, labels: int) -> int:
-    """The number of answers that a query asks for, at most all; five where it does not say.
+    """The number of predictions that a query asks for, at most all; five where it does not say.
 
     Raises:
-        RequestError: 400, zero or no number.
+        RequestError: 400, zero or not a number.
     """
     if text is None:
         return min(DEFAULT_TOP_K, labels)
@@ -68,7 +68,7 @@ def top_k_of(text: str | None, labels: int) -> int:
         Problem(
             400,
             "invalid-top-k",
-            "The parameter top_k is no number of answers",
+            "The parameter top_k is not a number of predictions",
             f"Expected a whole number of 1 or more; {labels} gives all labels.",
         )
     )

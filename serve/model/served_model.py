@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,15 +16,17 @@ from serve.contract.errors import ImageError, TooManyPixels
 from serve.contract.preprocess import DecodeLimits, charge_of_file, preprocess_sized
 from serve.http.admission import Headers, timeout_ms_of
 from serve.model.batcher import Batcher
-from serve.model.decode_budget import DecodeBudget
 from serve.model.golden_check import GoldenCheck, replay_golden, warm_up
-from serve.model.memory_share import MemoryShare, memory_share, private_bytes
+from serve.model.memory import DecodeBudget, MemoryShare, memory_share, private_bytes
 from serve.process.cgroups import memory_limit
-from serve.runners.base import Runner, open_runner
+from serve.runners.base import Runner
+from serve.runners.open import open_runner
 from serve.settings import Settings
 from serve.telemetry.metrics import Metrics
 
 __all__ = ["ServedModel", "open_served_model"]
+
+logger = logging.getLogger(__name__)
 
 # Of the manifest, what a stranger may read; `files`, `runtime` and paths are not among them.
 SHOWN = ("name", "version", "digest", "precision", "input", "preprocess", "normalisation", "opset")
@@ -42,9 +44,9 @@ class ServedModel:
         batcher: to which requests go.
         golden: outcome of the replay.
         limits: of an image.
-        held_bytes: of bodies that have arrived and are not answered yet, together.
-        deadline_ms: longest time for an answer.
-        max_invalid: answers in a row that are not finite, after which it is not to be trusted.
+        held_bytes: of bodies that have arrived and have no response yet, together.
+        deadline_ms: longest time for a response.
+        max_invalid: predictions in a row that are not finite, after which it is not to be trusted.
     """
 
     artifact: Artifact
@@ -58,7 +60,7 @@ class ServedModel:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it may answer; once it may not, only a new start makes it so."""
+        """Whether it may serve; once it may not, only a new start makes it so."""
         return self.batcher.invalid_in_a_row < self.max_invalid
 
     def admit(self, headers: Headers) -> None:
@@ -74,7 +76,8 @@ class ServedModel:
         """Refuse images that together cost more than a request may.
 
         Raises:
-            TooManyPixels: they do. A file that is no image costs nothing; it fails later, alone.
+            TooManyPixels: they do. A file that is not an image costs nothing; it fails later,
+                alone.
         """
         charge = 0
         for data in files:
@@ -89,7 +92,7 @@ class ServedModel:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The `model` member of every answer."""
+        """The `model` member of every response."""
         return {
             "name": self.artifact.name,
             "version": self.artifact.version,
@@ -98,7 +101,7 @@ class ServedModel:
         }
 
     def describe(self) -> dict[str, Any]:
-        """The answer of GET /v1/model."""
+        """What GET /v1/model gives."""
         manifest = self.artifact.manifest
         return {
             **{key: manifest[key] for key in SHOWN if key in manifest},
@@ -133,10 +136,12 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
         room = DecodeBudget(share.decode_bytes)
         _say_if_lowered(share, settings)
 
+        drift = metrics.drift if metrics else None
+
         def decode(data: bytes) -> NDArray[np.uint8]:
             pixels, size_px = preprocess_sized(data, artifact.preprocess, limits, room.of)
-            if metrics:
-                metrics.drift.observe_image(len(data), size_px, pixels)
+            if drift:
+                drift.observe_image(len(data), size_px, pixels)
             return pixels
 
         batcher = Batcher(
@@ -161,17 +166,17 @@ def open_served_model(settings: Settings, metrics: Metrics | None = None) -> Ite
 
 def _say_if_lowered(share: MemoryShare, settings: Settings) -> None:
     if share.megapixels < settings.max_megapixels:
-        sys.stderr.write(
-            f"The memory of this container leaves a worker {share.decode_bytes / 1e6:.0f} MB for "
+        logger.warning(
+            f"the memory of this container leaves a worker {share.decode_bytes / 1e6:.0f} MB for "
             f"decoding: JPEGs of up to {share.megapixels:.0f} megapixels are answered, not "
-            f"{settings.max_megapixels}. Give it more memory, or fewer workers.\n"
+            f"{settings.max_megapixels}. Give it more memory, or fewer workers."
         )
-        sys.stderr.flush()
 
 
 def _observed(metrics: Metrics, artifact: Artifact) -> Callable[[NDArray[np.floating], int], None]:
     def observe(logits: NDArray[np.floating], waiting: int) -> None:
         metrics.observe_batch(len(logits), waiting)
-        metrics.drift.observe_logits(logits, artifact.labels)
+        if metrics.drift:
+            metrics.drift.observe_logits(logits, artifact.labels)
 
     return observe

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 __all__ = ["memory_limit", "oom_kills"]
 
 ROOT = Path("/")
-NONE = 2**60  # version 1 writes nearly 2**63 where there is no limit
+NONE = 2**60  # version 1 writes nearly 2**63 where nothing limits it
 LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
 COUNTS = ("memory.events", "memory.oom_control")
 

@@ -1,19 +1,19 @@
 """Drain: how a worker ends without losing a request.
 
-    SIGTERM -> not ready, still answering, for `grace_s` -> the HTTP server's own stop: no new
+    SIGTERM -> not ready, still serving, for `grace_s` -> the HTTP server's own stop: no new
     connections, requests in flight are answered, for `drain_s` at most -> the process ends
 
-Proxies learn from /readyz, and from `Connection: close` on every answer, to go elsewhere before the
-port closes. A second SIGTERM, or SIGINT, skips the grace. When the parent is gone there is nobody
+Proxies learn from /readyz, and from `Connection: close` on every response, to go elsewhere before
+the port closes. A second SIGTERM, or SIGINT, skips the grace. When the parent is gone nobody is
 left to wait for: the grace is skipped too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Drain", "Leaving"]
 
+logger = logging.getLogger(__name__)
 CLOSE = (b"connection", b"close")
 
 
@@ -29,7 +30,7 @@ class Drain:
     """The way out of one worker process.
 
     Args:
-        grace_s: time of being not ready and still answering.
+        grace_s: time of being not ready and still serving.
         drain_s: time after that for requests in flight; then the process ends whatever is open.
         end: ends the process; `os._exit` unless a test says otherwise.
     """
@@ -82,16 +83,15 @@ class Drain:
         return lambda: _restore(handle, server)
 
     def _cut(self) -> None:
-        sys.stderr.write(
-            f"error: requests are still open {self._drain_s:g} s after the grace; they are cut. "
-            "Raise STILLROOM_DRAIN_S if they were worth waiting for.\n"
+        logger.error(
+            f"requests are still open {self._drain_s:g} s after the grace; they are cut. "
+            "Raise STILLROOM_DRAIN_S if they were worth waiting for."
         )
-        sys.stderr.flush()
         self._end(1)
 
 
 class Leaving:
-    """ASGI app that says `Connection: close` in every answer once the drain has begun.
+    """ASGI app that says `Connection: close` in every response once the drain has begun.
 
     Else a keep-alive connection lives until the server closes it, perhaps at the very moment at
     which the next request is on its way.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,13 +24,14 @@ from typing import IO
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ServiceError, UsageError
 from serve.contract.signals import ending_signals
-from serve.process.hot_reload.admin import make_control_folder
+from serve.plugins import load_plugin
 from serve.process.parent_death import LENT, parent_death_command
 from serve.runners.onnxruntime_runner import installed_onnxruntime
 from serve.settings import Settings, env_from_settings, settings_from_env
 
 __all__ = ["Running", "running_process", "running_server", "serve_forever"]
 
+logger = logging.getLogger(__name__)
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
@@ -45,7 +46,7 @@ def serve_forever(
     port: int = 3000,
     settings: Settings | None = None,
     watch: bool = False,
-    say: Callable[[str], object] = sys.stdout.write,
+    say: Callable[[str], object] | None = None,
 ) -> int:
     """Serve until a signal that ends us, which is passed on to the service.
 
@@ -59,6 +60,7 @@ def serve_forever(
         settings: backend and limits, with `artifact_dir` for its artifact; STILLROOM_* when None.
         watch: serve a new artifact as soon as it is published in the old one's place.
         say: told in one line where the service is, once it is ready; every minute that it is not.
+            Logged when None.
 
     Returns:
         The exit code of the service; 0 after a signal; 128 + n when signal n killed it.
@@ -67,6 +69,7 @@ def serve_forever(
         ArtifactError: the artifact is damaged or foreign; nothing was started.
         UsageError: the address cannot be bound, or ONNX Runtime is missing.
     """
+    say = say or logger.info
     wanted = _settings_for(artifact_dir, settings)
     artifact = open_artifact(artifact_dir)
     installed_onnxruntime()
@@ -75,17 +78,17 @@ def serve_forever(
     if watch and not wanted.watch_s:
         wanted = replace(wanted, watch_s=WATCH_S)
     with (
-        make_control_folder(host, port) as control,
+        load_plugin("control_folder")(host, port) as control,
         _child(replace(wanted, control=str(control)), address, port, log=None) as child,
         _passed_on(child) as received,
     ):
         ready = _wait_ready(child, address, port, READY_TIMEOUT_S)
         while not ready and child.poll() is None:
-            say(f"stillroom is not ready yet; it still checks the artifact ({url}/readyz)\n")
+            say(f"stillroom is not ready yet; it still checks the artifact ({url}/readyz)")
             ready = _wait_ready(child, address, port, READY_TIMEOUT_S)
         if ready:
             name = f"{artifact.name} {artifact.version}"
-            say(f"stillroom serves {name} at {url} (Ctrl-C stops it)\n")
+            say(f"stillroom serves {name} at {url} (Ctrl-C stops it)")
         code = child.wait()
         if received and code in (0, -signal.SIGTERM):
             return 0
@@ -120,7 +123,7 @@ def running_process(
         ArtifactError: as `serve_forever`.
         ServiceError: the service ended or did not get ready; holds the last lines of its log.
     """
-    # nobody but the caller knows the port: there is no proxy to wait for
+    # nobody but the caller knows the port: no proxy has to notice
     wanted = replace(_settings_for(artifact_dir, settings), grace_s=0)
     artifact = open_artifact(artifact_dir)
     installed_onnxruntime()

@@ -1,6 +1,6 @@
 """Lean start: BentoML imported in less time and memory than it takes by itself.
 
-A worker imports some 1 100 modules before it can answer. On 2 CPU cores this makes it 0.2 to 0.4 s
+A worker imports some 1 100 modules before it can serve. On 2 CPU cores this makes it 0.2 to 0.4 s
 shorter of 2.2 s (medians of four turns) and 11 MiB smaller.
 """
 
@@ -40,4 +40,4 @@ def lean_start() -> Iterator[None]:
 
 
 def _no_proxy(*arguments: object) -> None:
-    raise RuntimeError("This process serves stillroom, which is no command that BentoML runs.")
+    raise RuntimeError("This process serves stillroom, which is not a command that BentoML runs.")

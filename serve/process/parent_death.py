@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def die_with_parent(parent_pid: int) -> None:
     """Ask for SIGTERM when the parent ends; end at once if it already has.
 
-    Does nothing where there is no prctl.
+    Does nothing where the system lacks prctl.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -5,7 +5,8 @@ worker it stops answering and goes on living. This one looks four times a second
 wherever it runs, and ends with exit code 1 when they keep dying, so that whoever started it knows.
 A worker that refuses to serve ends it at once, unless another died before: then the service has run
 already, and what is in its memory may be better than what lies on the disk. A worker that had
-answered and that the kernel killed for want of memory is replaced, and is no part of a crash loop.
+been ready and that the kernel killed for want of memory is replaced, and does not count for a crash
+loop.
 
 `bentoml serve` builds its parent from a class that this module replaces before the workers start.
 That class is not documented; tests/serve/process/test_supervisor.py notices a BentoML that has
@@ -14,14 +15,15 @@ another.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from bentoml._internal.utils import circus as bentoml_circus
@@ -31,11 +33,11 @@ from tornado import gen
 from serve.process.cgroups import oom_kills
 from serve.process.parent_death import remove_lent_folders
 from serve.process.ready_mark import METRICS_FOLDER, was_ready
-from serve.process.token import exposure
 from serve.settings import Settings
 
-__all__ = ["CrashLoop", "supervise_workers"]
+__all__ = ["CrashLoop", "exposure", "supervise_workers"]
 
+logger = logging.getLogger(__name__)
 CHECK_S = 0.25
 CLOSED_S = 0.5  # after the grace, the workers' own listeners are closed within that time
 
@@ -87,7 +89,7 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         self._grace_s = settings.grace_s
         for listener in kwargs.get("sockets") or ():
             if warning := exposure(listener.host, guarded=guarded):
-                _tell(warning)
+                logger.warning(warning)
         self._limits = (settings.max_deaths, settings.deaths_window_s)
         self._crash_loop = CrashLoop(*self._limits)
         self._refusal = refusal
@@ -122,8 +124,8 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
             self._give_up(self._first_exit - self._refusal)
         elif self._crash_loop.count(len(dead) - self._starved(dead), time.monotonic()):
             most, window_s = self._limits
-            _tell(
-                f"error: more than {most} workers ended within {window_s} s; the service ends. "
+            logger.error(
+                f"more than {most} workers ended within {window_s} s; the service ends. "
                 "Look for the reason in the lines above; without any, for memory that ran out."
             )
             self._give_up(1)
@@ -147,15 +149,15 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         }
 
     def _starved(self, dead: dict[int, str]) -> int:
-        """How many of these had answered, and were killed because memory ran out."""
+        """How many of these had been ready, and were killed because memory ran out."""
         kills = oom_kills()
         killed = [pid for pid in dead if self._exits.pop(pid, 0) == -signal.SIGKILL]
-        had_answered = [pid for pid in killed if was_ready(dead[pid], pid)]
-        starved = min(len(had_answered), kills - self._oom_kills)
+        were_ready = [pid for pid in killed if was_ready(dead[pid], pid)]
+        starved = min(len(were_ready), kills - self._oom_kills)
         self._oom_kills = kills
         if starved > 0:
-            _tell(
-                f"error: {starved} worker(s) killed because the container's memory ran out; they "
+            logger.error(
+                f"{starved} worker(s) killed because the container's memory ran out; they "
                 "are replaced. Give it more memory, or lower STILLROOM_MAX_MEGAPIXELS, "
                 "STILLROOM_MAX_QUEUE or STILLROOM_WORKERS."
             )
@@ -193,6 +195,17 @@ def supervise_workers(settings: Settings, *, refusal: int) -> None:
     )
 
 
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+def exposure(address: str, *, guarded: bool) -> str:
+    """What to say of a service that strangers can reach; nothing of another.
+
+    Args:
+        address: IP address that it listens on.
+        guarded: whether it asks for a token.
+    """
+    if guarded or ip_address(address).is_loopback:
+        return ""
+    return (
+        f"{address} can be reached from other machines, and whoever reaches it is "
+        "answered. Set STILLROOM_TOKEN, keep it behind a proxy that asks for one, or listen on "
+        "this machine alone: --host 127.0.0.1"
+    )

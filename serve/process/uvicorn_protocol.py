@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from serve.http.exchange import log_request
 from serve.http.problems import MEDIA_TYPE, Problem
-from serve.http.request_log import log_request
 from serve.telemetry.metrics import Metrics
 
-__all__ = ["Connection", "answer_bytes", "install_connection"]
+__all__ = ["Connection", "install_connection", "response_bytes"]
 
 MAX_HEAD_BYTES = 64 * 2**10  # of a request line and headers that are not whole yet
 UPGRADE = re.compile(rb"^upgrade:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
@@ -37,7 +37,7 @@ BROKEN = Problem(
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen by uvicorn at import
     """uvicorn's protocol, with a deadline on request headers.
 
-    The clock runs from the moment a connection opens, or the first byte after an answer comes,
+    The clock runs from the moment a connection opens, or the first byte after a response comes,
     until the headers are whole. Time between requests is left to uvicorn's keep-alive timeout, time
     of a body to the guard.
 
@@ -55,7 +55,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
         self._latest: Any = None  # uvicorn's cycle of the request whose headers came last
         self._begun = False
         self._head_bytes = 0  # since the last headers were whole, or the last piece of a body
-        self._broken = False  # what came last is no HTTP, and is refused after earlier answers
+        self._broken = False  # what came last is not HTTP, and is refused after earlier responses
         self._start_clock()
 
     def data_received(self, data: bytes) -> None:
@@ -96,7 +96,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
         super().connection_lost(error)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; uvicorn calls this."""
+        """Refuse what is not HTTP; uvicorn calls this."""
         self._refuse_in_turn()
 
     def on_response_complete(self) -> None:
@@ -128,10 +128,10 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
                 )
             )
         else:
-            self.transport.close()  # who said nothing gets no answer
+            self.transport.close()  # who said nothing gets no response
 
     def _refuse_in_turn(self) -> None:
-        """Refuse what came last, after the answers to the requests before it; read no further."""
+        """Refuse what came last, after the responses to the requests before it; read no further."""
         self._broken = True
         if self.pipeline:
             if self.cycle.more_body:  # what broke is a body, and its request waits in the line
@@ -143,9 +143,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen b
         if self.transport.is_closing():
             return
         request_id = secrets.token_hex(8)
-        between_answers = self.cycle is None or self.cycle.response_complete
-        if between_answers or not self.cycle.response_started:
-            self.transport.write(answer_bytes(problem, request_id))
+        between_responses = self.cycle is None or self.cycle.response_complete
+        if between_responses or not self.cycle.response_started:
+            self.transport.write(response_bytes(problem, request_id))
         self.transport.close()
         if self.metrics:
             self.metrics.observe_request("other", problem.status, problem.slug)
@@ -187,8 +187,8 @@ def install_connection(*, header_timeout_s: float, metrics: Metrics | None) -> N
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
 
 
-def answer_bytes(problem: Problem, request_id: str) -> bytes:
-    """A whole HTTP/1.1 answer, after which the connection closes."""
+def response_bytes(problem: Problem, request_id: str) -> bytes:
+    """A whole HTTP/1.1 response, after which the connection closes."""
     body = problem.body(request_id)
     lines = [
         f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",

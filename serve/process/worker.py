@@ -1,42 +1,92 @@
 """Worker: what one worker process of the service is, apart from BentoML.
 
-`serve.service` makes it in the process that answers; the process above the workers never imports
-it, and so neither pays its time nor its memory. How a worker ends is in `serve.process.drain`, and
-how it changes its model in `serve.process.hot_reload.reload`.
+`serve.service` makes it in the process that serves; the process above the workers never imports
+it, and so neither pays its time nor its memory. How a worker ends is in `serve.process.drain`.
+What is optional (another model while it serves, drift, spans, the Open Inference Protocol) is
+loaded by name (`serve.plugins`), where the settings ask for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
+from typing import Protocol
 
+from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
 from serve.http.admission import Headers
-from serve.http.app import build_app
-from serve.http.asgi_switch import AsgiSwitch
+from serve.http.app import AsgiSwitch, build_app
+from serve.http.exchange import start_request_log
 from serve.http.guard import Guard, GuardLimits
-from serve.http.request_log import start_request_log
-from serve.model.memory_share import LEAST_BYTES
-from serve.model.served_model import ServedModel
+from serve.http.routes import route_table
+from serve.model.memory import LEAST_BYTES
+from serve.model.served_model import ServedModel, open_served_model
+from serve.plugins import load_plugin
 from serve.process.drain import Drain, Leaving
-from serve.process.gpu_assignment import keep_one_gpu
-from serve.process.hot_reload.admin import AdminSocket
-from serve.process.hot_reload.reload import ModelSlot
-from serve.process.hot_reload.watch import watch_artifact
-from serve.process.ready_mark import leave_ready_mark
 from serve.process.uvicorn_protocol import install_connection
 from serve.settings import Settings
 from serve.telemetry.metrics import Metrics
 
-__all__ = ["ServiceWorker"]
+__all__ = ["FixedModel", "ModelKeeper", "ServiceWorker"]
 
 REQUEST_TIMEOUT_S = 30
 M_MMAP_THRESHOLD = -3  # malloc.h
 LARGE_BYTES = 2**20
+
+
+class ModelKeeper(Protocol):
+    """Loads the model of a worker, and publishes it to the app."""
+
+    def open(self) -> None:
+        """Load the model and publish it."""
+
+    async def attend(self) -> None:
+        """Start what may change the model."""
+
+    def close(self) -> None:
+        """Publish None, let running inference end, free the model."""
+
+
+class FixedModel:
+    """The model of a worker that serves one artifact as long as it lives.
+
+    Args:
+        settings: of the service.
+        publish: told the model that serves from now on; None when it closes.
+        metrics: told what is served.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        publish: Callable[[ServedModel | None], None],
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._publish = publish
+        self._metrics = metrics
+        self._resources = ExitStack()
+
+    def open(self) -> None:
+        """Load the model.
+
+        Raises:
+            StillroomError: as `open_served_model`.
+        """
+        model = self._resources.enter_context(open_served_model(self._settings, self._metrics))
+        self._publish(model)
+        self._metrics.model_info.labels(**model.identity).set(1)
+
+    async def attend(self) -> None:
+        """Nothing changes the model."""
+
+    def close(self) -> None:
+        """Let running inference end, then free the model."""
+        self._publish(None)
+        self._resources.close()
 
 
 class ServiceWorker:
@@ -48,10 +98,15 @@ class ServiceWorker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._metrics = Metrics()
+        self._metrics = Metrics(REGISTRY, load_plugin("drift") if settings.drift else None)
         self._drain = Drain(grace_s=settings.grace_s, drain_s=settings.drain_s)
-        self._app = build_app(metrics=self._metrics, leaving=lambda: self._drain.draining)
-        self._slot = ModelSlot(settings, self._publish, self._metrics)
+        self._routes = route_table(oip=bool(settings.oip))
+        self._app = build_app(
+            metrics=self._metrics, leaving=lambda: self._drain.draining, routes=self._routes
+        )
+        may_change = settings.control or settings.watch_s
+        keeper = load_plugin("hot_reload") if may_change else FixedModel
+        self._keeper: ModelKeeper = keeper(settings, self._publish, self._metrics)
         self._resources = ExitStack()
 
     @property
@@ -81,8 +136,10 @@ class ServiceWorker:
             metrics=self._metrics,
             token=settings.bearer.encode(),
             admit=self._admit,
+            routes=self._routes,
         )
-        outer = self._traced(guard) if settings.tracing else guard
+        # With it comes a tenth of a second and some memory, which nobody pays who did not ask.
+        outer = load_plugin("tracing")(guard, self._identity) if settings.tracing else guard
         return Leaving(outer, self._drain)
 
     def open(self) -> None:
@@ -91,27 +148,18 @@ class ServiceWorker:
         Raises:
             StillroomError: it must not be served, or cannot be here.
         """
-        keep_one_gpu()
-        self._slot.open()
-        self._resources.callback(self._slot.close)
+        self._keeper.open()
+        self._resources.callback(self._keeper.close)
         _settle_memory()
 
     async def attend(self) -> None:
-        """Listen to signals, to the admin socket and to the artifact's folder.
+        """Listen to signals, and to whatever may change the model.
 
         Raises:
-            StillroomError: the socket cannot be opened.
+            StillroomError: the admin socket cannot be opened.
         """
-        leave_ready_mark()
         self._resources.callback(self._drain.take_sigterm())
-        if self._settings.control:
-            admin = AdminSocket(Path(self._settings.control), self._slot)
-            await admin.open()
-            self._resources.callback(admin.close)
-            await self._slot.catch_up()
-        if self._settings.watch_s:
-            watch = watch_artifact(self._slot, self._settings.artifact, self._settings.watch_s)
-            self._resources.callback(asyncio.create_task(watch).cancel)
+        await self._keeper.attend()
 
     def close(self) -> None:
         """Let running inference end, then free the model."""
@@ -124,22 +172,12 @@ class ServiceWorker:
 
     def _publish(self, model: ServedModel | None) -> None:
         self._app.state.model = model
-        if model is not None:
+        if model is not None and self._metrics.drift:
             self._metrics.drift.expect(model.artifact)
 
     def _admit(self, headers: Headers) -> None:
         if self._model is not None:
             self._model.admit(headers)
-
-    def _traced(self, guard: ASGIApp) -> ASGIApp:
-        """The guard with a span for each request.
-
-        What it imports takes a tenth of a second and some memory, which nobody pays who did not
-        ask.
-        """
-        from serve.telemetry.tracing import Traced, provider_from_env
-
-        return Traced(guard, provider_from_env().get_tracer("stillroom"), self._identity)
 
     def _identity(self) -> dict[str, str]:
         return self._model.identity if self._model is not None else {}
@@ -153,7 +191,7 @@ def _settle_memory() -> None:
     the p99 was 99 and 104 ms without this, 26 and 21 ms with it.
 
     glibc keeps large blocks for a thread once it has freed one, so that each thread ends up with
-    its largest photograph: 30 000 photographs of all sizes, most of them damaged, grew the process
+    its largest image: 30 000 images of all sizes, most of them damaged, grew the process
     by 14 MiB, with a fixed limit by 3.
     """
     gc.collect()

@@ -1,1 +1,1 @@
-"""Runners: the one interface behind which a model answers, in parity checks and in the server."""
+"""Runners: `open_runner` (open.py) gives a `Runner` (base.py) on the fastest backend here."""

@@ -1,12 +1,4 @@
-"""Runner: the one interface behind which a model answers, in parity checks and in the server.
-
-    with open_runner(open_artifact(Path("runs/flowers"))) as runner:
-        logits = runner.infer(pixels)
-        print(runner.backend, "because", runner.reason)
-
-Which file runs where: `session_runner.py` is ONNX Runtime, on a CPU or through CUDA;
-`tensorrt_runner.py` is TensorRT, with the plans that `engine_cache.py` keeps.
-"""
+"""Runner: the one interface behind which a model runs, in parity checks and in the server."""
 
 from __future__ import annotations
 
@@ -18,14 +10,10 @@ from numpy.typing import NDArray
 
 from serve.contract.artifact import Artifact
 from serve.contract.digest import sha256_of_bytes
-from serve.contract.errors import ArtifactError, EngineError, UsageError
+from serve.contract.errors import ArtifactError
 
-__all__ = ["BACKENDS", "Runner", "check_images", "largest_batch", "model_bytes", "open_runner"]
+__all__ = ["Runner", "check_images", "largest_batch", "model_bytes"]
 
-# Fastest first. TensorRT's networks are strongly typed, so the artifact's precision says which of
-# the three it runs as.
-TENSORRT = ("tensorrt-fp16", "tensorrt-int8", "tensorrt-fp32")
-BACKENDS = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-cpu")
 # On one CPU thread an image of a batch costs what it costs alone (ResNet-18 at 224 px: 34.9 and
 # 34.6 ms alone and among 8), while a service with batches of 8 holds 47 MiB more than with 4, and
 # is ready 1.1 s later (medians of 3 starts in turn). On a GPU it is the batch that fills it.
@@ -36,7 +24,7 @@ class Runner(Protocol):
     """A loaded model; a context manager, closed on exit. `infer` is called by one thread at a time.
 
     Attributes:
-        backend: one of BACKENDS: what really computes, not what was asked for.
+        backend: what really computes, by its name in `serve.runners.open`; not what was asked for.
         reason: one sentence: why this backend and no faster one.
         max_batch_size: largest N that `infer` takes.
     """
@@ -71,57 +59,11 @@ class Runner(Protocol):
     ) -> None: ...
 
 
-def open_runner(
-    artifact: Artifact, *, backend: str = "auto", threads: int = 1, max_batch_size: int = 8
-) -> Runner:
-    """Load the artifact's model on the fastest backend that works here, or on a named one.
-
-    Args:
-        artifact: from `open_artifact`.
-        backend: "auto" tries BACKENDS in order; a name from BACKENDS is taken or refused.
-        threads: CPU threads inside one inference.
-        max_batch_size: largest batch the caller will send; 0 takes what suits the backend.
-
-    Raises:
-        UsageError: unknown backend, or a named one that does not work on this machine.
-        ArtifactError: the model does not fit the artifact's labels or preprocess spec.
-    """
-    if backend != "auto" and backend not in BACKENDS:
-        raise UsageError(
-            f"backend = {backend!r}: expected auto or one of {', '.join(BACKENDS)}.",
-            "Leave it at auto to take the fastest that works.",
-        )
-    if threads < 1 or max_batch_size < 0:
-        raise UsageError(
-            f"threads = {threads}, max_batch_size = {max_batch_size}: at least 1 and 0 are needed."
-        )
-    # TensorRT and ONNX Runtime come with extras, so that importing this module needs neither.
-    why_not = ""
-    if backend == "auto" or backend in TENSORRT:
-        from serve.runners.tensorrt_runner import open_tensorrt_runner
-
-        try:
-            return open_tensorrt_runner(artifact, backend=backend, max_batch_size=max_batch_size)
-        except EngineError as error:
-            if backend != "auto":
-                raise
-            why_not = f"no TensorRT ({error.message.rstrip('.')})"
-    from serve.runners.onnxruntime_runner import open_session_runner
-
-    return open_session_runner(
-        artifact,
-        backend=backend,
-        threads=threads,
-        max_batch_size=max_batch_size,
-        why_not=why_not,
-    )
-
-
 def largest_batch(backend: str, wanted: int) -> int:
     """The largest batch of a runner.
 
     Args:
-        backend: one of BACKENDS.
+        backend: its name in `serve.runners.open`.
         wanted: what it was told; 0 for nothing.
     """
     return wanted or (CPU_BATCH if backend == "onnxruntime-cpu" else GPU_BATCH)

@@ -1,13 +1,14 @@
-"""Drift: what comes in and what is answered, beside what the artifact's own photographs gave.
+"""Drift: what comes in and what is predicted, beside what the artifact's own images gave.
 
-Histograms of size, brightness and confidence and a count of answers by label, in Prometheus; the
-same confidence and labels of the stored reference answers stand beside them as constants, so that
-one query compares the two (docs/observability.md). Observing costs some 0.02 ms a request, in the
-threads that decode and infer.
+Histograms of size, brightness and confidence and a count of predictions by label, in Prometheus;
+the same confidence and labels of the stored reference predictions stand beside them as constants,
+so that one query compares the two (docs/observability.md). Observing costs some 0.02 ms a request,
+in the threads that decode and infer.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -17,10 +18,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serve.contract.artifact import Artifact
 from serve.contract.reference import stored_reference
-from serve.http.request_log import fault_line
+from serve.http.exchange import fault_line
 
 __all__ = ["Drift"]
 
+logger = logging.getLogger(__name__)
 BYTES = tuple(2**power for power in range(12, 25))
 SIDES = tuple(2**power for power in range(5, 15))
 TENTHS = tuple(round(0.1 * number, 1) for number in range(1, 10))
@@ -59,18 +61,18 @@ class Drift:
             registry=registry,
         )
         self._labels = Counter(
-            "stillroom_answers", "Answers by best label", ["label"], registry=registry
+            "stillroom_answers", "Predictions by best label", ["label"], registry=registry
         )
         self._expected_confidence = Gauge(
             "stillroom_expected_confidence_ratio",
-            "Share of the reference answers with at most this confidence",
+            "Share of the reference predictions with at most this confidence",
             ["le"],
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self._expected_labels = Gauge(
             "stillroom_expected_answers_ratio",
-            "Share of the reference answers with this best label",
+            "Share of the reference predictions with this best label",
             ["label"],
             multiprocess_mode="livemostrecent",
             registry=registry,
@@ -92,7 +94,7 @@ class Drift:
         self._brightness.observe(float(pixels[::PIXEL_STEP, ::PIXEL_STEP].mean()) / 255)
 
     def observe_logits(self, logits: NDArray[np.floating], labels: Sequence[str]) -> None:
-        """Count the answers of a batch; rows that are not finite are none.
+        """Count the predictions of a batch; rows that are not finite are none.
 
         Args:
             logits: (N, K).
@@ -104,7 +106,7 @@ class Drift:
                 self._labels.labels(labels[int(index)]).inc()
 
     def expect(self, artifact: Artifact) -> threading.Thread:
-        """Set the constants to an artifact's reference answers, in a thread: they may be many."""
+        """Set the constants to an artifact's reference predictions, in a thread."""
         thread = threading.Thread(target=self._expect, args=(artifact,), daemon=True)
         thread.start()
         return thread
@@ -114,7 +116,7 @@ class Drift:
             stored = stored_reference(artifact)
         except (OSError, ValueError) as error:
             # it serves without: the file's digest was verified, so it was written so
-            print(f"no drift baseline: {fault_line(error)}", flush=True)  # noqa: T201
+            logger.warning(f"no drift baseline: {fault_line(error)}")
             return
         logits = np.stack(list(stored.values())) if stored else np.empty((0, len(artifact.labels)))
         best, confidence = _best_of(logits)

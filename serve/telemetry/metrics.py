@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from serve.telemetry.drift import Drift
+from serve.contract.artifact import Artifact
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Observer"]
 
 STAGES = ("decode", "queue", "infer", "total")
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Observer(Protocol):
+    """What is told of each image and of its prediction, in the threads that decode and infer."""
+
+    def observe_image(
+        self, size_bytes: int, size_px: tuple[int, int], pixels: NDArray[np.uint8]
+    ) -> None:
+        """One image: bytes of its file, width and height, (S, S, 3) pixels."""
+
+    def observe_logits(self, logits: NDArray[np.floating], labels: Sequence[str]) -> None:
+        """One batch: (N, K) logits, perhaps not finite, of K labels."""
+
+    def expect(self, artifact: Artifact) -> object:
+        """The artifact whose predictions come from now on."""
 
 
 class Metrics:
@@ -17,18 +37,23 @@ class Metrics:
 
     Args:
         registry: BentoML serves the default one.
+        drift: makes what observes images and predictions; nothing does when None.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry = REGISTRY,
+        drift: Callable[[CollectorRegistry], Observer] | None = None,
+    ) -> None:
         self.requests = Counter(
             "stillroom_requests",
-            "Answers by path and status",
+            "Responses by path and status",
             ["path", "status"],
             registry=registry,
         )
         self.problems = Counter(
             "stillroom_problems",
-            "Problems of answers and of images of a batch, by reason",
+            "Problems of responses and of images of a batch, by reason",
             ["reason"],
             registry=registry,
         )
@@ -64,32 +89,32 @@ class Metrics:
             multiprocess_mode="livemax",  # a worker that died says nothing about now
             registry=registry,
         )
-        self.drift = Drift(registry)
+        self.drift = drift(registry) if drift else None
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
-        self._answers: dict[tuple[str, int], Counter] = {}  # found without labels' own search
+        self._responses: dict[tuple[str, int], Counter] = {}  # found without labels' own search
 
     def observe_batch(self, size: int, waiting: int) -> None:
         """Count one inference, and what it left behind."""
         self.batch_size.observe(size)
         self.waiting.set(waiting)
 
-    def observe_answer(self, stages_ms: dict[str, float]) -> None:
+    def observe_stages(self, stages_ms: dict[str, float]) -> None:
         """Record the stages of one classification: milliseconds by name of STAGES."""
         for stage, value_ms in stages_ms.items():
             self._stages[stage].observe(value_ms / 1e3)
 
     def observe_request(self, path: str, status: int, reason: str) -> None:
-        """Count an answer; `path` must come from a closed list, `reason` is empty when all is well.
+        """Count a response; `path` must come from a closed list, `reason` is empty for a good one.
 
         A path that a stranger chose would be a new time series per request.
         """
         key = (path, status)
-        if key not in self._answers:
-            self._answers[key] = self.requests.labels(path, str(status))
-        self._answers[key].inc()
+        if key not in self._responses:
+            self._responses[key] = self.requests.labels(path, str(status))
+        self._responses[key].inc()
         if reason:
             self.observe_problem(reason)
 
     def observe_problem(self, reason: str) -> None:
-        """Count a problem, of an answer or of one image of a batch."""
+        """Count a problem, of a response or of one image of a batch."""
         self.problems.labels(reason).inc()

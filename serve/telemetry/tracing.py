@@ -1,6 +1,6 @@
 """Tracing: a span for each request and for its stages, by OpenTelemetry, where it is asked for.
 
-STILLROOM_TRACING=1 turns it on. It stands outside the guard and reads the answer's own headers
+STILLROOM_TRACING=1 turns it on. It stands outside the guard and reads the response's own headers
 (X-Request-Id, Server-Timing), so nothing inside knows of it, and nothing is imported while it is
 off. Where spans go is OpenTelemetry's to say: OTEL_EXPORTER_OTLP_ENDPOINT and its kin, or
 OTEL_TRACES_EXPORTER=console.
@@ -23,9 +23,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.contract.errors import UsageError
-from serve.http.asgi_switch import BENTOML_PATHS
+from serve.http.routes import BENTOML_PATHS
 
-__all__ = ["Traced", "provider_from_env"]
+__all__ = ["Traced", "provider_from_env", "traced"]
 
 ORDER = ("decode", "queue", "infer")
 SERVER_ERROR = 500
@@ -60,13 +60,22 @@ def _exporter(environ: Mapping[str, str]) -> SpanExporter:
     return exporter
 
 
+def traced(app: ASGIApp, identity: Callable[[], Mapping[str, str]]) -> Traced:
+    """The guard with a span for each request, sent where the environment says.
+
+    Raises:
+        UsageError: as `provider_from_env`.
+    """
+    return Traced(app, provider_from_env().get_tracer("stillroom"), identity)
+
+
 class Traced:
     """ASGI app around the guard.
 
     Args:
         app: the guard.
         tracer: makes the spans.
-        identity: of the model that answers now: name, version, digest, backend.
+        identity: of the model that serves now: name, version, digest, backend.
     """
 
     def __init__(
@@ -117,7 +126,7 @@ class Traced:
         self._note_stages(span, _durations_ms(headers.get(b"server-timing", "")))
 
     def _note_stages(self, span: Span, durations_ms: Mapping[str, float]) -> None:
-        """Their spans, one after the other up to now: the answer follows inference at once."""
+        """Their spans, one after the other up to now: the response follows inference at once."""
         end_ns = time.time_ns()
         known: Any = [(name, durations_ms[name]) for name in ORDER if name in durations_ms]
         start_ns = end_ns - round(sum(ms for _, ms in known) * 1e6)

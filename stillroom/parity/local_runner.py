@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from serve.contract.artifact import Artifact
-from serve.runners.base import Runner, open_runner
+from serve.runners.base import Runner
+from serve.runners.open import open_runner
 from serve.settings import settings_from_env
 
 __all__ = ["open_local_runner"]

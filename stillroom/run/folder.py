@@ -14,7 +14,8 @@ from typing import Any
 
 from serve.contract.digest import canonical_json
 from serve.contract.errors import ArtifactError, RunError
-from serve.contract.manifest import RUNTIME, damaged_files, fsync_folder, fsync_path, read_manifest
+from serve.contract.files import fsync_folder, fsync_path
+from serve.contract.manifest import RUNTIME, damaged_files, read_manifest
 from serve.contract.manifest import write_manifest as _write_manifest
 
 __all__ = ["NOT_BUILT", "OVERRIDES", "RunFolder"]

@@ -18,7 +18,7 @@ from loadtest.errors import LoadTestError
 from loadtest.plan.load_plan import LoadPlan
 from loadtest.plan.slo import slo_from_text
 from serve.contract.errors import CheckpointError, DatasetError, RecipeError, RunError, UsageError
-from serve.runners.base import BACKENDS
+from serve.runners.open import BACKENDS
 from serve.settings import Settings
 
 if TYPE_CHECKING:

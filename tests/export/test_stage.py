@@ -17,10 +17,10 @@ from export.options import ExportOptions, ParityLimits
 from export.stage import export_artifact
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import CheckpointError, GateError
-from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
 from serve.contract.preprocess import preprocess
-from serve.runners.base import open_runner
+from serve.model.golden_check import load_golden
+from serve.runners.open import open_runner
 from tests.export.conftest import Exported
 from tests.train.toy import lively, toy_model
 from train.evaluation import read_predictions, write_predictions

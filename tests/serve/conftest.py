@@ -14,6 +14,7 @@ from serve.http.app import build_app
 from serve.http.guard import Guard, GuardLimits
 from serve.model.served_model import ServedModel, open_served_model
 from serve.settings import Settings
+from serve.telemetry.drift import Drift
 from serve.telemetry.metrics import Metrics
 
 
@@ -24,7 +25,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> Metrics:
-    return Metrics(registry)
+    return Metrics(registry, Drift)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from serve.process.launch import serve_forever
-sys.exit(serve_forever(Path(sys.argv[1]), port=int(sys.argv[2])))
+sys.exit(serve_forever(Path(sys.argv[1]), port=int(sys.argv[2]), say=print))
 """
 JPEG = {"content-type": "image/jpeg"}
 

@@ -74,7 +74,7 @@ def test_a_connection_that_is_cut_is_tried_again() -> None:
     assert ask() == GOOD
     assert len(sent) == 3
     ask, _ = asked(*[cut] * client.TRIES)
-    with pytest.raises(ServiceError, match="No answer from http://test"):
+    with pytest.raises(ServiceError, match="No response from http://test"):
         ask()
 
 

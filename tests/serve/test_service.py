@@ -10,7 +10,7 @@ CODE = """
 import asyncio, os
 import httpx
 from serve.service import Classifier, GuardedService
-from serve.http.asgi_switch import Direct
+from serve.http.app import AsgiSwitch
 from serve.process.drain import Leaving
 from serve.http.guard import Guard
 from _bentoml_sdk import Service
@@ -23,7 +23,7 @@ hook = getattr(Classifier.inner, "verify_before_workers")
 assert getattr(hook, "__bentoml_deployment_hook__")
 app = Classifier.to_asgi()
 assert isinstance(app, Leaving) and isinstance(app := app._app, Guard)
-assert isinstance(app._app, Direct)
+assert isinstance(app._app, AsgiSwitch)
 theirs = app._app.bentoml
 
 async def main():

@@ -386,7 +386,7 @@ def test_a_url_without_a_service(stillroom, tiny_artifact):
     for command in (("verify",), ("predict",)):
         files = [tiny_artifact / "golden" / "photo.jpg"] if command == ("predict",) else []
         assert_refused(
-            stillroom(*command, "http://127.0.0.1:9", *files), "No answer from http://127.0.0.1:9"
+            stillroom(*command, "http://127.0.0.1:9", *files), "No response from http://127.0.0.1:9"
         )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from serve.contract.digest import canonical_json, digest_of_json, sha256_of_file
 from serve.contract.errors import CheckpointError
-from serve.contract.manifest import fsync_folder, fsync_path
+from serve.contract.files import fsync_folder, fsync_path
 from train.engine.progress import say
 
 __all__ = ["ResumeState", "load_state", "save_state", "saved_steps"]

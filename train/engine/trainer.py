@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from serve.contract.errors import CheckpointError
-from serve.contract.manifest import fsync_path
+from serve.contract.files import fsync_path
 from train.engine.callbacks import Callback, explain_nonfinite
 from train.engine.progress import say
 from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps

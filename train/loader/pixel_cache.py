@@ -21,7 +21,7 @@ from PIL import Image
 
 from serve.contract.digest import digest_of_json, sha256_of_bytes
 from serve.contract.errors import DatasetError
-from serve.contract.manifest import fsync_path
+from serve.contract.files import fsync_path
 from serve.contract.preprocess import NO_LIMITS, decode
 from train.data.cache_folder import cache_folder
 from train.data.image_bytes import read_bytes

@@ -1,1 +1,1 @@
-"""Headers of image files: what a file is, and what decoding it will cost."""
+"""Image files by their headers: what one is, what decoding it will cost, what is skipped."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["FileKind", "kind_of"]
+from serve.contract.errors import ImageError, TruncatedImage, UndecodableImage, UnsupportedImage
+
+__all__ = ["FileKind", "ending_is_missing", "image_error", "kind_of", "unsupported"]
 
 HEAD = 1024  # bytes that are looked at
 CONVERT = "Convert it to JPEG, PNG or WebP."
@@ -175,3 +177,37 @@ def _kind_of_frame(code: int, *, bits: int, channels: int) -> FileKind:
     if channels not in (1, 3, 4):
         return FileKind(f"a JPEG image of {channels} channels")
     return FileKind("")
+
+
+def image_error(error: Exception, data: bytes) -> ImageError:
+    """What a decoder's exception says of a file: not supported, cut short, or damaged."""
+    if kind_of(data).name:
+        return unsupported(data)
+    if _says_truncated(error) or ending_is_missing(data):
+        return TruncatedImage("The image file ends before the image does.", "Send the whole file.")
+    return UndecodableImage("The image data is damaged.", "Check that the file opens elsewhere.")
+
+
+def unsupported(data: bytes) -> UnsupportedImage:
+    """The refusal of a file that is not an image of the kinds that are read; names what it is."""
+    name, next_step = kind_of(data)
+    what = f"{name}, not a JPEG, PNG or WebP image" if name else "not a JPEG, PNG or WebP image"
+    return UnsupportedImage(f"This is {what}.", next_step)
+
+
+def _says_truncated(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, EOFError) or any(
+        word in text for word in ("truncated", "end of", "unexpected eof", "premature")
+    )
+
+
+def ending_is_missing(data: bytes) -> bool | None:
+    """Whether a file that starts as one of FORMATS lacks its end; None when it starts otherwise."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" not in data[-64:]  # cameras pad after the end marker
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-64:]
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return None

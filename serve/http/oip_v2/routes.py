@@ -1,154 +1,94 @@
-"""The Open Inference Protocol, version 2 over HTTP: clients of KServe and Triton work.
-
-One model, one input of two kinds: `image`, pixels that went through the preprocess spec, or
-`image_bytes`, image files that the service preprocesses itself. One output: `logits`.
-"""
+"""The rows of the Open Inference Protocol, version 2: clients of KServe and Triton work."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import nullcontext
-from importlib import metadata
+import json
 from typing import Any
 
-import numpy as np
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from serve.http.problems import Problem
+from serve.http.routes import Route, RouteGroup
 
-from serve.http.admission import EXPIRED
-from serve.http.handlers import budget_ms_of, served_model, wait_or_disconnect, with_problems
-from serve.http.oip_v2.tensors import FILES, HEADER_LENGTH, LOGITS, PIXELS, answer_of, inference_of
-from serve.http.problems import Problem, RequestError, problem_of_status
-from serve.model.batcher import InferenceResult
-from serve.model.served_model import ServedModel
+__all__ = ["OIP_V2", "error_body", "infer_operation", "operation", "schemas"]
 
-__all__ = ["V2_ROUTES"]
-
-MOST = 32  # images in one request
-SMALL_BYTES = 256 * 2**10  # of a body that is read beside others
+JSON = dict[str, Any]
+HANDLERS = "serve.http.oip_v2.handlers"
+PARTS = {"version": r"[\w.-]{1,64}"}
 
 
-async def _server(request: Request) -> Response:
-    extensions = ["binary_tensor_data"]
-    version = metadata.version("bentoml")
-    return JSONResponse(
-        {"name": "stillroom", "version": f"bentoml {version}", "extensions": extensions}
-    )
+def error_body(problem: Problem) -> tuple[bytes, str]:
+    """A problem as the protocol says it: body and media type."""
+    text = f"{problem.title}. {problem.detail}".strip()
+    document = {"error": f"{problem.slug}: {text}"}
+    return json.dumps(document, ensure_ascii=False).encode(), "application/json"
 
 
-async def _live(request: Request) -> Response:
-    return JSONResponse({"live": True})
+def operation(route: Route) -> JSON:
+    """OpenAPI of a route that names the model."""
+    names = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in ("name", "version")
+        if f"{{{name}}}" in route.path
+    ]
+    failed = {
+        "description": "What is wrong",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
+            }
+        },
+    }
+    ok = {"description": "As the Open Inference Protocol, version 2, says"}
+    responses = {"200": ok, "default": failed}
+    return {"summary": route.summary, "parameters": names, "responses": responses}
 
 
-@with_problems
-async def _ready(request: Request) -> Response:
-    _check_staying(request)
-    served_model(request)
-    return JSONResponse({"ready": True})
+def infer_operation(route: Route) -> JSON:
+    """OpenAPI of an inference."""
+    schema = {"$ref": "#/components/schemas/Inference"}
+    content = {"application/json": {"schema": schema}, "application/octet-stream": {}}
+    return {**operation(route), "requestBody": {"required": True, "content": content}}
 
 
-@with_problems
-async def _metadata(request: Request) -> Response:
-    model = _named(request)
-    size_px = model.artifact.preprocess.size_px
-    return JSONResponse(
-        {
-            "name": model.artifact.name,
-            "versions": [model.artifact.version],
-            "platform": model.runner.backend,
-            "inputs": [
-                {"name": PIXELS, "datatype": "UINT8", "shape": [-1, size_px, size_px, 3]},
-                {"name": FILES, "datatype": "BYTES", "shape": [-1]},
-            ],
-            "outputs": [
-                {"name": LOGITS, "datatype": "FP32", "shape": [-1, len(model.artifact.labels)]}
-            ],
-            "parameters": {"labels": list(model.artifact.labels), "digest": model.artifact.digest},
+def schemas() -> JSON:
+    """What the rows name."""
+    inputs = {"type": "array", "items": {"type": "object"}}
+    return {
+        "Inference": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {"id": {"type": "string"}, "inputs": inputs},
         }
+    }
+
+
+def _of_model(path: str) -> tuple[Route, ...]:
+    return tuple(
+        Route(
+            path + end,
+            (method,),
+            f"{HANDLERS}:{handler}",
+            summary,
+            operation=f"{__name__}:{document}",
+            parts=PARTS,
+            label=f"/v2/models{end}",
+        )
+        for end, method, handler, summary, document in (
+            ("", "GET", "model_metadata", "The model's tensors", "operation"),
+            ("/ready", "GET", "model_ready", "The model is ready", "operation"),
+            ("/infer", "POST", "infer", "Tensors or image files in, logits out", "infer_operation"),
+        )
     )
 
 
-@with_problems
-async def _model_ready(request: Request) -> Response:
-    _check_staying(request)
-    return JSONResponse({"name": _named(request).artifact.name, "ready": True})
-
-
-@with_problems
-async def _infer(request: Request) -> Response:
-    model = _named(request)
-    body, length = await request.body(), request.headers.get(HEADER_LENGTH)
-    size_px = model.artifact.preprocess.size_px
-    # Megabytes of JSON take a tenth of a second, and ten times their size in memory.
-    async with request.app.state.reading if len(body) > SMALL_BYTES else nullcontext():
-        if budget_ms_of(request, model) <= 0:
-            raise RequestError(EXPIRED)
-        inference = await asyncio.to_thread(inference_of, body, length, size_px, MOST)
-    if inference.files:
-        await asyncio.to_thread(model.check_together, inference.files)
-    budget_ms = budget_ms_of(request, model)
-    waiting: list[asyncio.Future[InferenceResult]] = []
-    try:
-        for pixels in inference.pixels if inference.pixels is not None else ():
-            waiting.append(model.batcher.submit_pixels(pixels, budget_ms=budget_ms))  # noqa: PERF401 - those before an error must be cancelled
-        for file in inference.files or ():
-            waiting.append(model.batcher.submit(file, budget_ms=budget_ms))  # noqa: PERF401
-    except RequestError:
-        for one in waiting:
-            one.cancel()
-        raise
-    rows = []
-    for found in await wait_or_disconnect(request, waiting):
-        if isinstance(found, BaseException):
-            raise found  # the protocol has no answer for a part of a batch
-        rows.append(found.logits)
-    artifact = model.artifact
-    data, headers = answer_of(inference, artifact.name, artifact.version, np.stack(rows))
-    return Response(data, headers=headers)
-
-
-def _check_staying(request: Request) -> None:
-    """As /readyz: a service that is about to end answers, and asks for no more.
-
-    Raises:
-        RequestError: 503, it is about to end.
-    """
-    if request.app.state.leaving():
-        raise RequestError(problem_of_status(503))
-
-
-def _named(request: Request) -> ServedModel:
-    """The model, if the path means it.
-
-    Raises:
-        RequestError: 404, it names another model or version.
-    """
-    model = served_model(request)
-    wanted: dict[str, Any] = request.path_params
-    version = wanted.get("version", model.artifact.version)
-    if (wanted["name"], version) != (model.artifact.name, model.artifact.version):
-        raise RequestError(
-            Problem(
-                404,
-                "unknown-model",
-                "There is no such model here",
-                f"Served is {model.artifact.name}, version {model.artifact.version}.",
-            )
-        )
-    return model
-
-
-def _of_model(end: str, handler: Any, method: str) -> list[Route]:
-    paths = (f"/v2/models/{{name}}{end}", f"/v2/models/{{name}}/versions/{{version}}{end}")
-    return [Route(path, handler, methods=[method]) for path in paths]
-
-
-V2_ROUTES = [
-    Route("/v2", _server, methods=["GET"]),
-    Route("/v2/health/live", _live, methods=["GET"]),
-    Route("/v2/health/ready", _ready, methods=["GET"]),
-    *_of_model("", _metadata, "GET"),
-    *_of_model("/ready", _model_ready, "GET"),
-    *_of_model("/infer", _infer, "POST"),
-]
+OIP_V2 = RouteGroup(
+    (
+        Route("/v2", ("GET",), f"{HANDLERS}:server", "The Open Inference Protocol: the server"),
+        Route("/v2/health/live", ("GET",), f"{HANDLERS}:live", "As /livez", needs_token=False),
+        Route("/v2/health/ready", ("GET",), f"{HANDLERS}:ready", "As /readyz", needs_token=False),
+        *_of_model("/v2/models/{name}"),
+        *_of_model("/v2/models/{name}/versions/{version}"),
+    ),
+    prefix="/v2",
+    error_body=error_body,
+    schemas=f"{__name__}:schemas",
+)

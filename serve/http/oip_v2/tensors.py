@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from serve.http.problems import Problem, RequestError
 
-__all__ = ["HEADER_LENGTH", "Inference", "answer_of", "inference_of"]
+__all__ = ["HEADER_LENGTH", "Inference", "inference_of", "response_of"]
 
 HEADER_LENGTH = "inference-header-content-length"
 MOST_BRACKETS = 2**18  # 3 bytes can make a list of 64, and none but this thread runs meanwhile
@@ -38,7 +38,7 @@ class Inference:
         id: of the client; "" where it gave none.
         pixels: (N, size_px, size_px, 3) uint8; None where files were sent.
         files: N image files; None where pixels were sent.
-        binary: whether the answer's tensor is to follow the JSON.
+        binary: whether the response's tensor is to follow the JSON.
     """
 
     id: str
@@ -90,13 +90,13 @@ def inference_of(body: bytes, header_length: str | None, size_px: int, most: int
     return Inference(identifier, pixels, files, _wants_binary(request))
 
 
-def answer_of(
+def response_of(
     inference: Inference, model: str, version: str, logits: NDArray[np.float32]
 ) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of the answer.
+    """Body and headers of the response.
 
     Args:
-        inference: that is answered.
+        inference: the request.
         model: name.
         version: of the model.
         logits: (N, K).
@@ -123,7 +123,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if header_length is None:
         return body, b""
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 10):
-        raise _bad("Inference-Header-Content-Length is no number.")
+        raise _bad("Inference-Header-Content-Length is not a number.")
     end = int(header_length)
     if end > len(body):
         raise _bad("Inference-Header-Content-Length is larger than the body.")
@@ -202,7 +202,7 @@ def _decoded(data: Any) -> list[bytes]:
     try:
         return [base64.b64decode(one, validate=True) for one in data]
     except (binascii.Error, ValueError):
-        raise _bad('"data" is no base64.') from None
+        raise _bad('"data" is not base64.') from None
 
 
 def _wants_binary(request: Mapping[str, Any]) -> bool:

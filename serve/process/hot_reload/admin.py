@@ -4,7 +4,7 @@
       worker-4711.sock           0600; one JSON line in, one JSON line out
 
     {"do": "reload", "artifact": "/srv/new"}  ->  {"ok": true, "current": {...}, ...}
-    {"do": "rollback"}  ->  {"ok": false, "message": "There is no ...", "next_step": "..."}
+    {"do": "rollback"}  ->  {"ok": false, "message": "This service has ...", "next_step": "..."}
 
 No port listens for it: what may change the model is a file's rights, not a header.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.contract.errors import ServiceError, StillroomError, UsageError
-from serve.process.home import is_private, user_folder
+from serve.process.environment import is_private, user_folder
 
 if TYPE_CHECKING:  # commands ask the socket without what serves behind it
     from serve.process.hot_reload.reload import ModelSlot
@@ -68,15 +68,15 @@ class AdminSocket:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answer = await self._answer(await reader.readline())
-            writer.write(json.dumps(answer).encode() + b"\n")
+            response = await self._respond(await reader.readline())
+            writer.write(json.dumps(response).encode() + b"\n")
             await writer.drain()
         except (ValueError, OSError):  # a line without end, or a caller that left
             pass
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _respond(self, line: bytes) -> dict[str, Any]:
         try:
             command = json.loads(line)
             result = await self._do(str(command["do"]), command.get("artifact"))
@@ -84,7 +84,7 @@ class AdminSocket:
         except StillroomError as error:
             told = {"message": error.message, "next_step": error.next_step}
         except (ValueError, KeyError, TypeError, AttributeError):
-            told = {"message": "This is no command.", "next_step": "Use stillroom admin."}
+            told = {"message": "This is not a command.", "next_step": "Use stillroom admin."}
         return {"ok": False, "worker": os.getpid(), **told}
 
     async def _do(self, what: str, artifact: str | None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class AdminSocket:
             return await self._slot.rollback()
         if what == "status":
             return self._slot.status()
-        raise UsageError(f"{what!r} is no command.", "Known: reload, rollback, status.")
+        raise UsageError(f"{what!r} is not a command.", "Known: reload, rollback, status.")
 
 
 def control_folder(host: str, port: int) -> Path:
@@ -130,24 +130,24 @@ def ask_workers(folder: Path, what: str, artifact: Path | None = None) -> list[d
         artifact: for reload: an artifact folder or the run folder above it.
 
     Returns:
-        The answers, by worker.
+        The responses, by worker.
 
     Raises:
-        ServiceError: there is no such service.
+        ServiceError: such a service does not run.
     """
     command: dict[str, str] = {"do": what}
     if artifact is not None:
         command["artifact"] = str(artifact.resolve())
-    answers = []
+    responses = []
     for path in sorted(folder.glob("worker-*.sock")):
         with suppress(ConnectionError, FileNotFoundError):  # of a worker that is gone
-            answers.append(_ask(path, json.dumps(command).encode() + b"\n"))
-    if not answers:
+            responses.append(_ask(path, json.dumps(command).encode() + b"\n"))
+    if not responses:
         raise ServiceError(
             f"No service of this user answers in {folder}.",
             "Start one with stillroom serve, or name its --host and --port.",
         )
-    return answers
+    return responses
 
 
 def _ask(path: Path, line: bytes) -> dict[str, Any]:
@@ -155,12 +155,12 @@ def _ask(path: Path, line: bytes) -> dict[str, Any]:
         wire.settimeout(TIMEOUT_S)
         wire.connect(short)
         wire.sendall(line)
-        with wire.makefile("rb") as answers:
-            text = answers.readline()
+        with wire.makefile("rb") as lines:
+            text = lines.readline()
     if not text:
         raise ConnectionResetError
-    answer: dict[str, Any] = json.loads(text)
-    return answer
+    response: dict[str, Any] = json.loads(text)
+    return response
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from secrets import token_hex
 
 from serve.contract.artifact import Artifact
 from serve.contract.errors import UsageError
-from serve.engines.cache import FOLDER as ENGINES
+from serve.contract.manifest import ENGINES
 from serve.settings import Settings
 
 __all__ = ["ArtifactCopy", "copies_of"]

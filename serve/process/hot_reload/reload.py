@@ -1,16 +1,14 @@
 """Reload: change the served model without a pause, and back again.
 
 The new artifact passes everything that a start asks of it (digests, golden images on the backend,
-warm-up) while the old one answers. Then one pointer changes. A model has its own decoder, batcher
-and runner, so an answer comes from one model and a batch never holds two. The one before stays
+warm-up) while the old one serves. Then one pointer changes. A model has its own decoder, batcher
+and runner, so a prediction comes from one model and a batch never holds two. The one before stays
 loaded for an instant rollback; the one before that is freed once no request can be inside it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -20,7 +18,7 @@ from typing import Any
 
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ArtifactError, StillroomError, UsageError
-from serve.http.request_log import fault_line
+from serve.http.exchange import fault_line, log_line
 from serve.model.served_model import ServedModel, open_served_model
 from serve.process.hot_reload.artifact_copies import copies_of
 from serve.settings import Settings
@@ -28,7 +26,7 @@ from serve.telemetry.metrics import Metrics
 
 __all__ = ["ModelSlot"]
 
-LONGEST_REQUEST_S = 40.0  # body, then answer: after that time no request can hold an old model
+LONGEST_REQUEST_S = 40.0  # body, then response: after that time no request can hold an old model
 CHECK_S = 0.05
 
 
@@ -53,7 +51,7 @@ class ModelSlot:
 
     Args:
         settings: of the service.
-        publish: told the model that answers from now on; None when the slot closes.
+        publish: told the model that serves from now on; None when the slot closes.
         metrics: told what is served; nothing when None.
     """
 
@@ -87,7 +85,7 @@ class ModelSlot:
 
     @property
     def current(self) -> ServedModel:
-        """What answers now."""
+        """What serves now."""
         assert self._current is not None  # `open` comes first
         return self._current.model
 
@@ -110,7 +108,7 @@ class ModelSlot:
             `status()` after the change.
 
         Raises:
-            StillroomError: it must not be served; the one before still answers.
+            StillroomError: it must not be served; the one before still serves.
         """
         async with self._changing:
             path = source or self._settings.artifact
@@ -154,8 +152,8 @@ class ModelSlot:
                 back = await asyncio.to_thread(self._load, path)
             else:
                 raise UsageError(
-                    "There is no previous model to go back to.",
-                    "The service has served one artifact since it started; "
+                    "This service has no previous model to go back to.",
+                    "It has served one artifact since it started; "
                     "name another: stillroom admin reload RUN",
                 )
             self._swap(back)
@@ -163,12 +161,12 @@ class ModelSlot:
             return self.status()
 
     def status(self) -> dict[str, Any]:
-        """Digests of what answers and of what a rollback would bring."""
+        """Digests of what serves and of what a rollback would bring."""
         previous = self._previous.model.identity if self._previous else None
         return {"current": self.current.identity, "previous": previous}
 
     def close(self) -> None:
-        """Stop answering, let running inference end, free everything."""
+        """Stop serving, let running inference end, free everything."""
         self._publish(None)
         for task in self._freeing:
             task.cancel()
@@ -194,9 +192,9 @@ class ModelSlot:
             self._freeing.add(task)
             task.add_done_callback(self._freeing.discard)
         if self._metrics:
-            for one, answers in ((self._previous, 0), (self._current, 1)):
+            for one, serves in ((self._previous, 0), (self._current, 1)):
                 if one:
-                    self._metrics.model_info.labels(**one.model.identity).set(answers)
+                    self._metrics.model_info.labels(**one.model.identity).set(serves)
 
     def _keep(self, model: ServedModel) -> None:
         """Make it what a new worker serves; the last thing that can fail before a swap."""
@@ -223,5 +221,4 @@ def _log(event: str, model: ServedModel, *, error: str = "") -> None:
     }
     if error:
         line["error"] = error
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    log_line(line)

@@ -53,7 +53,7 @@ def fingerprint_of(folder: Path) -> str:
     """A name for what lies in an artifact folder, from the manifest and from stat of its files.
 
     Returns:
-        Empty while there is no readable manifest.
+        Empty while the manifest cannot be read.
     """
     root = artifact_root(folder)
     try:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from export.mobile import check_ort, download_size, write_ort
 from serve.contract.artifact import MODEL, Artifact, open_artifact
-from serve.contract.golden import load_golden
 from serve.contract.manifest import MANIFEST
 from serve.contract.preprocess import NO_LIMITS, preprocess
+from serve.model.golden_check import load_golden
 
 __all__ = ["FOLDER", "artifacts_of", "golden_pixels", "write_mobile"]
 

@@ -21,11 +21,11 @@ from serve.contract.digest import canonical_json, sha256_of_bytes
 from serve.contract.errors import ArtifactError, EngineError, GateError
 from serve.engines.build import BuiltEngine, Profile, build_engine
 from serve.engines.cache import FOLDER, CachedEngine, EngineCache
+from serve.engines.cuda_memory import Gpu, find_gpu
 from serve.engines.library import find_engine_library
+from serve.engines.tensorrt_runner import TensorRTRunner, engine_key, open_tensorrt_runner
 from serve.model.golden_check import replay_golden
 from serve.runners.base import Runner, largest_batch, model_bytes
-from serve.runners.cuda_memory import Gpu, find_gpu
-from serve.runners.tensorrt_runner import TensorRTRunner, engine_key, open_tensorrt_runner
 from serve.settings import settings_from_env
 from stillroom.command_text import command_text
 from stillroom.commands.artifact.mobile import artifacts_of

@@ -20,7 +20,7 @@ from typing import Any
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
 from serve.contract.manifest import MANIFEST
-from serve.process.quiet import SWITCHES
+from serve.process.environment import SWITCHES
 from serve.settings import PACKED
 
 __all__ = ["build_bento"]

@@ -21,10 +21,9 @@ from export.precision.stage import export_precision
 from serve.contract.artifact import open_artifact
 from serve.contract.digest import sha256_of_file
 from serve.contract.errors import GateError
-from serve.contract.golden import load_golden
 from serve.contract.manifest import write_manifest
-from serve.model.golden_check import replay_golden
-from serve.runners.base import open_runner
+from serve.model.golden_check import load_golden, replay_golden
+from serve.runners.open import open_runner
 from tests.export.conftest import Exported
 from train.loader.views import pixels_of
 

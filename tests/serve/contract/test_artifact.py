@@ -8,8 +8,8 @@ import pytest
 from serve.contract.artifact import open_artifact
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import ArtifactError
-from serve.contract.golden import load_golden
 from serve.contract.manifest import read_manifest, write_manifest
+from serve.model.golden_check import load_golden
 
 
 def test_a_valid_artifact_opens(tiny_artifact: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_phones_mpo_gives_its_first_picture(make_picture, encode) -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
 def test_other_formats_are_refused_by_content(kind: str, make_picture, encode) -> None:
-    with pytest.raises(UnsupportedImage, match="no JPEG, PNG or WebP"):
+    with pytest.raises(UnsupportedImage, match="not a JPEG, PNG or WebP"):
         decode(encode(make_picture(1), kind))
 
 

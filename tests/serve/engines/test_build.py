@@ -10,9 +10,9 @@ import pytest
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import EngineError
 from serve.engines.build import Profile, build_engine
+from serve.engines.cuda_memory import find_gpu
 from serve.engines.library import EngineLibrary, find_engine_library
-from serve.runners.base import open_runner
-from serve.runners.cuda_memory import find_gpu
+from serve.runners.open import open_runner
 from tests.serve import fake_tensorrt
 from tests.serve.fake_tensorrt import FakeCuda, FakeTensorRT
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.contract.golden import load_golden
 from serve.http.app import build_app
 from serve.http.guard import Guard
+from serve.model.golden_check import load_golden
 from serve.model.predictions import probabilities_from_logits
 
 JPEG = {"content-type": "image/jpeg"}

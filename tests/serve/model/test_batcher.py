@@ -111,7 +111,8 @@ def test_a_poison_image_fails_alone() -> None:
         blobs = [b"1", b"bad", b"2", b"bad", b"3"]
         answers = await asyncio.gather(*map(batcher.submit, blobs), return_exceptions=True)
         assert [type(answer).__name__ for answer in answers] == [
-            "Answer", "TruncatedImage", "Answer", "TruncatedImage", "Answer",
+            "InferenceResult", "TruncatedImage", "InferenceResult", "TruncatedImage",
+            "InferenceResult",
         ]  # fmt: skip
 
     run(test)

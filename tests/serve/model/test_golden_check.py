@@ -12,7 +12,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.digest import canonical_json
 from serve.contract.errors import ArtifactError
 from serve.model.golden_check import replay_golden, warm_up
-from serve.runners.base import open_runner
+from serve.runners.open import open_runner
 
 
 def replay(root: Path):
@@ -40,7 +40,7 @@ def test_another_model_under_a_valid_manifest_is_refused(
 ) -> None:
     (artifact_copy / "model.onnx").write_bytes(make_model(0, 32, 4, 1.01))
     rewrite_manifest(artifact_copy)
-    with pytest.raises(ArtifactError, match=r"photo\.jpg is answered wrongly on onnxruntime-cpu"):
+    with pytest.raises(ArtifactError, match=r"photo\.jpg is predicted wrongly on onnxruntime-cpu"):
         replay(artifact_copy)
 
 
@@ -78,7 +78,7 @@ def test_a_model_that_gives_nan_is_refused(tiny_artifact: Path) -> None:
     artifact = open_artifact(tiny_artifact)
     with open_runner(artifact) as runner:
         runner.infer = lambda images: np.full((1, 4), np.nan, np.float32)  # type: ignore[method-assign]
-        with pytest.raises(ArtifactError, match="answered wrongly"):
+        with pytest.raises(ArtifactError, match="predicted wrongly"):
             replay_golden(artifact, runner)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.model.memory_share import LEAST_BYTES, memory_share
+from serve.model.memory import LEAST_BYTES, memory_share
 from serve.process.cgroups import memory_limit, oom_kills
 from serve.settings import Settings
 

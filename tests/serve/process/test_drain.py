@@ -67,7 +67,7 @@ def test_without_a_parent_there_is_no_grace(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(scenario())
 
 
-def test_what_is_still_open_is_cut_with_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_still_open_is_cut_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> list[int]:
         codes: list[int] = []
         drain = Drain(grace_s=0, drain_s=0.05, end=codes.append)
@@ -76,7 +76,7 @@ def test_what_is_still_open_is_cut_with_a_line(capfd: pytest.CaptureFixture[str]
         return codes
 
     assert asyncio.run(scenario()) == [1]
-    assert "they are cut. Raise STILLROOM_DRAIN_S" in capfd.readouterr().err
+    assert "they are cut. Raise STILLROOM_DRAIN_S" in caplog.text
 
 
 def test_answers_close_their_connection_only_while_draining(open_client) -> None:

@@ -161,7 +161,7 @@ def test_a_golden_mismatch_ends_before_ready_with_one_line(
     rewrite_manifest(artifact_copy)
     log = tmp_path / "log"
     with (
-        pytest.raises(ServiceError, match=r"exit code 2.*\n.*answered wrongly") as caught,
+        pytest.raises(ServiceError, match=r"exit code 2.*\n.*predicted wrongly") as caught,
         running_server(artifact_copy, log_path=log),
     ):
         pytest.fail("it must not get ready")
@@ -195,10 +195,10 @@ def test_a_port_in_use_is_said(tiny_artifact: Path) -> None:
 
 def test_no_answer_is_said() -> None:
     with pytest.raises(
-        ServiceError, match=r"No answer from http://127\.0\.0\.1:9/.*Check the addr"
+        ServiceError, match=r"No response from http://127\.0\.0\.1:9/.*Check the addr"
     ):
         client.classify("http://127.0.0.1:9", b"x")
-    with pytest.raises(ServiceError, match="No answer from"):
+    with pytest.raises(ServiceError, match="No response from"):
         client.classify("nonsense", b"x")
 
 
@@ -206,7 +206,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from serve.process.launch import serve_forever
-sys.exit(serve_forever(Path(sys.argv[1]), host="localhost", port=int(sys.argv[2])))
+sys.exit(serve_forever(Path(sys.argv[1]), host="localhost", port=int(sys.argv[2]), say=print))
 """
 
 
@@ -225,7 +225,7 @@ def launcher(artifact_copy: Path, tmp_path: Path) -> Iterator[subprocess.Popen[s
 
 
 def test_a_slow_start_is_told(artifact_copy: Path) -> None:
-    impatient = "import serve.process.launch\nserve.launch.READY_TIMEOUT_S = 0.2\nsys.exit"
+    impatient = "import serve.process.launch\nserve.process.launch.READY_TIMEOUT_S = 0.2\nsys.exit"
     script = SERVE.replace("sys.exit", impatient)
     command = [sys.executable, "-u", "-c", script, str(artifact_copy), str(launch._free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -18,7 +18,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.errors import StillroomError
 from serve.model.golden_check import replay_golden
 from serve.model.served_model import open_served_model
-from serve.runners.base import open_runner
+from serve.runners.open import open_runner
 from serve.settings import Settings
 
 PARTS = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.process.supervisor import CrashLoop
+from serve.process.supervisor import CrashLoop, exposure
 
 
 def test_deaths_far_apart_are_no_crash_loop() -> None:
@@ -41,8 +42,10 @@ from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from serve.settings import Settings
+from serve.process.stderr_log import log_to_stderr
 from serve.process.supervisor import supervise_workers
 
+log_to_stderr()
 supervise_workers(Settings(artifact=Path("x"), max_deaths=7), refusal=100)
 watcher = Watcher("service", "true", respawn=False)
 listeners = [CircusSocket(name="a", host="0.0.0.0"), CircusSocket(name="b", host="127.0.0.1")]
@@ -65,3 +68,17 @@ def test_bentoml_builds_its_parent_from_the_class_that_we_replace() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("warning: 0.0.0.0 can be reached from other machines")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.7"])
+def test_who_serves_strangers_without_a_token_is_warned(address: str) -> None:
+    warning = exposure(address, guarded=False)
+    assert warning.startswith(f"{address} can be reached from other machines")
+    assert "Set STILLROOM_TOKEN" in warning
+    assert "--host 127.0.0.1" in warning
+    assert exposure(address, guarded=True) == ""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_a_service_of_this_machine_alone_is_none_of_that(address: str) -> None:
+    assert exposure(address, guarded=False) == ""

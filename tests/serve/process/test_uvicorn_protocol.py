@@ -16,7 +16,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.server import ServerState
 
 from serve.http.problems import Problem
-from serve.process.uvicorn_protocol import Connection, answer_bytes, install_connection
+from serve.process.uvicorn_protocol import Connection, install_connection, response_bytes
 from serve.telemetry.metrics import Metrics
 
 TIMEOUT_S = 0.2
@@ -293,7 +293,7 @@ def test_an_answer_that_has_begun_is_not_followed_by_another(serving) -> None:
 
 def test_the_bytes_of_a_refusal() -> None:
     problem = Problem(408, "slow", "Slow", "Hurry.", {"retry-after": "1"})
-    head, _, body = answer_bytes(problem, "abc").partition(b"\r\n\r\n")
+    head, _, body = response_bytes(problem, "abc").partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
         b"HTTP/1.1 408 Request Timeout",
         b"content-type: application/problem+json",

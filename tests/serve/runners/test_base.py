@@ -12,12 +12,13 @@ import pytest
 
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import ArtifactError, EngineError, UsageError
-from serve.contract.golden import load_golden
 from serve.contract.preprocess import preprocess
+from serve.engines.cuda_memory import find_gpu
 from serve.engines.library import find_engine_library
+from serve.model.golden_check import load_golden
 from serve.runners import onnxruntime_runner as session_runner
-from serve.runners.base import BACKENDS, Runner, largest_batch, open_runner
-from serve.runners.cuda_memory import find_gpu
+from serve.runners.base import Runner, largest_batch
+from serve.runners.open import BACKENDS, open_runner
 
 RUNNERS = [
     "onnxruntime-cpu",

@@ -120,11 +120,11 @@ def test_observing_costs_little(registry: CollectorRegistry) -> None:
 
 
 def test_a_reference_that_cannot_be_read_costs_the_baseline_alone(
-    registry: CollectorRegistry, artifact_copy: Path, capsys
+    registry: CollectorRegistry, artifact_copy: Path, caplog
 ) -> None:
     artifact = open_artifact(artifact_copy)
     (artifact_copy / "reference.csv").write_text("sha256,logit:0\nabc,x\n")
     with pytest.raises(ValueError, match="could not convert"):
         stored_reference(artifact)
     Drift(registry).expect(artifact).join()
-    assert "no drift baseline: ValueError" in capsys.readouterr().out
+    assert "no drift baseline: ValueError" in caplog.text

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError, UsageError
-from serve.contract.manifest import fsync_path
+from serve.contract.files import fsync_path
 from train.data.cache_folder import cache_folder
 from train.data.shards.download import blocks_of
 from train.engine.progress import say

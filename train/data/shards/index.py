@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
-from serve.contract.manifest import fsync_path
+from serve.contract.files import fsync_path
 
 __all__ = ["INDEX", "ShardIndex", "ShardSample", "index_tar", "read_index", "write_index"]
 

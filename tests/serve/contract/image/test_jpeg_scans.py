@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serve.contract.errors import UndecodableImage
-from serve.contract.image.jpeg_scans import MOST_SCANS, scans_of
+from serve.contract.image.decode_cost import MOST_SCANS, scans_of
 from serve.contract.preprocess import PreprocessSpec, preprocess
 
 SPEC = PreprocessSpec(size_px=16)

@@ -86,7 +86,7 @@ def test_what_is_no_acceptable_image_is_named(case: str) -> None:
     with pytest.raises(UnsupportedImage) as caught:
         decode(data)
     assert name in caught.value.message
-    assert caught.value.message.endswith(", no JPEG, PNG or WebP image.")
+    assert caught.value.message.endswith(", not a JPEG, PNG or WebP image.")
     assert caught.value.next_step
     assert (caught.value.status, caught.value.slug) == (415, "unsupported-image")
 
@@ -98,7 +98,7 @@ def test_a_pointer_says_how_to_get_the_file() -> None:
 
 @pytest.mark.parametrize("data", [b"\x93\x88\x01garbage\0\xff", b"\xff\xd8", b"\x00\x01\x02\x03"])
 def test_what_nobody_knows_has_no_name(data: bytes) -> None:
-    with pytest.raises(UnsupportedImage, match=r"^This is no JPEG, PNG or WebP image\."):
+    with pytest.raises(UnsupportedImage, match=r"^This is not a JPEG, PNG or WebP image\."):
         decode(data)
 
 

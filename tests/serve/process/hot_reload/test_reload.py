@@ -98,7 +98,7 @@ def test_wrong_answers_to_the_golden_images_are_refused(
     rewrite_manifest(artifact_copy)
 
     async def scenario(slot: ModelSlot, published: list[ServedModel | None]) -> None:
-        with pytest.raises(ArtifactError, match="answered wrongly"):
+        with pytest.raises(ArtifactError, match="predicted wrongly"):
             await slot.reload(artifact_copy)
         assert len(published) == 1
 

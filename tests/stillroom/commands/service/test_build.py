@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from serve.contract.artifact import open_artifact
-from serve.contract.golden import load_golden
+from serve.model.golden_check import load_golden
 
 ROOT = Path(__file__).parents[4]
 

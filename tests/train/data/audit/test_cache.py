@@ -147,7 +147,7 @@ def test_a_second_audit_opens_only_what_changed(
     photos = find_images(root)
     first = read_images(root, photos)
     assert len(opened) == 12
-    assert first[1] == [("bell/000.jpg", "This is a text file, no JPEG, PNG or WebP image.")]
+    assert first[1] == [("bell/000.jpg", "This is a text file, not a JPEG, PNG or WebP image.")]
     assert read_images(root, photos) == first
     assert len(opened) == 12
     (root / "bell" / "001.jpg").write_bytes((root / "bell" / "002.jpg").read_bytes())

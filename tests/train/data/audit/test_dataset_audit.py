@@ -94,7 +94,7 @@ def test_bad_images_are_skipped_on_request_and_counted(root: Path) -> None:
     audit = _audit(root, unreadable="skip")
     assert audit["photos"] == 23
     assert audit["unreadable"] == [
-        {"path": "bell/001.jpg", "why": "This is a text file, no JPEG, PNG or WebP image."}
+        {"path": "bell/001.jpg", "why": "This is a text file, not a JPEG, PNG or WebP image."}
     ]
     assert audit["findings"] == ["1 image does not decode and was left out."]
 

@@ -83,7 +83,7 @@ def find_gpu() -> Gpu:
     """The GPU that this process uses.
 
     Raises:
-        EngineError: cuda-bindings is missing, or there is no GPU, or no driver that fits.
+        EngineError: cuda-bindings, a GPU, or a driver that fits is missing.
     """
     if not _call("cudaGetDeviceCount"):
         raise EngineError("No GPU is here.", "Look with nvidia-smi.")

@@ -12,10 +12,10 @@ import pytest
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import ArtifactError, EngineError
 from serve.contract.manifest import write_manifest
+from serve.engines import cuda_memory, tensorrt_runner
 from serve.engines.library import find_engine_library
 from serve.model.served_model import open_served_model
-from serve.runners import cuda_memory, tensorrt_runner
-from serve.runners.base import open_runner
+from serve.runners.open import open_runner
 from serve.settings import Settings
 from tests.serve import fake_tensorrt
 from tests.serve.fake_tensorrt import FAKE_GPU, FakeMachine

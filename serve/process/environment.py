@@ -1,19 +1,43 @@
-"""Home: a folder for libraries that keep files, where the process has none that it can use.
+"""Environment: what every process of ours settles before it imports a library.
 
-A container's user often has no passwd entry, no HOME, or a home on a read-only file system. BentoML
-makes folders in its own before it looks at a service, and would end in a traceback.
+* No library may report to its maker what runs here.
+* Libraries that keep files get a folder, where the process has none that it can use. A container's
+  user often has no passwd entry, no HOME, or a home on a read-only file system; BentoML makes
+  folders in its own before it looks at a service, and would end in a traceback.
+
+`serve/__init__.py` calls both, and every other package of ours imports that first, so that
+commands, workers and child processes are all covered.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-__all__ = ["is_private", "settle_home", "user_folder"]
+__all__ = ["SWITCHES", "is_private", "settle_home", "switch_reports_off", "user_folder"]
 
+SWITCHES = {
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime from 1.29 on: a device id, events and a look-up
+    "BENTOML_DO_NOT_TRACK": "True",
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # what timm fetches weights with
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",  # donottrack.sh, for those that come later
+}
 BENTOML_FOLDERS = ("bentos", "models", "envs", "tmp")
+
+
+def switch_reports_off(environ: MutableMapping[str, str]) -> None:
+    """Set the variables, over any that would turn reports on.
+
+    Spans and curves that a user asks for go where the user says; they are no reports.
+    """
+    environ.update(SWITCHES)
+    asked = sys.modules.get("bentoml._internal.utils.analytics.usage_stats")
+    if asked is not None:  # `bentoml serve` has looked already, and keeps what it saw
+        asked.do_not_track.cache_clear()
 
 
 def settle_home(environ: MutableMapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import EngineError
 from serve.engines.build import BuiltEngine, Profile, build_engine
 from serve.engines.cache import FOLDER, CachedEngine, EngineCache
+from serve.engines.cuda_memory import Gpu, find_gpu, open_mirror, open_stream, synchronize
 from serve.engines.key import EngineKey
 from serve.engines.library import (
     EngineLibrary,
@@ -26,7 +27,6 @@ from serve.engines.library import (
     plain,
 )
 from serve.runners.base import check_images, largest_batch, model_bytes
-from serve.runners.cuda_memory import Gpu, find_gpu, open_mirror, open_stream, synchronize
 
 __all__ = ["TensorRTRunner", "engine_key", "open_tensorrt_runner"]
 
@@ -133,7 +133,7 @@ class TensorRTRunner:
         what = "TensorRT does not load the plan"
         try:
             self._runtime = trt.Runtime(self._log.handle)
-        except TypeError:  # how the bindings say that there is no driver, or none that fits
+        except TypeError:  # how the bindings say that a driver that fits is missing
             self._checked(None, "start")
         engine = self._runtime.deserialize_cuda_engine(plan)
         self._engine = self._log.checked(engine, what, REBUILD)
@@ -149,7 +149,12 @@ class TensorRTRunner:
 
 
 def open_tensorrt_runner(
-    artifact: Artifact, *, backend: str, max_batch_size: int
+    artifact: Artifact,
+    *,
+    backend: str,
+    max_batch_size: int,
+    threads: int = 1,
+    why_not: str = "",
 ) -> TensorRTRunner:
     """Open an artifact on the GPU, from the cached plan or from one that is built first.
 
@@ -157,6 +162,8 @@ def open_tensorrt_runner(
         artifact: its precision names the backend.
         backend: "auto", or "tensorrt-<precision>".
         max_batch_size: largest batch of the plan's profile; 0 takes what suits a GPU.
+        threads: without effect: the GPU computes.
+        why_not: for "auto": why no faster backend was taken.
 
     Raises:
         EngineError: no TensorRT, no GPU, another precision, or TensorRT refuses the model: says
@@ -164,7 +171,7 @@ def open_tensorrt_runner(
         ArtifactError: model.onnx changed after it was verified.
     """
     try:
-        return _open(artifact, backend, max_batch_size)
+        return _open(artifact, backend, max_batch_size, why_not)
     except (AttributeError, RuntimeError, TypeError) as error:
         # What the bindings of a version that we have not met may raise; "auto" must survive it.
         raise EngineError(
@@ -173,7 +180,7 @@ def open_tensorrt_runner(
         ) from error
 
 
-def _open(artifact: Artifact, backend: str, max_batch_size: int) -> TensorRTRunner:
+def _open(artifact: Artifact, backend: str, max_batch_size: int, why_not: str) -> TensorRTRunner:
     own = f"tensorrt-{artifact.precision}"
     if backend not in ("auto", own):
         raise EngineError(
@@ -181,12 +188,13 @@ def _open(artifact: Artifact, backend: str, max_batch_size: int) -> TensorRTRunn
             f"Take backend {own}, or serve the artifact of that precision.",
         )
     installed_engine_libraries()
-    gpu = find_gpu()  # before the library is imported, for which there is no use without a GPU
+    gpu = find_gpu()  # before the library is imported, which is of use with a GPU alone
     library = find_engine_library()
     onnx = model_bytes(artifact)
     profile = Profile.up_to(largest_batch(own, max_batch_size))
     key = engine_key(library, gpu, sha256_of_bytes(onnx), artifact.precision, profile)
-    reason = "it was asked for" if backend == own else "auto: the fastest that works here"
+    auto = f"auto: {why_not or 'the fastest that works here'}"
+    reason = "it was asked for" if backend == own else auto
 
     def build(timing_cache: bytes) -> BuiltEngine:
         target = gpu.sm if library.is_ahead_of_time else ""
@@ -255,7 +263,7 @@ def _check_engine(trt: Any, engine: Any, artifact: Artifact, key: EngineKey) -> 
     batches = tuple(shape[0] for shape in engine.get_tensor_profile_shape(INPUT, 0))
     if batches != (key.min_batch, key.opt_batch, key.max_batch):
         raise EngineError(
-            f"The plan answers batches {batches}, its key says "
+            f"The plan takes batches {batches}, its key says "
             f"{(key.min_batch, key.opt_batch, key.max_batch)}.",
             REBUILD,
         )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from serve.contract.preprocess import preprocess
 from serve.http.app import build_app
 from serve.http.guard import Guard
-from serve.http.oip_v2 import routes as v2_routes
+from serve.http.oip_v2 import handlers
 from serve.http.oip_v2.tensors import inference_of
 from serve.http.problems import Problem, RequestError
 
@@ -161,7 +161,7 @@ BAD: list[tuple[Any, str]] = [
     ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[0.5] * 12)]}, "whole numbers"),
     ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3], data=[[1], [1, 2]])]}, "rectangular"),
     ({"inputs": [tensor("image", "UINT8", [1, 2, 2, 3])]}, "whole numbers"),
-    ({"inputs": [tensor("image_bytes", "BYTES", [1], data=["%"])]}, "no base64"),
+    ({"inputs": [tensor("image_bytes", "BYTES", [1], data=["%"])]}, "not base64"),
     ({"inputs": [tensor("image_bytes", "BYTES", [2], data=["AA=="])]}, "2 elements"),
     ({"inputs": [tensor("image_bytes", "BYTES", [1], data=[1])]}, "base64 texts"),
     ({"id": 5, "inputs": [tensor("image_bytes", "BYTES", [1], data=["AA=="])]}, "id"),
@@ -262,10 +262,10 @@ def test_large_requests_are_read_one_at_a_time(
         return most
 
     async def test() -> tuple[int, int]:
-        return await ask_with(v2_routes.SMALL_BYTES + 1), await ask_with(10)
+        return await ask_with(handlers.SMALL_BYTES + 1), await ask_with(10)
 
-    monkeypatch.setattr(v2_routes, "SMALL_BYTES", 1000)
-    monkeypatch.setattr(v2_routes, "inference_of", slowly)
+    monkeypatch.setattr(handlers, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(handlers, "inference_of", slowly)
     large, small = asyncio.run(test())
     assert large == 1
     assert small > 1

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.contract.image import rgb
-from serve.contract.image.rgb import rgb_from
+from serve.contract import preprocess as contract
+from serve.contract.preprocess import rgb_from
 
 BACKGROUND = (250, 120, 3)
 SIZE = (37, 23)
@@ -32,7 +32,7 @@ def noise(mode: str) -> Image.Image:
 @pytest.mark.parametrize("band_px", [1, 100, 10**6])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "L", "P"])
 def test_alpha_is_composited_as_at_once(mode: str, band_px: int, monkeypatch) -> None:
-    monkeypatch.setattr(rgb, "BAND_PX", band_px)
+    monkeypatch.setattr(contract, "BAND_PX", band_px)
     image = noise("L" if mode == "P" else mode)
     if mode == "P":
         image = image.quantize(64)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve.model.decode_budget import SMALL_BYTES, DecodeBudget
+from serve.model.memory import SMALL_BYTES, DecodeBudget
 
 ONE = 8 * 2**20  # bytes of a large image
 
