@@ -18,7 +18,6 @@ from train.engine.progress import say, steps
 from train.engine.seed import cudnn_mode
 from train.engine.signals import stop_on_signal
 from train.engine.step import DTYPES
-from train.engine.throughput import TIMINGS, ThroughputMeter
 from train.engine.trainer import Trainer, Validate
 from train.engine.weight_averaging import Candidate, Scores, choose, measure_norms, norms_that_move
 from train.engine.world import current_world
@@ -121,7 +120,7 @@ def fit(
 def _run(trainer: Trainer, views: Views, sampler: BatchSampler, validate: Validate) -> None:
     """The epochs that are left."""
     plan, world = trainer.plan, trainer.world
-    pace = ThroughputMeter(trainer.folder / TIMINGS)
+    pace = plan.meter_in(trainer.folder)
     with (
         closing(
             plan.batches_of(views, sampler, trainer.done, world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from serve.contract.errors import DatasetError
 from train.augment.mixup import Mix
 from train.engine.schedule import Plateau, Schedule
+from train.engine.throughput import TIMINGS, ThroughputMeter
 from train.engine.world import World, shard_of_rank
 from train.loader.dataloader import feed
 from train.loader.sampler import BatchSampler, sizes_px, some_batches
@@ -89,6 +91,10 @@ class PhaseOptions:
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
         )
+
+    def meter_in(self, folder: Path) -> ThroughputMeter:
+        """Measures images a second and memory; its lines are beside the metrics in `folder`."""
+        return ThroughputMeter(folder / TIMINGS)
 
     def mix_of(self, classes: int) -> Mix:
         """Mixup and cutmix of batches of `classes` classes."""
