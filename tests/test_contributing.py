@@ -48,6 +48,69 @@ WORKS = {
         assert found.root == Path("in").resolve() and source_of(origin).name == "mine"
         assert source_of(origin).read("1.jpg") == Path("in/1.jpg").read_bytes()
     """,
+    "runner": """
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from serve.contract.artifact import open_artifact
+        from serve.runners.open import open_runner
+
+        artifact = open_artifact(Path(sys.argv[1]))
+        side = artifact.preprocess.size_px
+        images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+        logits = []
+        for backend in ("onnx-reference", "onnxruntime-cpu"):
+            with open_runner(artifact, backend=backend) as runner:
+                assert runner.backend == backend
+                logits.append(runner.infer(images))
+        np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
+    """,
+    "route": """
+        import asyncio, sys
+        from pathlib import Path
+        import httpx
+        from prometheus_client import CollectorRegistry
+        from serve.http.app import build_app
+        from serve.http.guard import Guard
+        from serve.http.openapi import openapi_document
+        from serve.http.routes import route_table
+        from serve.model.served_model import open_served_model
+        from serve.settings import Settings
+        from serve.telemetry.metrics import Metrics
+
+        async def ask(app):
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                return await client.get("/v1/labels")
+
+        settings = Settings(artifact=Path(sys.argv[1]))
+        metrics = Metrics(CollectorRegistry())
+        with open_served_model(settings, metrics) as served:
+            app = Guard(build_app(served, metrics), metrics=metrics, admit=served.admit)
+            answer = asyncio.run(ask(app))
+            assert answer.json() == list(served.artifact.labels), answer.text
+        assert "/v1/labels" in openapi_document(route_table())["paths"]
+        assert route_table().find("/v1/labels").needs_token
+    """,
+    "stage": """
+        import json
+        from dataclasses import replace
+        from pathlib import Path
+        from stillroom.run.folder import RunFolder
+        from stillroom.run.pipeline import PIPELINE
+        from stillroom.run.recipe import load_recipe
+        from stillroom.run.stage_graph import Context
+
+        stage = PIPELINE["size"]
+        assert [one.name for one in PIPELINE.up_to("size", load_recipe("digits"))][-1] == "size"
+        Path("run/artifact").mkdir(parents=True)
+        Path("run/artifact/model.onnx").write_bytes(bytes(4000))
+        Path("out").mkdir()
+        context = Context(Path("photos"), RunFolder(Path("run")), load_recipe("digits"), "x")
+        built = stage.build(replace(context, out=Path("out")))
+        assert json.loads(Path("out/size.json").read_text()) == built.metrics
+        assert built.metrics["bytes"] == 4000 > built.metrics["zipped_bytes"]
+    """,
 }
 
 
@@ -56,7 +119,7 @@ def test_there_is_a_diff_for_each() -> None:
 
 
 @pytest.mark.parametrize("what", sorted(DIFFS))
-def test_the_diff_applies_and_works(what: str, tmp_path: Path) -> None:
+def test_the_diff_applies_and_works(what: str, tmp_path: Path, tiny_artifact: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not on the PATH; it applies the diff")
     assert len(DIFFS[what].splitlines()) <= FEW_LINES
@@ -67,7 +130,6 @@ def test_the_diff_applies_and_works(what: str, tmp_path: Path) -> None:
     subprocess.run(apply, input=DIFFS[what], text=True, check=True, cwd=tmp_path)
     lines = WORKS[what].splitlines()
     code = "\n".join(line[8:] for line in lines)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    command = [sys.executable, "-c", code, str(tiny_artifact)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
