@@ -347,7 +347,7 @@ def verify(target: Target) -> None:
 
     Example: stillroom verify runs/mine
     """
-    from stillroom.run.verify import verify_target
+    from stillroom.commands.artifact.verify import verify_target
 
     verify_target(target)
 

@@ -19,8 +19,8 @@ from export.parity.machine import differences, machine_identity
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
 from stillroom.parity.console import report_verdict
-from stillroom.parity.local_runner import open_local_runner
 from stillroom.parity.stored_reference import compare_runner, said_at_export, stored_reference
+from stillroom.run.artifacts import open_local_runner
 
 __all__ = ["check_local_parity"]
 

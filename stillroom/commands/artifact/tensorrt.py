@@ -28,7 +28,7 @@ from serve.runners.cuda_memory import Gpu, find_gpu
 from serve.runners.tensorrt_runner import TensorRTRunner, engine_key, open_tensorrt_runner
 from serve.settings import settings_from_env
 from stillroom.command_text import command_text
-from stillroom.commands.artifact.mobile import artifacts_of
+from stillroom.run.artifacts import artifacts_of
 from stillroom.run.folder import RunFolder
 from train.data.shards.patterns import origin_of
 from train.data.source import open_source, root_of

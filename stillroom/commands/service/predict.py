@@ -15,7 +15,7 @@ from serve.contract.artifact import open_artifact
 from serve.contract.errors import ImageError, ServiceError, UsageError
 from serve.contract.preprocess import NO_LIMITS, preprocess
 from serve.model.predictions import Prediction, top_predictions
-from stillroom.parity.local_runner import open_local_runner
+from stillroom.run.artifacts import open_local_runner
 
 __all__ = ["is_url", "predict_images"]
 

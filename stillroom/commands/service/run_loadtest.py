@@ -18,8 +18,8 @@ from serve.process.launch import running_process
 from stillroom.command_text import command_text
 from stillroom.commands.service.predict import is_url
 from stillroom.run.folder import RunFolder
-from stillroom.run.load import write_corpus
 from stillroom.run.recipe import load_recipe
+from stillroom.run.stages.load import write_corpus
 from stillroom.run.status import stale_note
 from train.data.shards.patterns import origin_of
 from train.data.source import root_of

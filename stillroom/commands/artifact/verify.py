@@ -13,9 +13,8 @@ from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError
 from serve.model.golden_check import replay_golden
 from stillroom.command_text import command_text
-from stillroom.commands.artifact.mobile import artifacts_of
 from stillroom.commands.service.predict import is_url
-from stillroom.parity.local_runner import open_local_runner
+from stillroom.run.artifacts import artifacts_of, open_local_runner
 from stillroom.run.folder import RunFolder
 from stillroom.run.status import RunState, read_run_state
 
