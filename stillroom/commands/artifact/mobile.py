@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 from export.mobile import check_ort, download_size, write_ort
 from serve.contract.artifact import MODEL, open_artifact
+from stillroom.console import show
 from stillroom.run.artifacts import artifacts_of, golden_pixels
 
 __all__ = ["FOLDER", "write_mobile"]
@@ -40,7 +40,7 @@ def write_mobile(target: Path) -> None:
             worst = check_ort(source, made, golden_pixels(artifact))
             made.replace(path)
         size = download_size(path)
-        sys.stdout.write(
+        show(
             f"{path}: {size.bytes / 1e6:.2f} MB, {size.gzip_bytes / 1e6:.2f} MB compressed; "
-            f"logits within {worst:.1e} of {os.path.relpath(source, target)}\n"
+            f"logits within {worst:.1e} of {os.path.relpath(source, target)}"
         )

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from serve.contract.errors import Interrupted, LostRank, StillroomError
 from serve.contract.signals import ENDING
+from stillroom.console import show_error
 from stillroom.run.execution import Request, run_stages
 from stillroom.run.folder import RunFolder
 from stillroom.run.pipeline import PIPELINE
@@ -75,8 +76,7 @@ def _say_and_exit(error: StillroomError) -> NoReturn:
     if not current_world().is_writer and is_shared(error):
         _wait_for_the_end_of_rank_0()
     elif current_world().is_writer or not isinstance(error, Interrupted):
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.flush()
+        show_error(f"error: {error}")
     sys.exit(error.exit_code)
 
 

@@ -1,12 +1,12 @@
-"""`stillroom compare`: two runs on the same test images, with paired statistics."""
+"""Two runs on the same test images, with paired statistics: what `stillroom compare` prints."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from serve.contract.errors import RunError
 from stillroom.command_text import command_text
+from stillroom.console import show
 from stillroom.report.comparison import Comparison, compare
 from stillroom.report.paired import paired_interval
 from stillroom.run.folder import RunFolder
@@ -42,8 +42,8 @@ def compare_runs(first: Path, second: Path) -> None:
             f"{first} and {second} have no trained model in common.",
             "Run both at least until teacher.",
         )
-    sys.stdout.write(f"top-1 on the test images of both runs; {second} minus {first}\n")
-    sys.stdout.write("\n".join(lines) + "\n")
+    show(f"top-1 on the test images of both runs; {second} minus {first}")
+    show("\n".join(lines))
 
 
 def _test_predictions(run: RunFolder, name: str) -> Predictions:
