@@ -3,9 +3,38 @@
 Run it as its own process, `python -m loadtest URL --corpus PHOTOS --out DIR`: Locust patches the
 standard library for gevent, which must not meet torch, BentoML or pytest. What sends imports it
 (`user`, `generator`, `runner`, `fleet`, `calibration`, `session`, `locustfile`); every other module
-here is plain Python.
+here is plain Python, and so are the public names: `load_corpus` and `LoadPlan` say what is sent,
+`Slo` what must hold, `build_summary` and `Status` what came of it, and `find_max_rate` searches the
+largest rate that holds.
 """
 
 import os
+from importlib import import_module
+from typing import Any
 
 os.environ["DO_NOT_TRACK"] = "1"  # before Locust: nothing but the service is called
+
+_PUBLIC = {
+    "CorpusImage": "loadtest.plan.corpus:CorpusImage",
+    "LoadPlan": "loadtest.plan.load_plan:LoadPlan",
+    "MaxRate": "loadtest.max_rate.search:MaxRate",
+    "Slo": "loadtest.plan.slo:Slo",
+    "Status": "loadtest.result.verdict:Status",
+    "Target": "loadtest.plan.target:Target",
+    "build_summary": "loadtest.result.summary:build_summary",
+    "find_max_rate": "loadtest.max_rate.search:find_max_rate",
+    "load_corpus": "loadtest.plan.corpus:load_corpus",
+    "slo_from_text": "loadtest.plan.slo:slo_from_text",
+}
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -31,7 +31,7 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str]) -> str:
     command = context.command_path if context else "stillroom"
     message = error.format_message().rstrip(".").replace("?.", "?")
     if type(error).__name__ == "NoArgsIsHelpError":
-        return f"{error.format_message()}\n"
+        return error.format_message()
     option = getattr(error, "option_name", None) or ""
     near = _near(option, command) if option.startswith("--") else None
     if near and (near.is_exact or not getattr(error, "possibilities", None)):
@@ -41,10 +41,10 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str]) -> str:
         what = "It is" if near.is_exact else f"See {command} --help; near it is"
         return (
             f"error: No such option: {option}. {what} a key of the recipe, written without "
-            f"dashes: {how}\n"
+            f"dashes: {how}"
         )
     ends = "" if message.endswith(("?", "!")) else "."
-    return f"error: {message}{ends} See {command} --help.\n"
+    return f"error: {message}{ends} See {command} --help."
 
 
 def _near(option: str, command: str) -> Near | None:

@@ -16,10 +16,13 @@ import pytest
 from PIL import Image
 
 from tests.serve.fake_tensorrt import FakeMachine
+from train.engine.progress import log_to_console
 
 # Equal examples in every run: a test that fails, fails again. `make soak` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("default" if os.environ.get("STILLROOM_SOAK") else "repeatable")
+
+log_to_console()  # as a command does: tests read progress on standard error
 
 SIDE = 32
 LABELS = ("daisy", "rose", "tulip", "weed")

@@ -72,7 +72,7 @@ ELSEWHERE = {
     r"python -m benchmarks\.": "measures for minutes on real photographs; tests/benchmarks",
     r"docker|kubectl|bentoml containerize": "needs Docker",
     r"srun|torchrun": "needs several machines; "
-    "tests/train/extras/distributed/test_collectives.py runs ranks on one",
+    "tests/train/extras/distributed/test_process_group.py runs ranks on one",
     r"stillroom train \S+ .*--nproc": "four processes; "
     "tests/stillroom/extras/distributed/test_ranks.py runs two",
     r"stillroom train PHOTOS --choices": "torch.compile takes minutes; "

@@ -12,12 +12,13 @@ from stillroom.ablation.cells import Trainings, cell_folder
 from stillroom.ablation.facts import contrasts_of, read_rows, sentences_of
 from stillroom.run.recipe import Recipe
 from stillroom.run.stage_graph import Context
+from stillroom.run.stages.data import dataset_of, unlabelled_of
 from stillroom.sweep.speed import busy_notice
 from train.data.dataset import Dataset
 from train.data.unlabelled import Unlabelled
 from train.engine.progress import say
 
-__all__ = ["RESULTS", "TABLE", "run_ablation", "table_of"]
+__all__ = ["RESULTS", "TABLE", "build_ablation", "run_ablation", "table_of"]
 
 RESULTS, TABLE = "results.json", "table.md"
 SCHEMA_VERSION = "1.0"
@@ -26,6 +27,12 @@ HOW_JUDGED = (
     "test is over all pairs of seed and photograph; those of one photograph are not independent. "
     "Latency: one image, one CPU thread, ONNX Runtime."
 )
+
+
+def build_ablation(context: Context) -> dict[str, Any]:
+    """The stage: `run_ablation` on the images of a run."""
+    dataset = dataset_of(context)
+    return run_ablation(context, dataset, unlabelled_of(context.recipe, dataset))
 
 
 def run_ablation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from export.parity.compare import Verdict, require_pass, write_flips
 from export.parity.image_set import ImageSet
 from serve.contract.digest import canonical_json
 from serve.contract.errors import GateError
+from stillroom.console import show
 
 __all__ = ["report_verdict"]
 
@@ -73,4 +73,4 @@ def report_verdict(
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    show(text)

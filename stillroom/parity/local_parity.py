@@ -5,7 +5,6 @@ What is judged is the runner that would serve here, with the server's options an
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from export.parity.image_set import ImageSet, read_image_set
 from export.parity.machine import differences, machine_identity
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
+from stillroom.console import show
 from stillroom.parity.console import report_verdict
-from stillroom.parity.local_runner import open_local_runner
 from stillroom.parity.stored_reference import compare_runner, said_at_export, stored_reference
+from stillroom.run.artifacts import open_local_runner
 
 __all__ = ["check_local_parity"]
 
@@ -92,8 +92,6 @@ def _identity(artifact: Artifact, said: dict[str, Any], here: dict[str, Any]) ->
 def _say_identity(identity: dict[str, Any]) -> None:
     here, machine = identity["runner"], identity["machine"]
     processor = " ".join([machine.get("cpu", machine["machine"]), *machine["cpu_flags"]])
-    sys.stdout.write(
-        f"{here.get('provider')} of {here.get('library')}, Pillow {PIL.__version__}, {processor}\n"
-    )
+    show(f"{here.get('provider')} of {here.get('library')}, Pillow {PIL.__version__}, {processor}")
     for change in identity["changed_since_export"]:
-        sys.stdout.write(f"note: not as at export: {change}\n")
+        show(f"note: not as at export: {change}")

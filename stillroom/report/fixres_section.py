@@ -9,8 +9,8 @@ from stillroom.page.format import count, percent, points
 from stillroom.report.charts.intervals import axis_of, draw_axis, draw_row
 from stillroom.report.facts import Facts
 from stillroom.report.models import read_json
+from stillroom.report.paired import Paired, pair
 from stillroom.run.folder import RunFolder
-from stillroom.sweep.paired import Paired, pair
 from train.evaluation import Predictions, read_predictions
 
 __all__ = ["fixres_section"]

@@ -11,10 +11,10 @@ from export.mobile import check_ort, download_size, write_ort
 from export.options import REDUCED
 from serve.contract.artifact import MODEL, Artifact, open_artifact
 from serve.contract.errors import GateError
-from stillroom.commands.artifact.mobile import golden_pixels
 from stillroom.page.thumbnails import Thumbnails
 from stillroom.report.facts import read_flips
 from stillroom.report.models import read_json
+from stillroom.run.artifacts import golden_pixels
 from stillroom.run.folder import RunFolder
 from stillroom.run.status import stale_note
 from train.data.images import LabelledImage

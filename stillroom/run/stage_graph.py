@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from stillroom.run.section_advice import advising
 from train.data.source import OpenedSource
 from train.engine.throughput import peak_rss_mib
 
-__all__ = ["Built", "Context", "Graph", "Stage"]
+__all__ = ["Builder", "Built", "Context", "Graph", "Stage"]
 
 LIBRARIES = (
     "bentoml",
@@ -73,6 +73,9 @@ class Built:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+Builder = Callable[[Context], Built | Mapping[str, Any]]  # a plain mapping is the metrics
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of a run.
@@ -82,7 +85,8 @@ class Stage:
         folder: in the run folder.
         parents: stages whose files it reads.
         options: what of the recipe its result depends on.
-        build: writes files into `Context.out`.
+        build: writes files into `Context.out`; the function, or "module:function", which is
+            imported when the stage is built.
         resumable: whether an interrupted build can go on from the files it left.
         version: raised when the code's meaning changes, which makes older results stale.
         shows: stages whose files it shows where they are there; it has those built that the recipe
@@ -96,13 +100,22 @@ class Stage:
     folder: str
     parents: tuple[str, ...]
     options: Callable[[Recipe], Any]
-    build: Callable[[Context], Built]
+    build: Builder | str
     resumable: bool = False
     version: int = 1
     shows: tuple[str, ...] = ()
     asked: Callable[[Recipe], bool] = lambda recipe: False
     kind: str = ""
     section: str = ""
+
+    @property
+    def builder(self) -> Builder:
+        """The function of `build`."""
+        if not isinstance(self.build, str):
+            return self.build
+        module, _, name = self.build.partition(":")
+        found: Builder = getattr(import_module(module), name)
+        return found
 
 
 class Graph:
@@ -117,7 +130,7 @@ class Graph:
         self._stages = {stage.name: stage for stage in stages}
         self._aliases = dict(aliases)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Stage]:
         return iter(self._stages.values())
 
     def __getitem__(self, name: str) -> Stage:
@@ -133,6 +146,12 @@ class Graph:
             hint = f"Did you mean {near[0]!r}? " if near else ""
             stages = f"Stages: {', '.join(self._stages)}."
             raise UsageError(f"No stage {name!r}.", hint + stages) from None
+
+    def with_builder(self, name: str, build: Builder) -> Graph:
+        """The same graph, of which one stage is built by another function."""
+        other = replace(self[name], build=build)
+        stages = tuple(other if stage.name == other.name else stage for stage in self)
+        return Graph(stages, self._aliases)
 
     def up_to(self, name: str, recipe: Recipe) -> list[Stage]:
         """A stage, all that it needs, and of what it shows what is asked for; parents first."""
@@ -245,11 +264,12 @@ class Graph:
         start = time.perf_counter()
         try:
             with advising(stage.section):
-                built = stage.build(replace(context, out=work))
+                result = stage.builder(replace(context, out=work))
         except GateError as error:
             kept = run.keep_failed(stage.folder)
             raise GateError(error.message, f"{error.next_step} Evidence: {kept}".strip()) from error
         wall_s = time.perf_counter() - start
+        built = result if isinstance(result, Built) else Built(result)
         fields = {
             "kind": stage.kind or stage.folder,
             "key": key,

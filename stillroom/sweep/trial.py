@@ -16,11 +16,18 @@ import torch
 
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.preprocess import PreprocessSpec
+from stillroom.report.paired import Paired, pair
 from train.data.dataset import Dataset
 from train.data.images import dataset_digest
 from train.engine.callbacks import OnEpoch
 from train.engine.trainer import METRICS
-from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
+from train.evaluation import (
+    Predictions,
+    evaluate,
+    predict_logits,
+    read_predictions,
+    write_predictions,
+)
 from train.fitting import fit_model
 from train.loader.views import pixels_of
 from train.losses.task import TrainingTask
@@ -34,6 +41,7 @@ __all__ = [
     "Stopwatch",
     "TrialResult",
     "abandon_trial",
+    "compare_trials",
     "predict_val",
     "read_outcome",
     "train_trial",
@@ -203,3 +211,8 @@ def _key(dataset: Dataset, options: TrainOptions, seed: int, lesson: TrainingTas
     if lesson is not None:
         parts.append(dict(lesson.lineage))
     return digest_of_json(parts)
+
+
+def compare_trials(first: Path, second: Path) -> Paired:
+    """Compare two trial folders on the val images."""
+    return pair(*(read_predictions(folder / PREDICTIONS) for folder in (first, second)))

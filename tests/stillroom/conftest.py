@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ TINY = (
     "loadtest.duration_s=1.5",
     "loadtest.users=2",
 )
+
+
+OLD_RUN = Path(__file__).parent / "old_run" / "run.tar.xz"  # old_run/README.md says what is in it
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,27 @@ def tiny_run(tiny_photos) -> Path:
     done = subprocess.run([*command, *TINY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.fixture(scope="session")
+def unpacked_old_run(tmp_path_factory) -> Path:
+    """A folder with photos/ and run/, a run made at commit 404c1f5; do not change it."""
+    folder = tmp_path_factory.mktemp("old")
+    unpack_old_run(folder)
+    return folder
+
+
+@pytest.fixture
+def old_run(tmp_path) -> Path:
+    """As `unpacked_old_run`, to be changed."""
+    unpack_old_run(tmp_path)
+    return tmp_path
+
+
+def unpack_old_run(folder: Path) -> None:
+    """Unpack, and say in run.json where the images are now."""
+    with tarfile.open(OLD_RUN) as archive:
+        archive.extractall(folder, filter="data")
+    record = folder / "run" / "run.json"
+    text = record.read_text().replace("/tmp/stillroom-old/photos", str(folder / "photos"))
+    record.write_text(text)

@@ -446,8 +446,12 @@ def test_verify_misses_a_stage_that_was_deleted(stillroom, few_photos, tmp_path)
 
 def test_compress_resolves_teachers_and_photographs(stillroom, few_photos, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("stillroom.cli._build", lambda *a, **_: told.append(a[3]))
-    monkeypatch.setattr("stillroom.cli._run", lambda *a, **_: told.append(a[3]))
+    monkeypatch.setattr(
+        "stillroom.commands.training.compress.build_stages", lambda *a, **_: told.append(a[3])
+    )
+    monkeypatch.setattr(
+        "stillroom.commands.training.compress.build_and_show", lambda *a, **_: told.append(a[3])
+    )
     monkeypatch.chdir(tmp_path)
     done = stillroom(
         *("compress", "run", "distil.temperature=4", "--teacher", "a/teacher"),

@@ -1,7 +1,8 @@
-"""Progress of long steps on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long steps, logged: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,16 +14,49 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from train.engine.world import current_world
 
-__all__ = ["Steps", "say", "steps", "track"]
+__all__ = ["Steps", "log_to_console", "say", "steps", "track"]
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
+PACKAGES = ("train", "compress", "export", "stillroom")
+
+logger = logging.getLogger(__name__)
 
 
 def say(text: str) -> None:
-    """Print one line of progress; of several ranks, the first alone does."""
+    """Log one line of progress at INFO; of several ranks, the first alone does.
+
+    Nobody sees it before `log_to_console`, or a handler of the caller's own: used as a library,
+    this is silent.
+    """
     if current_world().is_writer:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+        logger.info("%s", text)
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes each message as it is, on what is standard error at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        try:
+            console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+            console.print(record.getMessage(), markup=False)
+        except Exception:  # noqa: BLE001  # as every handler of `logging`
+            self.handleError(record)
+
+
+def log_to_console(level: int = logging.INFO) -> None:
+    """Show on standard error what our packages log; for commands, not for library calls.
+
+    Args:
+        level: of `logging`: INFO shows progress, WARNING hides it, DEBUG adds details.
+    """
+    for name in PACKAGES:
+        package = logging.getLogger(name)
+        package.setLevel(level)
+        package.propagate = False
+        if not any(isinstance(handler, ConsoleHandler) for handler in package.handlers):
+            package.addHandler(ConsoleHandler())
 
 
 class Steps:
@@ -54,7 +88,8 @@ class Steps:
 @contextmanager
 def steps(name: str, total: int, unit: str = "steps") -> Iterator[Steps]:
     """Show the progress of `total` steps while the block runs."""
-    if not (current_world().is_writer and sys.stderr.isatty()):
+    shown = logger.isEnabledFor(logging.INFO) and current_world().is_writer
+    if not (shown and sys.stderr.isatty()):
         yield Steps(name, total, unit, None)
         return
     columns = (

@@ -1,31 +1,25 @@
-"""`stillroom export` and `stillroom parity`: files behind the gate, and the gate by itself."""
+"""`stillroom export`: a run or a checkpoint becomes an artifact, behind the parity gate."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from serve.contract.errors import UsageError
+from stillroom.commands.artifact.model_options import (
+    Crop,
+    Filter,
+    Labels,
+    Mean,
+    Size,
+    Std,
+    Strict,
+    choice_of,
+)
 
-if TYPE_CHECKING:
-    from export.foreign.preprocess_choice import PreprocessChoice
-
-__all__ = ["export", "parity"]
-
-Labels = Annotated[
-    Path | None, typer.Option(help="File of class names, one a line, in the order of the outputs.")
-]
-Mean = Annotated[str | None, typer.Option(help="Of RGB in [0, 1]: 0.5,0.5,0.5")]
-Std = Annotated[str | None, typer.Option(help="Of RGB in [0, 1]: 0.5,0.5,0.5")]
-Size = Annotated[int | None, typer.Option(help="Side of what the model sees, px.")]
-Crop = Annotated[float | None, typer.Option(help="Share of the shorter side that is seen, 0 to 1.")]
-Filter = Annotated[str | None, typer.Option(help="bilinear, bicubic or lanczos.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Fail where too few images were given to say.")
-]
+__all__ = ["export"]
 
 
 def export(  # noqa: PLR0913  # typer reads options from parameters
@@ -128,80 +122,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
     if checkpoint is not None and model is not None and labels is not None:
         from stillroom.commands.artifact.import_checkpoint import ImportRequest, import_checkpoint
 
-        choice = _choice(size, crop_pct, interpolation, mean, std)
+        choice = choice_of(size, crop_pct, interpolation, mean, std)
         key = weights_key or ""
         request = ImportRequest(checkpoint, model, labels, photos, out, choice, strict, key)
         import_checkpoint(request)
-
-
-def parity(  # noqa: PLR0913  # as export
-    target: Annotated[Path | None, typer.Argument(help="Run folder or artifact folder.")] = None,
-    photos: Annotated[
-        Path | None, typer.Option(help="Folder of images; labels are not needed.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="In the place of an artifact: the ONNX file that is right.")
-    ] = None,
-    candidate: Annotated[Path | None, typer.Option(help="The ONNX file that is judged.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the candidate: fp32, fp16 or int8 [fp32].")
-    ] = None,
-    labels: Labels = None,
-    mean: Mean = None,
-    std: Std = None,
-    size: Size = None,
-    crop_pct: Crop = None,
-    interpolation: Filter = None,
-    out: Annotated[Path | None, typer.Option(help="Gets parity.json and flips.csv.")] = None,
-    strict: Strict = False,
-) -> None:
-    """Compare answers on this machine with an artifact's stored ones; or two ONNX classifiers.
-
-    Too few images to say is a warning, with --strict a failure. Of two files, what neither says
-    (mean and std of a float input, size, crop) is asked for.
-
-    Example: stillroom parity runs/mine --photos photos/
-
-    Example: stillroom parity --reference a.onnx --candidate b.onnx --photos photos/ --crop-pct 1
-    """
-    from stillroom.commands.artifact.import_options import refuse_mixed_parity
-
-    of_files = {
-        "--precision": precision,
-        "--labels": labels,
-        "--mean": mean,
-        "--std": std,
-        "--size": size,
-        "--crop-pct": crop_pct,
-        "--interpolation": interpolation,
-    }
-    refuse_mixed_parity(target, reference, candidate, photos, of_files)
-    if target is not None:
-        from stillroom.parity.local_parity import check_local_parity
-        from stillroom.run.status import stale_note
-
-        if note := stale_note(target):
-            sys.stderr.write(f"{note}\n")
-        check_local_parity(target, photos, out=out, strict=strict)
-    elif reference is not None and candidate is not None and photos is not None:
-        from stillroom.parity.two_files import FilesRequest, compare_files
-
-        choice = _choice(size, crop_pct, interpolation, mean, std)
-        compare_files(
-            FilesRequest(
-                reference, candidate, photos, precision or "fp32", choice, labels, out, strict
-            )
-        )
-
-
-def _choice(
-    size: int | None,
-    crop_pct: float | None,
-    interpolation: str | None,
-    mean: str | None,
-    std: str | None,
-) -> PreprocessChoice:
-    from export.foreign.preprocess_choice import PreprocessChoice, parse_triple
-
-    triples = parse_triple("--mean", mean), parse_triple("--std", std)
-    return PreprocessChoice(size, crop_pct, interpolation, *triples)

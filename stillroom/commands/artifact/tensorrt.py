@@ -7,7 +7,6 @@ server looks there under the key of its own machine, and builds what it does not
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,8 @@ from serve.model.golden_check import replay_golden
 from serve.runners.base import Runner, largest_batch, model_bytes
 from serve.settings import settings_from_env
 from stillroom.command_text import command_text
-from stillroom.commands.artifact.mobile import artifacts_of
+from stillroom.console import show
+from stillroom.run.artifacts import artifacts_of
 from stillroom.run.folder import RunFolder
 from train.data.source import open_source, origin_of, root_of
 
@@ -60,14 +60,14 @@ def build_engines(target: Path, gpus: Sequence[str]) -> None:
         try:
             find_gpu()
         except EngineError as error:
-            _say(f"No engine is run here: {error.message}")
+            show(f"No engine is run here: {error.message}")
         else:
             for artifact in artifacts:
                 _check_here(target, artifact, max_batch)
             return
     for artifact in artifacts:
         _build_ahead(artifact, gpus or GPUS, max_batch)
-    _say(
+    show(
         "These engines were built and never run: whether they answer as the model does, and how "
         f"fast, shows on a machine with such a GPU: {command_text('export', target, '--tensorrt')}"
     )
@@ -91,7 +91,7 @@ def _build_ahead(artifact: Artifact, gpus: Sequence[str], max_batch: int) -> Non
         engine = cache.obtain(key, build)
         seconds = time.perf_counter() - start
         how = "found" if engine.origin == "cache" else f"built in {seconds:.1f} s"
-        _say(
+        show(
             f"{artifact.root.name}/{FOLDER}/{key.file_name}: {name}, {artifact.precision}, batches "
             f"1 to {max_batch}, {len(engine.plan) / 2**20:.1f} MiB, {library.version}, {how}"
         )
@@ -117,15 +117,15 @@ def _check_here(target: Path, artifact: Artifact, max_batch: int) -> None:
             golden = replay_golden(artifact, runner)
         verdict = _judge(target, artifact, runner)
     plan = f"{artifact.root.name}/{FOLDER}/{facts['plan']}"
-    _say(f"{plan}: {backend} on {facts['gpu']}, {facts['library']}, {facts['plan_origin']}")
-    _say(
+    show(f"{plan}: {backend} on {facts['gpu']}, {facts['library']}, {facts['plan_origin']}")
+    show(
         f"  golden images: {golden.images} answered, largest logit difference "
         f"{golden.max_logit_diff:.1e} (allowed {golden.atol:.1e})"
     )
     if verdict is None:
-        _say(f"  parity: not judged, for {target} is no run with photographs")
+        show(f"  parity: not judged, for {target} is no run with photographs")
         return
-    _say(f"  parity {verdict.status}: {'; '.join(verdict.reasons) or _summary(verdict)}")
+    show(f"  parity {verdict.status}: {'; '.join(verdict.reasons) or _summary(verdict)}")
     report = {"runner": facts, "golden": golden.to_dict(), **verdict.to_dict()}
     path = artifact.root / FOLDER / f"{facts['plan']}.parity.json"
     path.parent.mkdir(exist_ok=True)
@@ -183,7 +183,7 @@ def _summary(verdict: Verdict) -> str:
 def _buildable(target: Path) -> Iterator[Path]:
     for folder in artifacts_of(target):
         if folder.name == FOR_ONNXRUNTIME:
-            _say(f"{folder.name}: made for ONNX Runtime, no engine is built of it")
+            show(f"{folder.name}: made for ONNX Runtime, no engine is built of it")
         else:
             yield folder
 
@@ -192,7 +192,3 @@ def _max_batch() -> int:
     """A plan is for the batches of the server that will use it."""
     settings = settings_from_env({**os.environ, "STILLROOM_ARTIFACT": "."})
     return largest_batch("tensorrt", settings.max_batch)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

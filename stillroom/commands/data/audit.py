@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from serve.contract.errors import GateError
-from stillroom.commands.tables import audit_table
-from train.data.audit.findings import files_of
+from stillroom.commands.arguments import Overrides, Photos, RunOption
+from stillroom.commands.building import build_and_show
 
-__all__ = ["require_sound", "show_audit"]
+__all__ = ["audit", "require_sound", "show_audit"]
 
 NAMES = {
     "conflict": "one picture under two labels",
@@ -25,12 +28,31 @@ NAMES = {
 }
 
 
+def audit(
+    photos: Photos,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail on leaks, conflicting labels, bad and missed files."),
+    ] = False,
+) -> None:
+    """What is in the folder, and what is wrong with it: figures here, pictures in data/audit.html.
+
+    Example: stillroom audit photos/ --strict
+    """
+    folder = build_and_show(photos, run, None, overrides, "audit", None)
+    show_audit(folder, strict=strict)
+
+
 def show_audit(run: Path, *, strict: bool) -> None:
     """Print the audit of a run.
 
     Raises:
         GateError: `strict`, and the audit has an error.
     """
+    from stillroom.commands.tables import audit_table
+
     audit_table(run)
     if strict:
         require_sound(run / "data")
@@ -46,6 +68,8 @@ def require_sound(data: Path) -> None:
         GateError: one picture has two labels or is in two splits, a file shows nothing or does not
             decode, or images were passed over.
     """
+    from train.data.audit.findings import files_of
+
     problems = json.loads((data / "audit.json").read_bytes())["problems"]
     kinds: Counter[str] = Counter()
     for one in problems:

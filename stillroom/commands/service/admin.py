@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from serve.contract.errors import GateError
 from serve.process.hot_reload.admin import ask_workers, control_folder
+from stillroom.console import show
 
 __all__ = ["admin_app"]
 
@@ -57,7 +57,7 @@ def _tell(answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         if answer["ok"]:
             was = f", before {_words(answer['previous'])}" if answer["previous"] else ""
-            sys.stdout.write(f"worker {answer['worker']}: {_words(answer['current'])}{was}\n")
+            show(f"worker {answer['worker']}: {_words(answer['current'])}{was}")
     refused = [answer for answer in answers if not answer["ok"]]
     if refused:
         changed = f" {len(answers) - len(refused)} of {len(answers)} workers agreed."

@@ -15,15 +15,20 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from serve.contract.artifact import Artifact, open_artifact
 from serve.contract.errors import UsageError
 from serve.contract.manifest import MANIFEST
 from serve.process.environment import SWITCHES
 from serve.settings import PACKED
+from stillroom.commands.arguments import Served
+from stillroom.commands.stale import say_if_stale
+from stillroom.console import show
 
-__all__ = ["build_bento"]
+__all__ = ["build", "build_bento"]
 
 SERVICE = "serve.service:Classifier"
 PACKAGES = (
@@ -41,6 +46,19 @@ PACKAGES = (
 # In the image: nothing is reported, and BentoML's home is where docs/deploy.md mounts a tmpfs.
 ENVIRONMENT = {**SWITCHES, "BENTOML_HOME": "/tmp/bentoml"}
 RUNTIMES = {False: ("onnxruntime",), True: ("onnxruntime-gpu", "nvidia-cublas")}
+
+
+def build(
+    target: Served,
+    gpu: Annotated[bool, typer.Option("--gpu", help="With ONNX Runtime's CUDA build.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also into one file, .bento.")] = None,
+) -> None:
+    """Build a Bento with the artifact inside: for a container, or for another machine.
+
+    Example: stillroom build runs/mine --out flowers.bento
+    """
+    say_if_stale(target)
+    build_bento(target, gpu=gpu, out=out)
 
 
 def build_bento(target: Path, *, gpu: bool = False, out: Path | None = None) -> None:
@@ -68,13 +86,13 @@ def build_bento(target: Path, *, gpu: bool = False, out: Path | None = None) -> 
             # YAML holds JSON, so no YAML writer is needed.
             (context / "bentofile.yaml").write_text(json.dumps(options), encoding="utf-8")
             _bentoml("build", "--version", tag.partition(":")[2], ".", folder=context)
-    _say(f"{tag}: {artifact.name} {artifact.version}, {artifact.precision}")
+    show(f"{tag}: {artifact.name} {artifact.version}, {artifact.precision}")
     if out is not None:
         out.unlink(missing_ok=True)
         _bentoml("export", tag, str(out.resolve()))
-        _say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; bentoml import {out} there")
-    _say(f"bentoml serve {tag} --host 127.0.0.1")
-    _say(f"bentoml containerize {tag}  # needs Docker; docs/deploy.md")
+        show(f"{out}: {out.stat().st_size / 1e6:.1f} MB; bentoml import {out} there")
+    show(f"bentoml serve {tag} --host 127.0.0.1")
+    show(f"bentoml containerize {tag}  # needs Docker; docs/deploy.md")
 
 
 def _copy_sources(context: Path) -> None:
@@ -150,7 +168,3 @@ def _bentoml(*arguments: str, folder: Path | None = None) -> None:
             f"bentoml {arguments[0]} failed: {said[-1] if said else 'it did not say why'}",
             "Check BENTOML_HOME and the space there.",
         )
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from serve.client import classify, describe_model
 from serve.contract.artifact import open_artifact
 from serve.contract.errors import ImageError, ServiceError, UsageError
 from serve.contract.preprocess import NO_LIMITS, preprocess
 from serve.model.predictions import Prediction, top_predictions
-from stillroom.parity.local_runner import open_local_runner
+from stillroom.commands.arguments import Target
+from stillroom.commands.stale import say_if_stale
+from stillroom.console import show, show_error
+from stillroom.run.artifacts import open_local_runner
 
-__all__ = ["is_url", "predict_images"]
+__all__ = ["is_url", "predict", "predict_images"]
 
 Classify = Callable[[bytes], Sequence[Prediction]]
 SHOWN = 3
 AT_ONCE = 4  # requests to a service
+
+
+def predict(
+    target: Target,
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    top_k: Annotated[int, typer.Option(min=1, help="Answers per image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
+) -> None:
+    """Classify image files, here or through a running service.
+
+    A busy service is asked again when it says so; other files are not held up by one that fails.
+
+    Example: stillroom predict runs/mine photo.jpg
+    """
+    if not is_url(target):
+        say_if_stale(Path(target))
+    predict_images(target, images, top_k, as_json=as_json)
 
 
 def predict_images(target: str, images: list[Path], top_k: int, *, as_json: bool = False) -> None:
@@ -69,12 +91,12 @@ def _tried(answer: Classify, path: Path) -> Sequence[Prediction] | str:
 def _show(path: Path, found: Sequence[Prediction] | str, *, as_json: bool) -> None:
     if as_json:
         member = "error" if isinstance(found, str) else "predictions"
-        sys.stdout.write(json.dumps({"file": str(path), member: found}) + "\n")
+        show(json.dumps({"file": str(path), member: found}))
     elif isinstance(found, str):
-        sys.stderr.write(f"error: {path}: {found}\n")
+        show_error(f"error: {path}: {found}")
     else:
         best = "  ".join(f"{p['label']} {p['probability']:.3f}" for p in found)
-        sys.stdout.write(f"{path}  {best}\n")
+        show(f"{path}  {best}")
 
 
 def is_url(target: str) -> bool:

@@ -17,10 +17,10 @@ from serve.contract.errors import RunError, UsageError
 from serve.process.launch import running_process
 from stillroom.command_text import command_text
 from stillroom.commands.service.predict import is_url
+from stillroom.commands.stale import say_if_stale
 from stillroom.run.folder import RunFolder
-from stillroom.run.load import write_corpus
 from stillroom.run.recipe import load_recipe
-from stillroom.run.status import stale_note
+from stillroom.run.stages.load import write_corpus
 from train.data.source import origin_of, root_of
 from train.evaluation import read_predictions
 
@@ -72,8 +72,7 @@ def loadtest_target(
             run = RunFolder(Path(target))
             corpus = photos if photos else _corpus_of(run, scratch)
             artifact = run.stage("artifact")
-            if note := stale_note(run.path):
-                sys.stderr.write(f"{note}\n")
+            say_if_stale(run.path)
             server = running_process(artifact, log_path=scratch / "server.log")
             running = stack.enter_context(server)
             url, more = running.url, ["--service-pid", str(running.pid)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stillroom.command_text import command_text
+from stillroom.console import show
 
 __all__ = ["ablate"]
 
@@ -35,6 +35,6 @@ def ablate(
     told = [*(overrides or ()), *([f"ablation.seeds={seeds}"] if seeds else [])]
     folder = run_stages(PIPELINE, Request(run, None, None, tuple(told), "ablation", apart=True))
     table = folder.stage("ablation") / TABLE
-    sys.stdout.write(f"{table.read_text(encoding='utf-8')}\n{table}\n")
+    show(f"{table.read_text(encoding='utf-8')}\n{table}")
     if folder.manifest("artifact"):
-        sys.stdout.write(f"{command_text('report', run)} shows it\n")
+        show(f"{command_text('report', run)} shows it")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from stillroom.console import show
 
 __all__ = ["show_verdict", "sweep_app"]
 
@@ -129,4 +130,4 @@ def show_verdict(page: Path) -> None:
 
     results = json.loads((page.parent / "results.json").read_bytes())
     first, *others = results["sentences"]
-    sys.stdout.write("\n".join([first, *(f"  {line}" for line in others), str(page), ""]))
+    show("\n".join([first, *(f"  {line}" for line in others), str(page)]))

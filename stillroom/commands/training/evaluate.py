@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from serve.contract.errors import UsageError
+from stillroom.console import show
+from train.engine.progress import say
 
 __all__ = ["evaluate"]
 
@@ -39,11 +40,11 @@ def evaluate(
         raise UsageError(f"No split {split!r} is evaluated.", f"Splits: {', '.join(SPLITS)}.")
     source = open_source(target, stage, photos)
     if note := source.note():
-        sys.stderr.write(f"{note}\n")
+        say(note)
     folder = out or source.out
     findings, exported = write_evaluation(source, folder, split=split, per_class=per_class)
     lines = [f"{source.title}: {headline(findings)}", *(f"  {one}" for one in advise(findings))]
     if exported is not None:
         missing = f", {exported.missing} gone or changed" if exported.missing else ""
         lines.append(f"{exported.copied} photographs copied{missing}: {folder / 'by_prediction'}")
-    sys.stdout.write("\n".join([*lines, f"{folder / 'index.html'}", ""]))
+    show("\n".join([*lines, f"{folder / 'index.html'}"]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from stillroom.command_text import command_text
 from stillroom.commands.studies.sweep import show_verdict
 from stillroom.commands.tables import students_table
+from stillroom.console import show
 from stillroom.sweep.students.pareto import Bounds
 from stillroom.sweep.students.run import StudentsRequest, choose_student, refuse_without_pick
 
@@ -38,8 +38,8 @@ def search_student(
     show_verdict(run / "sweep" / "students" / "index.html")
     refuse_without_pick(found)
     if overrides := found.recipe_overrides():
-        sys.stdout.write("build the pick:\n")
-        sys.stdout.write(f"  {command_text('compress', run, *overrides)}\n")
+        show("build the pick:")
+        show(f"  {command_text('compress', run, *overrides)}")
         if found.picked is not None and found.picked.cell.precision != "fp32":
             precision = found.picked.cell.precision
-            sys.stdout.write(f"  {command_text('export', run, '--precision', precision)}\n")
+            show(f"  {command_text('export', run, '--precision', precision)}")

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from serve.contract.errors import Interrupted, LostRank, StillroomError
 from serve.contract.signals import ENDING
+from stillroom.console import show_error
 from stillroom.run.execution import Request, run_stages
 from stillroom.run.folder import RunFolder
+from stillroom.run.pipeline import PIPELINE
 from stillroom.run.stage_graph import Built, Context
 from train.engine.world import World, current_world
-from train.options import TrainOptions
 
-__all__ = ["build_with_ranks", "run_as_rank"]
+__all__ = ["run_as_rank"]
+
+STAGE = "teacher"  # the one stage that several ranks build
 
 
 @dataclass(frozen=True)
@@ -72,37 +75,30 @@ def _say_and_exit(error: StillroomError) -> NoReturn:
     if not current_world().is_writer and is_shared(error):
         _wait_for_the_end_of_rank_0()
     elif current_world().is_writer or not isinstance(error, Interrupted):
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.flush()
+        show_error(f"error: {error}")
     sys.exit(error.exit_code)
 
 
-def build_with_ranks(
-    stage: str, options: TrainOptions, context: Context, build: Callable[[Context], Built]
-) -> Built:
-    """Build a training stage together with the ranks that wait for it, if there are any.
+def _build_with_ranks(context: Context) -> Built | Mapping[str, Any]:
+    """Build the teacher together with the ranks that wait for it.
 
     Args:
-        stage: name of its section in the recipe, for messages.
-        options: of the training.
         context: of rank 0.
-        build: what every rank calls.
 
     Raises:
         UsageError: several ranks cannot do this training, or see other files.
     """
-    if current_world().world_size == 1:
-        return build(context)
     from train.extras.distributed.parallel import check_sync_bn
     from train.fitting import pick_device
 
-    current_world().check_batch_size(options.batch_size, f"{stage}.batch_size")
+    options = context.recipe.teacher
+    current_world().check_batch_size(options.batch_size, f"{STAGE}.batch_size")
     if options.sync_bn:
         check_sync_bn(pick_device())
     _say(_Call(replace(context, source=None)))
     _check_files(context)
     _waiting.clear()
-    built = build(context)
+    built = PIPELINE[STAGE].builder(context)
     _waiting.add(True)
     return built
 
@@ -113,7 +109,7 @@ _waiting = {True}  # empty while the other ranks are busy, and would not hear a 
 def _lead(request: Request) -> RunFolder:
     code = 1
     try:
-        folder = run_stages_of(request)
+        folder = run_stages(PIPELINE.with_builder(STAGE, _build_with_ranks), request)
         code = 0
     except StillroomError as error:
         code = error.exit_code
@@ -124,22 +120,14 @@ def _lead(request: Request) -> RunFolder:
     return folder
 
 
-def run_stages_of(request: Request) -> RunFolder:
-    """Run the pipeline; imported late, because the pipeline imports this module."""
-    from stillroom.run.pipeline import PIPELINE
-
-    return run_stages(PIPELINE, request)
-
-
 def _follow(request: Request) -> None:
-    from stillroom.run.pipeline import build_teacher
     from train.data.source import open_source
 
     while (call := _hear()).context is not None:
         if request.photos is not None and not isinstance(request.photos, Path):
             open_source(request.photos)  # another machine has an index of its own
         _check_files(call.context)
-        build_teacher(call.context)
+        PIPELINE[STAGE].builder(call.context)
     if call.exit_code:
         _ignore_signals()
         _wait_for_the_end_of_rank_0()

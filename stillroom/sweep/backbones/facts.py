@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillroom.page.format import interval, ms, percent
-from stillroom.sweep.paired import Paired
+from stillroom.report.paired import Paired
 from stillroom.sweep.speed import busy_notice
 from stillroom.sweep.trial import TrialResult
 

@@ -15,9 +15,8 @@ from stillroom.sweep.backbones.page import render_backbones
 from stillroom.sweep.cells import StudyCell, train_cells
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.lists import names
-from stillroom.sweep.paired import compare_trials
 from stillroom.sweep.subject import StudyData, open_study_data
-from stillroom.sweep.trial import TrialResult
+from stillroom.sweep.trial import TrialResult, compare_trials
 from train.engine.progress import say
 from train.fitting import prepare_model
 from train.options import TrainOptions

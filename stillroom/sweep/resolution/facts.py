@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.page.format import interval, ms, number, percent
+from stillroom.report.paired import Paired, pair
 from stillroom.sweep.folder import SweepFolder
-from stillroom.sweep.paired import Paired, pair
 from stillroom.sweep.speed import busy_notice
 from stillroom.sweep.trial import TrialResult
 from train.evaluation import Predictions, evaluate, read_predictions

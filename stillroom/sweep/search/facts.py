@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.sweep.paired import Paired
+from stillroom.report.paired import Paired
 from stillroom.sweep.search.points import Point
 from stillroom.sweep.trial import TrialResult
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from stillroom.command_text import command_text
 from stillroom.page.format import interval, percent
+from stillroom.report.paired import Paired
 from stillroom.run.recipe import recipe_text
 from stillroom.sweep.folder import SweepFolder
-from stillroom.sweep.paired import Paired, compare_trials
 from stillroom.sweep.search.facts import SearchResult, TrialRow
 from stillroom.sweep.search.page import render_search
 from stillroom.sweep.search.points import recipe_at
 from stillroom.sweep.search.space import Space
 from stillroom.sweep.search.study import MIN_FOR_IMPORTANCE, OWN, WHY, Study
 from stillroom.sweep.subject import StudyData
-from stillroom.sweep.trial import TrialResult, read_outcome
+from stillroom.sweep.trial import TrialResult, compare_trials, read_outcome
 
 __all__ = ["write_search"]
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillroom.page.format import interval, ms, percent
-from stillroom.sweep.paired import Paired, compare_trials
+from stillroom.report.paired import Paired
 from stillroom.sweep.speed import busy_notice
 from stillroom.sweep.students.pareto import Bounds, Offer, front, pick
 from stillroom.sweep.students.precision_cells import Refused
 from stillroom.sweep.students.student_cells import StudentTrial
+from stillroom.sweep.trial import compare_trials
 
 __all__ = ["StudentResult", "Students", "read_students"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve.contract.manifest import read_manifest
-from stillroom.run.load import write_corpus
+from stillroom.run.stages.load import write_corpus
 from tests.stillroom.conftest import TINY
 from tests.stillroom.test_cli_errors import assert_refused
 from tests.train.shards import pack, serving

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from loadtest.plan.arguments import build_parser
 from stillroom.commands.service import run_loadtest as loadtest_command
 from stillroom.commands.service.loadtest import loadtest_app
-from stillroom.run.load import run_loadtest
+from stillroom.run.stages.load import run_loadtest
 from tests.loadtest.stub_server import Behaviour, served, write_corpus
 
 URL = "http://127.0.0.1:9"

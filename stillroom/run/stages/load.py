@@ -15,9 +15,9 @@ from loadtest.result.verdict import status_of, worst
 from serve.contract.digest import canonical_json
 from serve.contract.errors import GateError, MeasurementError
 from serve.process.launch import Running, running_process
-from stillroom.run.http_parity import settings_of
 from stillroom.run.options import LoadOptions
 from stillroom.run.stage_graph import Context
+from stillroom.run.stages.http_parity import settings_of
 from train.data.image_bytes import CONTAINERS, read_bytes
 from train.data.own_images import is_refused_by_service
 from train.engine.progress import say
@@ -139,7 +139,7 @@ def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:
         MeasurementError: it ended without a summary.
     """
     command = [sys.executable, "-m", "loadtest", *arguments, "--out", str(out.resolve())]
-    source = Path(__file__).parents[2]
+    source = Path(__file__).parents[3]
     done = subprocess.run(
         command, cwd=source, capture_output=True, encoding="utf-8", errors="replace", check=False
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillroom.run.http_parity import compare_answers
+from stillroom.run.stages.http_parity import compare_answers
 from train.data.images import LabelledImage
 from train.evaluation import Predictions
 

@@ -1,24 +1,21 @@
-"""`stillroom compare`: two runs on the same test images, with paired statistics."""
+"""Two runs on the same test images, with paired statistics: what `stillroom compare` prints."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from serve.contract.errors import RunError
 from stillroom.command_text import command_text
+from stillroom.console import show
 from stillroom.report.comparison import Comparison, compare
+from stillroom.report.paired import paired_interval
 from stillroom.run.folder import RunFolder
 from stillroom.run.status import stale_note
 from train.evaluation import Predictions, read_predictions
 
-__all__ = ["compare_runs", "paired_interval"]
+__all__ = ["compare_runs"]
 
 MODELS = ("teacher", "baseline", "student", "fixres")
-RESAMPLES = 10_000
 
 
 def compare_runs(first: Path, second: Path) -> None:
@@ -45,24 +42,8 @@ def compare_runs(first: Path, second: Path) -> None:
             f"{first} and {second} have no trained model in common.",
             "Run both at least until teacher.",
         )
-    sys.stdout.write(f"top-1 on the test images of both runs; {second} minus {first}\n")
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def paired_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
-    """95 % bootstrap interval of mean(after) - mean(before) over the same images.
-
-    Args:
-        before: (N,) whether the first model is right.
-        after: (N,) whether the second is.
-
-    Source: Efron 1979, percentile method; 10 000 resamples with a fixed seed.
-    """
-    change = after.astype(np.int8) - before.astype(np.int8)
-    values, counts = np.unique(change, return_counts=True)
-    draws = np.random.default_rng(0).multinomial(len(change), counts / len(change), RESAMPLES)
-    low, high = np.percentile(draws @ values / len(change), [2.5, 97.5])
-    return float(low), float(high)
+    show(f"top-1 on the test images of both runs; {second} minus {first}")
+    show("\n".join(lines))
 
 
 def _test_predictions(run: RunFolder, name: str) -> Predictions:

@@ -5,7 +5,8 @@ import pytest
 
 from serve.contract.errors import RunError
 from serve.contract.manifest import write_manifest
-from stillroom.commands.training.compare import compare_runs, paired_interval
+from stillroom.commands.run.compare_runs import compare_runs
+from stillroom.report.paired import paired_interval
 from train.data.images import LabelledImage
 from train.evaluation import Predictions, write_predictions
 

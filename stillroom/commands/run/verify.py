@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +12,22 @@ from serve.contract.digest import digest_of_json
 from serve.contract.errors import GateError
 from serve.model.golden_check import replay_golden
 from stillroom.command_text import command_text
-from stillroom.commands.artifact.mobile import artifacts_of
+from stillroom.commands.arguments import Target
 from stillroom.commands.service.predict import is_url
-from stillroom.parity.local_runner import open_local_runner
+from stillroom.console import show
+from stillroom.run.artifacts import artifacts_of, open_local_runner
 from stillroom.run.folder import RunFolder
 from stillroom.run.status import RunState, read_run_state
 
-__all__ = ["verify_target"]
+__all__ = ["verify", "verify_target"]
+
+
+def verify(target: Target) -> None:
+    """Re-hash the chain of digests and replay the golden images.
+
+    Example: stillroom verify runs/mine
+    """
+    verify_target(target)
 
 
 def verify_target(target: str) -> None:
@@ -135,4 +143,4 @@ def _verify_service(url: str) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text.rstrip()}\n")
+    show(text.rstrip())

@@ -1,0 +1,1 @@
+"""Commands on a whole run: run, report, status, verify, compare."""

@@ -1,0 +1,1 @@
+"""What `import stillroom` gives: load, evaluate, open_run, and the values that they return."""
