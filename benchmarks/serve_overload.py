@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     split = split_cores()
     files = sorted(given.photos.rglob("*.jpg"))
-    picks = image_picks(photos=len(files), seed=given.seed)
+    picks = image_picks(images=len(files), seed=given.seed)
     images = [files[next(picks)].read_bytes() for _ in range(PHOTOS)]
     with ExitStack() as stack:
         with on_cores(split.service):  # what starts now stays there

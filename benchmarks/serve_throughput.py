@@ -10,6 +10,11 @@ for latency) and measures bytes -> top-5 without a server right before and after
 services and models come in a new random order. A service whose packages are missing is left out,
 and the table says so. Every trial is a line of trials.jsonl; what is there is not measured again.
 
+    python -m benchmarks.serve_throughput PHOTOS --against CHECKOUT --rounds 8 --seconds 3
+
+compares with another checkout of this project instead (`git worktree add --detach CHECKOUT COMMIT`)
+that runs in its own environment, one side after the other within each round: A B B A.
+
 The figures mean something on a machine that does nothing else: `foreign` says what else it did.
 """
 
@@ -29,6 +34,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+from benchmarks.against.checkout import open_checkout, this_checkout
+from benchmarks.against.pairs import report as report_of_pairs
+from benchmarks.against.serving import FIGURES, compare_serving
 from benchmarks.serving.answering import Answering
 from benchmarks.serving.bound import photos_in
 from benchmarks.serving.contestants import CONTESTANTS, OURS, Contestant, missing_of
@@ -230,16 +238,32 @@ def _at_most(what: str, found: Sequence[float], most: float) -> str:
     return f"- {what}: {median(found):.2f}, at most {most:g} is asked: {held}"
 
 
+def compare_checkouts(bench: Bench, args: argparse.Namespace) -> str:
+    """Measure another checkout beside this one; the report."""
+    sides = {
+        "ours": this_checkout(), "theirs": open_checkout(args.against, args.against_python)
+    }  # fmt: skip
+    pairs = compare_serving(
+        sides, bench.models, args.photos, bench.out,
+        rounds=bench.rounds, seconds=bench.seconds, bodies=args.bodies,
+    )  # fmt: skip
+    return report_of_pairs(sides["ours"], sides["theirs"], FIGURES, pairs)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", type=Path, help="folder of JPEG photographs")
+    parser.add_argument("photos", type=Path, help="folder of JPEG images")
     parser.add_argument("--out", type=Path, help="for artifacts and trials [a temporary folder]")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="of a load")
-    parser.add_argument("--bodies", type=int, default=48, help="photographs that are sent")
+    parser.add_argument("--bodies", type=int, default=48, help="images that are sent")
     parser.add_argument("--only", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--table", type=Path, help="file for the report, too")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another commit's folder")
+    parser.add_argument(
+        "--against-python", type=Path, help="its interpreter [that of its .venv, made if missing]"
+    )
     args = parser.parse_args()
     missing = {one.name: missing_of(one) for one in CONTESTANTS}
     left_out = [
@@ -257,11 +281,13 @@ def main() -> None:
         )
         try:
             find_wrk()
-            prepare(bench, args.photos, args.bodies)
-            trials = run_trials(bench)
+            if args.against:
+                text = compare_checkouts(bench, args)
+            else:
+                prepare(bench, args.photos, args.bodies)
+                text = report(bench, run_trials(bench), left_out)
         except StillroomError as error:
             raise SystemExit(str(error)) from None
-        text = report(bench, trials, left_out)
     print(f"\n{text}")
     if args.table:
         args.table.write_text(text + "\n", encoding="utf-8")

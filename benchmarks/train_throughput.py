@@ -9,6 +9,11 @@ loop had made before. The others run for as many epochs in processes of their ow
 theirs are the epochs from the second on, their loaders included, without validation. timm's script
 gets our weights, split, batch, precision, crops, flips and colours, once in its own memory layout
 and once channels-last; torchvision's has crops and flips of its own, no colours and one layout.
+
+    python -m benchmarks.train_throughput PHOTOS --against CHECKOUT --rounds 6
+
+compares with another checkout of this project instead (`git worktree add --detach CHECKOUT COMMIT`)
+that runs in its own environment: `stillroom train` of one side after the other, A B B A.
 """
 
 from __future__ import annotations
@@ -31,10 +36,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 import numpy as np
 import torch
 
+from benchmarks.against.checkout import open_checkout, this_checkout
+from benchmarks.against.pairs import report as report_of_pairs
+from benchmarks.against.training import FIGURES, compare_training
 from benchmarks.against_timm import Bench, commands_of, open_bench, readable, write_start
 from benchmarks.timm_script import Recipe
 from benchmarks.torchvision_script import epoch_rates, torchvision_command
 from serve.contract.digest import sha256_of_file
+from serve.contract.errors import StillroomError
 from train.engine.callbacks import OnEpoch
 from train.engine.loop import fit
 from train.engine.throughput import TIMINGS
@@ -189,6 +198,19 @@ def _row(name: str, rates: list[float], times: str) -> str:
     return f"| {name} | {np.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) | {times} |"
 
 
+def compare_checkouts(args: argparse.Namespace, recipe: Recipe) -> list[str]:
+    """Measure another checkout beside this one; the report."""
+    try:
+        ours, theirs = this_checkout(), open_checkout(args.against, args.against_python)
+        sides = {"ours": ours, "theirs": theirs}
+        pairs, same = compare_training(
+            sides, recipe, args.photos, args.out.resolve(), args.rounds
+        )  # fmt: skip
+    except StillroomError as error:
+        raise SystemExit(str(error)) from None
+    return [report_of_pairs(ours, theirs, FIGURES, pairs), "", same]
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -201,24 +223,36 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--results", type=Path, help="folder for train_throughput-<arch>.md")
+    parser.add_argument("--results", type=Path, help="folder for the report")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another commit's folder")
+    parser.add_argument(
+        "--against-python", type=Path, help="its interpreter [that of its .venv, made if missing]"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="trainings of each checkout")
     args = parser.parse_args()
     recipe = Recipe(
         arch=args.arch, size_px=args.size, batch_size=args.batch, epochs=args.epochs,
         workers=args.workers,
     )  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.against:
+        lines, name = compare_checkouts(args, recipe), f"train_against-{args.arch}.md"
+    else:
+        lines, name = compare_scripts(args, recipe), f"train_throughput-{args.arch}.md"
+    print("\n".join(lines))
+    if args.results:
+        (args.results / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def compare_scripts(args: argparse.Namespace, recipe: Recipe) -> list[str]:
+    """Measure ours and the scripts of others; the report."""
     bench = open_bench(args.photos, recipe, args.timm_train or Path(sys.executable), args.out)
     write_start(bench, "none", 0)
     peers = peers_of(bench, timm=bool(args.timm_train), torchvision=args.torchvision_train)
     before = {name: measure_peer(bench, name, command) for name, command in peers.items()}
     rates = measure_loop(bench)
     after = {name: measure_peer(bench, name, command) for name, command in peers.items()}
-    lines = report(bench, rates, peers, {name: before[name] + after[name] for name in peers})
-    print("\n".join(lines))
-    if args.results:
-        path = args.results / f"train_throughput-{args.arch}.md"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return report(bench, rates, peers, {name: before[name] + after[name] for name in peers})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -9,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.errors import LoadTestError, UsageError
-from loadtest.extras.distributed.worker_config import Fleet
-from loadtest.extras.host_monitor.service_watch import ServiceWatch
-from loadtest.extras.junit import cases_from_summary, check_junit_file, write_junit
+from loadtest.console import open_console, print_error, print_result
+from loadtest.errors import EXIT_STOPPED, LoadTestError, UsageError
 from loadtest.generator.histogram import has_histograms
 from loadtest.generator.outcome import Sample
 from loadtest.generator.preparation import check_descriptors, import_report, raise_descriptors
+from loadtest.optional import load_optional
 from loadtest.plan.arguments import (
     build_parser,
     check_doubling,
@@ -24,16 +24,17 @@ from loadtest.plan.arguments import (
 )
 from loadtest.plan.corpus import CorpusImage, load_corpus
 from loadtest.plan.load_plan import LoadPlan
+from loadtest.plan.worker_fleet import Fleet
 from loadtest.result.console_report import text_from_summary
 from loadtest.result.files import bytes_of_results, check_out_folder, write_outputs
 from loadtest.result.folder import SAMPLES, SUMMARY
 from loadtest.result.summary import exit_code_from_summary
-from loadtest.result.verdict import status_of
+from loadtest.result.watch import ServiceMonitor
 from loadtest.terminal import settle_terminal
 
 __all__ = ["build_parser", "main", "measure", "run"]
 
-EXIT_STOPPED = 75
+log = logging.getLogger("loadtest.session")  # this module may be named __main__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,46 +42,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settle_terminal()
     raise_descriptors()
     options = build_parser().parse_args(arguments)
+    open_console(options)
     try:
         # errors come before a large corpus is read and, all the more, before a load
-        asked = plan_from_options(options, photos=1)
+        asked = plan_from_options(options, images=1)
         check_doubling(options, asked)
         fleet_from_options(options)
         check_out_folder(options.out, bytes_needed=bytes_of_results(asked))
-        check_junit_file(options.junit, options.out)
+        junit = options.junit and load_optional("junit")(options.junit, options.out)
         check_descriptors(asked.most_in_flight)
-        photos = load_corpus(options.corpus)
-        plan = plan_from_options(options, photos=len(photos))
+        images = load_corpus(options.corpus)
+        plan = plan_from_options(options, images=len(images))
         summary, samples = measure(
             plan,
-            photos,
+            images,
             fleet=fleet_from_options(options),
             calibrated=options.calibrate,
             doubled=options.doubling,
-            watch=None if options.service_pid is None else ServiceWatch(options.service_pid),
+            watch=None
+            if options.service_pid is None
+            else load_optional("service_watch")(options.service_pid),
         )
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("error: stopped before the load began\n")
+        print_error("stopped before the load began")
         return EXIT_STOPPED
-    sys.stdout.write(f"{text_from_summary(summary)}\n")  # first: it is all that a full disk leaves
+    print_result(text_from_summary(summary))  # first: it is all that a full disk leaves
     try:
         written = write_results(options.out, summary, samples)
-        sys.stdout.write(f"{'written':<13}{(chr(10) + ' ' * 13).join(map(str, written))}\n")
-        if options.junit:
-            cases = cases_from_summary(summary)
-            write_junit(options.junit, cases, summary["duration_s"], verdict=status_of(summary))
+        print_result(f"{'written':<13}{(chr(10) + ' ' * 13).join(map(str, written))}")
+        if junit:
+            junit.write_load(summary)
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
     return exit_code_from_summary(summary)
 
 
-def run(plan: LoadPlan, photos: Sequence[CorpusImage], out: Path, **further: Any) -> dict[str, Any]:
+def run(plan: LoadPlan, images: Sequence[CorpusImage], out: Path, **further: Any) -> dict[str, Any]:
     """Measure, and write the results into a folder; see `measure` for the arguments."""
-    summary, samples = measure(plan, photos, **further)
+    summary, samples = measure(plan, images, **further)
     write_results(out, summary, samples)
     return summary
 
@@ -108,18 +111,18 @@ def write_results(
 
 def measure(
     plan: LoadPlan,
-    photos: Sequence[CorpusImage],
+    images: Sequence[CorpusImage],
     *,
     fleet: Fleet | None = None,
     calibrated: bool = False,
     doubled: bool = False,
-    watch: ServiceWatch | None = None,
+    watch: ServiceMonitor | None = None,
 ) -> tuple[dict[str, Any], Sequence[Sample]]:
     """Probe the service and put the load on it.
 
     Args:
         plan: what to do.
-        photos: the corpus.
+        images: the corpus.
         fleet: where workers are; None where this process always sends.
         calibrated: whether the generator is measured alone before.
         doubled: whether the load is repeated with twice the workers.
@@ -139,10 +142,10 @@ def measure(
     from loadtest.generator.preflight import probe_service
     from loadtest.session import Session
 
-    reply = probe_service(plan.url, photos[0], timeout_s=plan.timeout_s, target=plan.target)
-    sys.stderr.write(f"{plan.url} answers {reply.status} in {reply.elapsed_ms:.1f} ms\n")
-    further = {"calibration": calibrate(plan, photos)} if calibrated else {}
-    session = Session(photos, fleet=fleet, watch=watch, workers=plan.workers, further=further)
+    reply = probe_service(plan.url, images[0], timeout_s=plan.timeout_s, target=plan.target)
+    log.info(f"{plan.url} answers {reply.status} in {reply.elapsed_ms:.1f} ms")
+    further = {"calibration": calibrate(plan, images)} if calibrated else {}
+    session = Session(images, fleet=fleet, watch=watch, workers=plan.workers, further=further)
     if plan.scenario == "saturation":
         result, summary = session.saturate(plan)
     else:

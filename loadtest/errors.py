@@ -2,16 +2,26 @@
 
 * LoadTestError          message, next step, exit code
   - UsageError           wrong call, or no such service: exit 2, nothing was written
-    · CorpusError        the photographs to send
+    · CorpusError        the images to send
     · ServiceError       the address does not lead to a classification service
   - InvalidMeasurement   a measurement that means nothing: exit 3
+  - LoadFailedError      a load of a search ended without results: exit code of that load
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+__all__ = [
+    "EXIT_STOPPED",
+    "CorpusError",
+    "InvalidMeasurement",
+    "LoadFailedError",
+    "LoadTestError",
+    "ServiceError",
+    "UsageError",
+]
 
-__all__ = ["CorpusError", "InvalidMeasurement", "LoadTestError", "ServiceError", "UsageError"]
+EXIT_STOPPED = 75
+"""Of a command that a signal has stopped, after it saved what ran."""
 
 
 class LoadTestError(Exception):
@@ -22,7 +32,7 @@ class LoadTestError(Exception):
         next_step: the command or action that helps; empty where there is none.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message)
@@ -40,7 +50,7 @@ class UsageError(LoadTestError):
 
 
 class CorpusError(UsageError):
-    """The photographs to send are missing, unreadable or no photographs."""
+    """The images to send are missing, unreadable or not images."""
 
 
 class ServiceError(UsageError):
@@ -51,3 +61,15 @@ class InvalidMeasurement(LoadTestError):
     """The run ended, but its figures would mean nothing."""
 
     exit_code = 3
+
+
+class LoadFailedError(LoadTestError):
+    """A load of a search ended without results, and has said why itself.
+
+    Args:
+        exit_code: of that load.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"a load ended with exit code {exit_code}")
+        self.exit_code = exit_code

@@ -1,4 +1,4 @@
-"""`python -m loadtest.promise URL --slo p99=50ms`: the rate that a service may promise."""
+"""`python -m loadtest.promise URL --slo p99=50ms`: the max rate of a service."""
 
 from __future__ import annotations
 

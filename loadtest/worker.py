@@ -1,4 +1,4 @@
-"""`python -m loadtest.worker HOST:PORT --corpus PHOTOS`: one generator of a split load."""
+"""`python -m loadtest.worker HOST:PORT --corpus IMAGES`: one generator of a split load."""
 
 from __future__ import annotations
 

@@ -39,6 +39,8 @@ class Contestant:
         path: that images are posted to.
         kind: of body: RAW or MULTIPART.
         needs: packages that must be importable.
+        python: the interpreter.
+        folder: that it runs in: the checkout whose modules it imports.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Contestant:
     path: str
     kind: str
     needs: tuple[str, ...] = ()
+    python: str = sys.executable
+    folder: Path = ROOT
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,8 @@ def running(
     start = time.perf_counter()
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=ROOT,
+            [contestant.python, *words],
+            cwd=contestant.folder,
             env=_environment(artifact),
             stdout=output,
             stderr=subprocess.STDOUT,

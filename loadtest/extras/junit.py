@@ -1,4 +1,4 @@
-"""JUnit's XML of a load test, for the pages in which CI servers show tests.
+"""JUnit XML output: a load test as CI servers show tests.
 
 A figure that means nothing is an error, an objective that is missed a failure, and one that too few
 requests were sent to judge is skipped; the `type` of each is the verdict in our own words, and the
@@ -21,14 +21,15 @@ from loadtest.result.verdict import (
     Status,
     reasons_of,
     status_of,
-    status_of_promise,
+    status_of_max_rate,
     status_of_slo,
     worst,
 )
 
 __all__ = [
     "Case",
-    "cases_from_promise",
+    "JunitFile",
+    "cases_from_max_rate",
     "cases_from_summary",
     "check_junit_file",
     "write_junit",
@@ -64,15 +65,15 @@ class Case:
 
 
 def cases_from_summary(summary: dict[str, Any]) -> list[Case]:
-    """What a summary says of the measurement, of the answers and of the objective."""
+    """What a summary says of the measurement, of the predictions and of the objective."""
     verdict = status_of(summary)
     broken = " ".join(rule["text"] for rule in summary["validity"]["rules"] if not rule["held"])
     counts = summary["counts"]
     wrong, right = counts["wrong_answer"], counts["ok"]
-    said = "" if right and not wrong else f"{wrong} wrong and {right} right answers."
+    said = "" if right and not wrong else f"{wrong} wrong and {right} right predictions."
     cases = [
         _case("the measurement is valid", Status.INVALID if broken else Status.PASSED, broken),
-        _case("answers are right", Status.FAILED if said else Status.PASSED, said),
+        _case("predictions are right", Status.FAILED if said else Status.PASSED, said),
     ]
     if summary["stopped_by"]:  # red on every CI server, whatever else was found
         text = f"Stopped by {summary['stopped_by']} before the end. {broken}".strip()
@@ -89,21 +90,46 @@ def cases_from_summary(summary: dict[str, Any]) -> list[Case]:
     return cases
 
 
-def cases_from_promise(promise: dict[str, Any]) -> list[Case]:
+def cases_from_max_rate(max_rate: dict[str, Any]) -> list[Case]:
     """What a search found."""
-    slo, verdict = promise["slo"], status_of_promise(promise)
+    slo, verdict = max_rate["slo"], status_of_max_rate(max_rate)
     name = f"some rate holds p{slo['percentile']:g} <= {slo['target_ms']:g} ms"
-    if promise["note"]:
+    if max_rate["note"]:
         element: Element = "failure" if verdict is Status.FAILED else "error"
-        return [Case(name, element, promise["note"], verdict)]
-    if not promise["rate_rps"]:
-        return [_case(name, verdict, f"None of {len(promise['probes'])} rates does.")]
-    return [Case(f"{name}: {promise['rate_rps']:.1f} requests/s")]
+        return [Case(name, element, max_rate["note"], verdict)]
+    if not max_rate["rate_rps"]:
+        return [_case(name, verdict, f"None of {len(max_rate['probes'])} rates does.")]
+    return [Case(f"{name}: {max_rate['rate_rps']:.1f} requests/s")]
 
 
 def _case(name: str, verdict: Status, text: str) -> Case:
     text = "" if verdict is Status.PASSED else text
     return Case(name, ELEMENTS[verdict], text, verdict)
+
+
+class JunitFile:
+    """The file that a command writes beside its results.
+
+    Args:
+        path: of the file; tried now, before the load.
+        out: the folder of the results, which must not be in its way.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, out: Path) -> None:
+        check_junit_file(path, out)
+        self._path = path
+
+    def write_load(self, summary: dict[str, Any]) -> None:
+        """Write what one load showed; may raise LoadTestError."""
+        cases, verdict = cases_from_summary(summary), status_of(summary)
+        write_junit(self._path, cases, summary["duration_s"], verdict=verdict)
+
+    def write_search(self, max_rate: dict[str, Any]) -> None:
+        """Write what a search found; may raise LoadTestError."""
+        write_junit(self._path, cases_from_max_rate(max_rate), verdict=status_of_max_rate(max_rate))
 
 
 def check_junit_file(path: Path | None, out: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the generator manages alone: the same photos and schedule against a server without work.
+"""What the generator manages alone: the same images and schedule against a server without work.
 
 Importing this module imports Locust, which patches the standard library for gevent.
 """
@@ -27,16 +27,16 @@ LATENESS_S = 3.0
 
 
 def calibrate(
-    plan: LoadPlan, photos: Sequence[CorpusImage], *, duration_s: float = CAPACITY_S
+    plan: LoadPlan, images: Sequence[CorpusImage], *, duration_s: float = CAPACITY_S
 ) -> dict[str, Any]:
     """The rate that one generator reaches with nothing to wait for, and how late it sends.
 
-    The photos and the form of the request are those of the plan, so copying and sending bodies is
+    The images and the form of the request are those of the plan, so copying and sending bodies is
     part of it; so is reading the reply, but it is our own form of reply.
 
     Args:
         plan: what is to be measured afterwards; its rate, split among its workers, is tried.
-        photos: what is to be sent.
+        images: what is to be sent.
         duration_s: of the closed loop that finds the capacity.
 
     Returns:
@@ -44,7 +44,7 @@ def calibrate(
         plan's rate over it (None without a rate); `lateness_p99_ms` of one worker at its share of
         the rate, for 3 s at most.
     """
-    sent = [replace(photo, expected="") for photo in photos]
+    sent = [replace(image, expected="") for image in images]
     cores = split_cores().generators  # where the empty server is not
     with running_null_server() as url, on_cores(cores):
         target = replace(Target(), field=plan.target.field, headers=plan.target.headers)

@@ -148,7 +148,7 @@ async def _serve(delay_s: float, *, freezes: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.generator.null_server")
-    parser.add_argument("--delay-ms", type=float, default=0.0, help="before each answer")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="before each reply")
     parser.add_argument("--freeze", action="store_true", help="1 s in every 5")
     options = parser.parse_args(arguments)
     delay_s = options.delay_ms / 1000

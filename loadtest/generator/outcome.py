@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     """Every planned request ends in exactly one of these."""
 
     OK = "ok"
-    WRONG_ANSWER = "wrong_answer"
+    WRONG_PREDICTION = "wrong_answer"
     """Status 200, but another label than expected, or no classification at all."""
     HTTP_ERROR = "http_error"
     """Any other status."""
@@ -29,18 +29,18 @@ class Outcome(StrEnum):
     no descriptor, port or memory left."""
 
     @property
-    def answered(self) -> bool:
-        """Whether the service classified the photo, rightly or not."""
-        return self in (Outcome.OK, Outcome.WRONG_ANSWER)
+    def classified(self) -> bool:
+        """Whether the service classified the image, rightly or not."""
+        return self in (Outcome.OK, Outcome.WRONG_PREDICTION)
 
     @property
     def replied(self) -> bool:
         """Whether a whole HTTP response came back."""
-        return self.answered or self is Outcome.HTTP_ERROR
+        return self.classified or self is Outcome.HTTP_ERROR
 
 
 def outcome_of(
-    *, status: int, error: BaseException | None, answer: ReplyPrediction | None, expected: str
+    *, status: int, error: BaseException | None, prediction: ReplyPrediction | None, expected: str
 ) -> Outcome:
     """Judge a request that was sent.
 
@@ -48,7 +48,7 @@ def outcome_of(
         status: of the HTTP response; 0 without one.
         error: what the client library raised, if it did. It wraps a passed deadline into its own
             error, with the first one as `original`.
-        answer: the classification in the reply; None if there was none.
+        prediction: the classification in the reply; None if there was none.
         expected: the label that is right; empty if any label will do.
     """
     if isinstance(error, TimeoutError) or isinstance(
@@ -59,8 +59,8 @@ def outcome_of(
         return Outcome.CONNECTION_ERROR
     if status != 200:
         return Outcome.HTTP_ERROR
-    if answer is None or (expected and answer.label != expected):
-        return Outcome.WRONG_ANSWER
+    if prediction is None or (expected and prediction.label != expected):
+        return Outcome.WRONG_PREDICTION
     return Outcome.OK
 
 
@@ -76,7 +76,7 @@ class Sample:
         status: of the HTTP response; 0 without one.
         size_bytes: of the image sent.
         path: of the image, as the corpus names it.
-        answer: the first label of the reply; empty without one.
+        prediction: the first label of the reply; empty without one.
         expected: the label that is right; empty if the corpus does not say.
     """
 
@@ -88,7 +88,7 @@ class Sample:
     done_s: float | None = None
     status: int = 0
     request_id: str = ""
-    answer: str = ""
+    prediction: str = ""
     expected: str = ""
     stages: Stages = NO_STAGES
     model: ReplyModel | None = None
@@ -181,7 +181,7 @@ class SampleLog:
 def latencies_of(samples: Iterable[Sample]) -> dict[str, list[float]]:
     """Latencies of what got an HTTP reply, and of timeouts, which took at least the timeout.
 
-    Lost connections and missed requests have none: how soon a connection breaks is no latency.
+    Lost connections and missed requests have none: how soon a connection breaks is not a latency.
 
     Returns:
         "intended" and "service", in milliseconds.

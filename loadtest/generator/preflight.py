@@ -26,28 +26,28 @@ class PreflightReply:
     Attributes:
         status: of the HTTP response.
         elapsed_ms: from connecting to the last byte.
-        answer: None if the status is not 200.
+        prediction: None if the status is not 200.
     """
 
     status: int
     elapsed_ms: float
-    answer: ReplyPrediction | None
+    prediction: ReplyPrediction | None
 
 
 def probe_service(
-    url: str, photo: CorpusImage, *, timeout_s: float, target: Target = STILLROOM
+    url: str, image: CorpusImage, *, timeout_s: float, target: Target = STILLROOM
 ) -> PreflightReply:
-    """Classify one photo.
+    """Classify one image.
 
-    A status such as 500 or 503 is no reason to stop here: a load test counts those.
+    A status such as 500 or 503 does not stop anything here: a load test counts those.
 
     Raises:
-        ServiceError: unreachable, no such route, no access, the photo was not understood, or status
+        ServiceError: unreachable, no such route, no access, the image was not understood, or status
             200 and no classification.
     """
     begun = time.perf_counter()
     try:
-        status, body = _post(url, target, photo, timeout_s)
+        status, body = _post(url, target, image, timeout_s)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ServiceError(
@@ -72,26 +72,26 @@ def probe_service(
         )
     if status in NOT_UNDERSTOOD_STATUSES:
         raise ServiceError(
-            f"{url}{target.route} answers {status} to {photo.path!r}: {body[:100]!r}",
-            "check --field, the name of the form field, and that photo",
+            f"{url}{target.route} answers {status} to {image.path!r}: {body[:100]!r}",
+            "check --field, the name of the form field, and that image",
         )
-    answer = target.answer_of(body) if status == 200 else None
-    if status == 200 and answer is None:
+    prediction = target.prediction_of(body) if status == 200 else None
+    if status == 200 and prediction is None:
         raise ServiceError(
             f"{url}{target.route} answers 200 with {body[:40]!r}, not with a classification",
             "give the base address of a stillroom service"
             if target.is_stillroom
             else "check --answer, the JSON pointer to the label",
         )
-    return PreflightReply(status=status, elapsed_ms=elapsed_ms, answer=answer)
+    return PreflightReply(status=status, elapsed_ms=elapsed_ms, prediction=prediction)
 
 
-def _post(url: str, target: Target, photo: CorpusImage, timeout_s: float) -> tuple[int, bytes]:
+def _post(url: str, target: Target, image: CorpusImage, timeout_s: float) -> tuple[int, bytes]:
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        body, headers = target.request_of(photo)
+        body, headers = target.request_of(image)
         connection.request("POST", parts.path + target.route, body, headers)
         response = connection.getresponse()
         return response.status, response.read()

@@ -27,7 +27,7 @@ from loadtest.result.percentiles import nearest_rank
 
 __all__ = ["USER_CLASS", "Generator"]
 
-USER_CLASS = "PhotoLoad"
+USER_CLASS = "ImageLoad"
 """Master and workers of Locust name a user class alike."""
 GRACE_AT_SIGNAL_S = 2.0
 """How long a stopped run waits for replies that are still to come."""
@@ -41,17 +41,17 @@ class Generator:
 
     Args:
         plan: what to do.
-        photos: at least one.
+        images: at least one.
         origin_s: `time.perf_counter()` at the start of the measured window, warm-up passed.
         worker: number of this process, below `plan.workers`.
     """
 
     def __init__(
-        self, plan: LoadPlan, photos: Sequence[CorpusImage], *, origin_s: float, worker: int = 0
+        self, plan: LoadPlan, images: Sequence[CorpusImage], *, origin_s: float, worker: int = 0
     ) -> None:
         self.plan, self.origin_s, self.worker = plan, origin_s, worker
         self.log, self.halt = SampleLog(), AsyncResult()
-        self.user_class = self._build_user_class(photos)
+        self.user_class = self._build_user_class(images)
         self.duration_s = 0.0
         self._meter, self._lags_ms = CpuMeter(), list[float]()
 
@@ -137,10 +137,10 @@ class Generator:
                 missed = Sample(planned_s=0.0, outcome=Outcome.MISSED, path="", size_bytes=0)
                 self.log.add(missed)
 
-    def _build_user_class(self, photos: Sequence[CorpusImage]) -> type[ImageUser]:
+    def _build_user_class(self, images: Sequence[CorpusImage]) -> type[ImageUser]:
         plan = self.plan
         fields: dict[str, Any] = {
-            "photos": photos,
+            "images": images,
             "target": plan.target,
             "seed": plan.seed,
             "stream": self.worker * MAX_IN_FLIGHT,

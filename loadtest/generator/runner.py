@@ -35,7 +35,7 @@ Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
 Progress = Callable[[Tally, float], None]
 
 
-def run_load(plan: LoadPlan, photos: Sequence[CorpusImage], progress: Progress) -> LoadResult:
+def run_load(plan: LoadPlan, images: Sequence[CorpusImage], progress: Progress) -> LoadResult:
     """Put the load on the service from this process and wait for its end.
 
     SIGINT and SIGTERM end it early: nothing more is sent, replies get 2 s to arrive, and the result
@@ -43,13 +43,13 @@ def run_load(plan: LoadPlan, photos: Sequence[CorpusImage], progress: Progress) 
 
     Args:
         plan: what to do; `fleet.run_fleet` is for one of several workers.
-        photos: at least one.
+        images: at least one.
         progress: called about each second with the log and the seconds since the measured window
             began (below 0 during the warm-up).
     """
     load_before = load_average()
     origin_s = time.perf_counter() + SETTLE_S + plan.warmup_s
-    generator = Generator(plan, photos, origin_s=origin_s)
+    generator = Generator(plan, images, origin_s=origin_s)
     environment = Environment(user_classes=[generator.user_class], host=plan.url)
     runner = environment.create_local_runner()
     with signals_set(generator.halt):

@@ -31,14 +31,14 @@ FAULT_PAUSE_S = 0.1
 
 
 class ImageUser(FastHttpUser):  # type: ignore[misc]
-    """Sends photos and notes what became of them.
+    """Sends images and notes what became of them.
 
     Attributes:
-        photos: the corpus.
+        images: the corpus.
         target: how the service is asked.
-        seed: of the choice of photos.
-        stream: number of this process's first stream of photos.
-        repeat_share: share of photos that are sent a second time.
+        seed: of the choice of images.
+        stream: number of this process's first stream of images.
+        repeat_share: share of images that are sent a second time.
         timeout_s: deadline of a whole request, connecting included.
         origin_s: `time.perf_counter()` at the start of the measured window.
         log: where samples go; None where Locust's own statistics are enough.
@@ -48,7 +48,7 @@ class ImageUser(FastHttpUser):  # type: ignore[misc]
     abstract = True
     insecure = False
     max_redirects = 0
-    photos: ClassVar[Sequence[CorpusImage]] = ()
+    images: ClassVar[Sequence[CorpusImage]] = ()
     target: ClassVar[Target] = STILLROOM
     seed: ClassVar[int] = 0
     stream: ClassVar[int] = 0
@@ -63,9 +63,9 @@ class ImageUser(FastHttpUser):  # type: ignore[misc]
         self.client.client.clientpool.close()
 
     def picks_of(self, user: int = 0) -> Iterator[int]:
-        """The endless stream of photos of one user of this process."""
+        """The endless stream of images of one user of this process."""
         return image_picks(
-            photos=len(self.photos),
+            images=len(self.images),
             seed=self.seed,
             user=self.stream + user,
             repeat_share=self.repeat_share,
@@ -75,27 +75,27 @@ class ImageUser(FastHttpUser):  # type: ignore[misc]
         """Seconds from the start of the measured window; below 0 during the warm-up."""
         return time.perf_counter() - self.origin_s
 
-    def classify(self, photo: CorpusImage, planned_s: float | None = None) -> None:
-        """Send one photo, wait for its reply and record it; a failure is an outcome, not an error.
+    def classify(self, image: CorpusImage, planned_s: float | None = None) -> None:
+        """Send one image, wait for its reply and record it; a failure is an outcome, not an error.
 
         Args:
-            photo: what to send.
+            image: what to send.
             planned_s: when it was due, on the clock of `now_s`; None for "as soon as possible".
         """
         if self.log is not None:
             self.log.sent += 1
         sent_s = self.now_s()
-        reply, error = self._post(photo)
+        reply, error = self._post(image)
         if self.log is not None and error is not None and (fault := fault_of(error)):
-            self.log.add_fault(fault, _missed(photo, sent_s if planned_s is None else planned_s))
+            self.log.add_fault(fault, _missed(image, sent_s if planned_s is None else planned_s))
             gevent.sleep(FAULT_PAUSE_S)  # a client that sends again at once would only spin
             return
         done_s = self.now_s()
         status = 0 if reply is None else int(reply.status_code)
         complete = error is None and status == 200
-        answer = self.target.answer_of(reply.content or b"") if complete else None
-        expected = photo.expected if self.target.answer else ""
-        outcome = outcome_of(status=status, error=error, answer=answer, expected=expected)
+        prediction = self.target.prediction_of(reply.content or b"") if complete else None
+        expected = image.expected if self.target.answer else ""
+        outcome = outcome_of(status=status, error=error, prediction=prediction, expected=expected)
         if outcome is Outcome.TIMEOUT:
             done_s = max(done_s, sent_s + self.timeout_s)
         _tell_locust(reply, outcome)
@@ -106,20 +106,20 @@ class ImageUser(FastHttpUser):  # type: ignore[misc]
                 done_s=done_s,
                 outcome=outcome,
                 status=status,
-                path=photo.path,
-                size_bytes=len(photo.body),
+                path=image.path,
+                size_bytes=len(image.body),
                 expected=expected,
-                answer=answer.label if answer else "",
-                model=answer.model if answer else None,
+                prediction=prediction.label if prediction else "",
+                model=prediction.model if prediction else None,
                 request_id=_header(reply, "X-Request-Id") or "",
                 stages=stages_from_header(_header(reply, "Server-Timing")),
             )
             self.log.add(sample)
 
-    def _post(self, photo: CorpusImage) -> tuple[Any, BaseException | None]:
+    def _post(self, image: CorpusImage) -> tuple[Any, BaseException | None]:
         # TimeoutError instead of gevent's own: the connection pool cleans up after an OSError only.
         deadline = TimeoutError(f"no reply in {self.timeout_s:g} s")
-        body, headers = self.target.request_of(photo)
+        body, headers = self.target.request_of(image)
         try:
             with gevent.Timeout(self.timeout_s, deadline):
                 reply = self.client.post(
@@ -151,7 +151,7 @@ class OpenLoopUser(ImageUser):
             for planned_s, pick in zip(self.times_s, self.picks_of(), strict=False):
                 if self._halted_by(planned_s):
                     break
-                self._dispatch(pool, self.photos[pick], planned_s)
+                self._dispatch(pool, self.images[pick], planned_s)
             pool.join()
         finally:
             pool.kill()
@@ -166,15 +166,15 @@ class OpenLoopUser(ImageUser):
             gevent.sleep(max(wait_s, 0))  # 0 too: what was spawned must get its turn to send
         return self.halt is not None and self.halt.ready()
 
-    def _dispatch(self, pool: Pool, photo: CorpusImage, planned_s: float) -> None:
+    def _dispatch(self, pool: Pool, image: CorpusImage, planned_s: float) -> None:
         if not pool.full():
-            pool.spawn(self.classify, photo, planned_s)
+            pool.spawn(self.classify, image, planned_s)
         elif self.log is not None:
-            self.log.add(_missed(photo, planned_s))
+            self.log.add(_missed(image, planned_s))
 
 
 class ClosedLoopUser(ImageUser):
-    """Sends the next photo as soon as the last one is answered.
+    """Sends the next image as soon as the last one is answered.
 
     Attributes:
         begin_s: first sending, on the clock of `now_s`.
@@ -189,20 +189,20 @@ class ClosedLoopUser(ImageUser):
     numbers: ClassVar[Iterator[int]] = count()
 
     def on_start(self) -> None:
-        """Choose this user's own stream of photos and wait for the common start."""
+        """Choose this user's own stream of images and wait for the common start."""
         self.picks = self.picks_of(next(self.numbers))
         gevent.sleep(max(0.0, self.begin_s - self.now_s()))
 
     @task  # type: ignore[untyped-decorator]
     def send_next(self) -> None:
-        """One photo, one reply."""
+        """One image, one reply."""
         self.classify_next()
 
     def classify_next(self) -> None:
         """Send until the end of the window."""
         if self.now_s() >= self.end_s or (self.halt is not None and self.halt.ready()):
             raise StopUser
-        self.classify(self.photos[next(self.picks)])
+        self.classify(self.images[next(self.picks)])
 
 
 class OfflineUser(ClosedLoopUser):
@@ -223,19 +223,19 @@ class OfflineUser(ClosedLoopUser):
         if self.halt is not None and self.halt.ready():
             raise StopUser
         if self.now_s() < 0:
-            self.classify(self.photos[next(self.picks)])
+            self.classify(self.images[next(self.picks)])
             return
         if self.now_s() >= self.end_s or next(self.left, None) is None:
             raise StopUser
-        self.classify(self.photos[next(self.picks)], planned_s=0.0)
+        self.classify(self.images[next(self.picks)], planned_s=0.0)
 
 
-def _missed(photo: CorpusImage, planned_s: float) -> Sample:
+def _missed(image: CorpusImage, planned_s: float) -> Sample:
     return Sample(
         planned_s=planned_s,
         outcome=Outcome.MISSED,
-        path=photo.path,
-        size_bytes=len(photo.body),
+        path=image.path,
+        size_bytes=len(image.body),
     )
 
 

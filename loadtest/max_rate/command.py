@@ -1,4 +1,4 @@
-"""The promise "R requests/s at p99 <= X ms": `python -m loadtest.promise`.
+"""The max rate, "R requests/s at p99 <= X ms": `python -m loadtest.promise`.
 
 A closed loop for some seconds says where to begin, and an empty server how much the generator
 manages: half of that is the most that is tried. Then each probe is an open-loop load in a
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.__main__ import EXIT_STOPPED
-from loadtest.errors import LoadTestError, UsageError
-from loadtest.extras.junit import cases_from_promise, check_junit_file, write_junit
+from loadtest.console import add_verbosity, open_console, print_error, print_result
+from loadtest.errors import EXIT_STOPPED, LoadFailedError, LoadTestError, UsageError
 from loadtest.generator.preparation import check_descriptors, import_report, raise_descriptors
 from loadtest.max_rate.search import (
     CONFIRMATIONS,
@@ -30,6 +30,7 @@ from loadtest.max_rate.search import (
 )
 from loadtest.max_rate.subprocess_runner import run_child, stopped_alike
 from loadtest.max_rate.trial_folder import trial_from_folder
+from loadtest.optional import load_optional
 from loadtest.plan.arguments import (
     OneLineParser,
     add_interface,
@@ -39,12 +40,14 @@ from loadtest.plan.arguments import (
 from loadtest.plan.load_plan import MAX_IN_FLIGHT
 from loadtest.plan.slo import Slo, slo_from_text
 from loadtest.result.files import check_out_folder, write_files
-from loadtest.result.folder import PROMISE
+from loadtest.result.folder import MAX_RATE
 from loadtest.result.validity import MAX_CAPACITY_SHARE
 from loadtest.result.verdict import Status
 from loadtest.terminal import settle_terminal
 
 __all__ = ["main"]
+
+log = logging.getLogger(__name__)
 
 MIN_S, MAX_S = 10.0, 300.0  # of one probe
 HIGHEST = 1e5  # requests a second; nothing here generates more
@@ -52,23 +55,11 @@ CLOSED_S, CLOSED_USERS = 8.0, 8
 SEARCH_BYTES = 32 * 2**20  # some forty loads of a thousand requests or more, each with its page
 STOPPED = "stopped before the end"
 SAID = {
-    Status.PASSED: "a rate is promised",
-    Status.FAILED: "no rate is promised, and the service is why",
-    Status.INCONCLUSIVE: "no rate is promised: too little was measured",
-    Status.INVALID: "no rate is promised: the figures may be of the generator",
+    Status.PASSED: "a max rate is shown",
+    Status.FAILED: "no max rate, and the service is why",
+    Status.INCONCLUSIVE: "no max rate: too little was measured",
+    Status.INVALID: "no max rate: the figures may be of the generator",
 }
-
-
-class LoadFailedError(Exception):
-    """A load ended without results, and has said why.
-
-    Args:
-        code: its exit code.
-    """
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exit code {code}")
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -98,12 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Search and write.
 
     Returns:
-        Exit code: 0 promised, 1 no rate holds or the service went away, 2 wrong use, 3 the figures
+        Exit code: 0 found, 1 no rate holds or the service went away, 2 wrong use, 3 the figures
         mean nothing or too little, 75 stopped.
     """
     settle_terminal()
     raise_descriptors()
     options = _parser().parse_args(arguments)
+    open_console(options)
     try:
         target = LoadTarget(
             options.url,
@@ -116,27 +108,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         target_from_options(options)
         check_out_folder(target.out, bytes_needed=SEARCH_BYTES)
-        check_junit_file(options.junit, target.out)
+        junit = options.junit and load_optional("junit")(options.junit, target.out)
         check_descriptors(MAX_IN_FLIGHT)
         if options.first is not None and not 0 < options.first < math.inf:
             raise UsageError(f"--first {options.first:g} is not above 0", "try --first 10")
         write_report = import_report()
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
     try:
         found = _search(target, options.first)
     except LoadFailedError as error:
-        return error.code
-    sys.stdout.write(f"{text_of(target.slo, found)}\n")
+        return error.exit_code
+    print_result(text_of(target.slo, found))
     try:
         value = _write(target, found)
         report = write_report(target.out)
-        sys.stdout.write(f"{'written':<13}{target.out / PROMISE}\n{'':<13}{report}\n")
-        if options.junit:
-            write_junit(options.junit, cases_from_promise(value), verdict=found.verdict)
+        print_result(f"{'written':<13}{target.out / MAX_RATE}\n{'':<13}{report}")
+        if junit:
+            junit.write_search(value)
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
     return EXIT_STOPPED if found.note == STOPPED else found.verdict.exit_code
 
@@ -155,7 +147,7 @@ def _search(target: LoadTarget, first: float | None) -> MaxRate:
                 reached, highest = _closed_loop(target)
                 first = reached / 2
             measure, allowed = _Prober(target), target.slo.allowed
-            find_max_rate(measure, allowed=allowed, first=first, highest=highest, promise=found)
+            find_max_rate(measure, allowed=allowed, first=first, highest=highest, into=found)
             if found.rate and found.refused is None and highest < HIGHEST:
                 found.limit = (
                     f"{highest:.0f} requests/s is {MAX_CAPACITY_SHARE:.0%} of what the generator "
@@ -167,13 +159,15 @@ def _search(target: LoadTarget, first: float | None) -> MaxRate:
         if not found.probes:
             raise
         found.note, found.rate = "the service could be loaded no more", 0.0
-        is_gone = error.code == UsageError.exit_code  # nothing else was wrong with the loads before
+        is_gone = (
+            error.exit_code == UsageError.exit_code
+        )  # nothing else was wrong with the loads before
         found.cause = Status.FAILED if is_gone else Status.INVALID
     return found
 
 
 def text_of(slo: Slo, found: MaxRate) -> str:
-    """The promise in words, and its probes."""
+    """The max rate in words, and its probes."""
     lines = [
         f"{probe.rate:9.1f} requests/s  {probe.requests:6} planned  {probe.slow:5} slow  "
         f"{'' if probe.steady else 'growing, '}{verdict}"
@@ -182,15 +176,15 @@ def text_of(slo: Slo, found: MaxRate) -> str:
     ]
     limit = f"{slo.name} <= {slo.target_ms:g} ms"
     if found.note:
-        lines.append(f"no promise   {found.note}")
+        lines.append(f"no max rate  {found.note}")
     elif not found.rate:
-        lines.append(f"no promise   no rate holds {limit}")
+        lines.append(f"no max rate  no rate holds {limit}")
     else:
         refused = f"not from {found.refused:.1f} on" if found.refused else "nothing above was tried"
         if found.limit:
             refused += f" ({found.limit})"
         lines.append(
-            f"promise      {found.rate:.1f} requests/s at {limit}, shown {CONFIRMATIONS} times, "
+            f"max rate     {found.rate:.1f} requests/s at {limit}, shown {CONFIRMATIONS} times, "
             f"each with 95 % confidence; {refused}"
         )
     lines.append(f"{found.verdict.upper():<13}{SAID[found.verdict]}")
@@ -213,7 +207,7 @@ class _Prober:
         arguments += ["--slo", f"{slo.name}={slo.target_ms:g}ms", "--seed", str(self._count)]
         _load(self._target, folder, arguments)
         probe = trial_from_folder(folder, slo)
-        sys.stderr.write(f"{rate:.1f} requests/s: {probe.verdict(self._target.slo.allowed)}\n")
+        log.info(f"{rate:.1f} requests/s: {probe.verdict(self._target.slo.allowed)}")
         return probe
 
 
@@ -239,6 +233,8 @@ def _load(target: LoadTarget, folder: Path, arguments: list[str]) -> None:
     command += [*target.interface, "--workers", str(target.workers)]
     if target.service_pid is not None:
         command += ["--service-pid", str(target.service_pid)]
+    if not log.isEnabledFor(logging.INFO):
+        command.append("--quiet")
     code = run_child([*command, *arguments, "--out", str(folder)], quiet=True)
     if code == EXIT_STOPPED:
         raise KeyboardInterrupt
@@ -249,7 +245,7 @@ def _load(target: LoadTarget, folder: Path, arguments: list[str]) -> None:
 def _write(target: LoadTarget, found: MaxRate) -> dict[str, Any]:
     objective = {"percentile": target.slo.percentile, "target_ms": target.slo.target_ms}
     value = {"schema_version": 1, "url": target.url, "slo": objective, **found.to_dict()}
-    write_files(target.out, {PROMISE: json.dumps(value, indent=2, sort_keys=True) + "\n"})
+    write_files(target.out, {MAX_RATE: json.dumps(value, indent=2, sort_keys=True) + "\n"})
     return value
 
 
@@ -269,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
         "--first", type=float, metavar="R", help="begin there, without a closed loop"
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that send")
+    add_verbosity(parser)
     add_interface(parser.add_argument_group("another interface than stillroom's"))
     return parser
 

@@ -4,7 +4,7 @@ A probe shows that the objective holds only where chance does not explain it: of
 were slow that a service of which just the allowed share is slow would have so few in at most 5 % of
 such probes (exact binomial). It shows that the objective fails by the same rule from the other
 side. Between the two nothing is shown: the probe is repeated, longer, and what is still not shown
-is not promised. So is a first failure without a queue that grows: one pause of the machine is more
+is not claimed. So is a first failure without a queue that grows: one pause of the machine is more
 than 1 % of ten seconds, and says nothing of the rate.
 
 The search doubles and halves from a first guess until it has a rate that holds and one that does
@@ -73,7 +73,7 @@ class MaxRate:
             generator could offer.
         limit: what was wrong with the generator where it could not offer `refused`, which is then
             its limit and not the service's. "" where it could.
-        note: why there is no promise, where it is not that no rate holds; "" else.
+        note: why the search ended without a max rate, unless every rate failed; "" else.
         cause: what a note makes of the search.
         probes: all of them with their verdicts, in the order they were made.
     """
@@ -124,7 +124,7 @@ def find_max_rate(
     first: float,
     lowest: float = 1.0,
     highest: float = 1e5,
-    promise: MaxRate | None = None,
+    into: MaxRate | None = None,
 ) -> MaxRate:
     """Search.
 
@@ -134,9 +134,9 @@ def find_max_rate(
         first: requests a second to begin with.
         lowest: nothing slower is tried.
         highest: nothing faster is tried.
-        promise: filled while it goes, so that a stopped search still has its probes.
+        into: filled while it goes, so that a stopped search still has its probes.
     """
-    found = promise if promise is not None else MaxRate(allowed)
+    found = into if into is not None else MaxRate(allowed)
     search = _Search(measure, found)
     try:
         holds, refused = search.bracket(max(lowest, min(first, highest)), lowest, highest)

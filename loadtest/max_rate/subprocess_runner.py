@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from loadtest.errors import EXIT_STOPPED
+
 __all__ = ["heeded", "run_child", "stopped_alike"]
 
 SIGNALS = tuple(
@@ -22,7 +24,6 @@ SIGNALS = tuple(
     if hasattr(signal, name)
 )
 """What asks a process to end; one that is ignored (nohup) stays so."""
-STOPPED = 75
 
 
 def run_child(
@@ -54,7 +55,7 @@ def run_child(
             code = child.wait()
     if code >= 0:
         return code
-    return STOPPED if -code in told else 128 - code
+    return EXIT_STOPPED if -code in told else 128 - code
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loadtest.console import add_verbosity
 from loadtest.errors import UsageError
-from loadtest.extras.distributed.worker_config import Fleet, address_from_text
 from loadtest.plan.load_plan import LoadPlan, base_url_from_text
 from loadtest.plan.scenario import CLOSED_SCENARIOS, RATE_SCENARIOS, SCENARIOS, read_recorded
 from loadtest.plan.slo import slo_from_text
@@ -18,6 +18,7 @@ from loadtest.plan.target import (
     Target,
     headers_from_texts,
 )
+from loadtest.plan.worker_fleet import Fleet, address_from_text
 
 __all__ = [
     "add_interface",
@@ -36,10 +37,10 @@ SOAK_S = 600.0
 
 EXAMPLE = """\
 example:
-  python -m loadtest http://127.0.0.1:3000 --corpus photos --out report \\
+  python -m loadtest http://127.0.0.1:3000 --corpus images --out report \\
       --rate 50 --duration-s 30 --slo p99=50ms
 
-exit codes: 0 ok, 1 objective missed or wrong answers, 2 wrong use,
+exit codes: 0 ok, 1 objective missed or wrong predictions, 2 wrong use,
 3 invalid measurement, or too few requests to judge the objective,
 75 stopped by a signal after saving"""
 
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", **file, metavar="DIR", help="folder for summary.json and samples.csv")
     add("--slo", metavar="P=T", help="objective on the intended latency, such as p99=50ms")
     add("--junit", type=Path, metavar="FILE", help="also write JUnit's XML, for a CI server")
+    add_verbosity(parser)
     _add_load(parser.add_argument_group("the load"))
     add_interface(parser.add_argument_group("another interface than stillroom's"))
     _add_generators(parser.add_argument_group("the generators"))
@@ -84,7 +86,7 @@ def _add_load(group: Any) -> None:
         help=f"open loop: requests per second (default {DEFAULT_RATE:g})",
     )
     add("--users", type=int, metavar="N", help=f"closed loop: clients (default {DEFAULT_USERS})")
-    add("--requests", type=int, metavar="N", help="offline: how many (default: each photo once)")
+    add("--requests", type=int, metavar="N", help="offline: how many (default: each image once)")
     add("--recorded", type=Path, metavar="CSV", help="recorded: arrivals, in a column time_s")
     add("--duration-s", **seconds, help="measured seconds (default 30; 600 of a soak)")
     add("--warmup-s", **seconds, default=2.0, help="seconds before, not counted (default 2)")
@@ -100,7 +102,7 @@ def _add_load(group: Any) -> None:
         type=float,
         metavar="X",
         default=0.0,
-        help="share of photos sent twice, which shows a cache (default 0)",
+        help="share of images sent twice, which shows a cache (default 0)",
     )
 
 
@@ -142,12 +144,12 @@ def _add_generators(group: Any) -> None:
     )
 
 
-def plan_from_options(options: argparse.Namespace, photos: int) -> LoadPlan:
+def plan_from_options(options: argparse.Namespace, images: int) -> LoadPlan:
     """Check the arguments.
 
     Args:
         options: of the parser.
-        photos: how many the corpus holds.
+        images: how many the corpus holds.
 
     Raises:
         UsageError: a value out of range, or a flag of another scenario.
@@ -173,7 +175,7 @@ def plan_from_options(options: argparse.Namespace, photos: int) -> LoadPlan:
         slo=None if options.slo is None else slo_from_text(options.slo),
         scenario=scenario,
         arrivals_s=recorded,
-        requests=(options.requests or photos) if scenario == "offline" else None,
+        requests=(options.requests or images) if scenario == "offline" else None,
         repeat_share=options.repeat_share,
         workers=options.workers,
         target=target_from_options(options),
@@ -254,7 +256,7 @@ def fleet_from_options(options: argparse.Namespace) -> Fleet:
     """Where workers are, if there are to be any.
 
     Raises:
-        UsageError: --bind is no address.
+        UsageError: --bind is not an address.
     """
     if options.bind is None:
         return Fleet(corpus=options.corpus)

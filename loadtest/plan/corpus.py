@@ -1,8 +1,8 @@
-"""The photographs to send: a folder of images, or a CSV file that also knows the answers.
+"""The images to send: a folder of images, or a CSV file that also knows the labels to expect.
 
 The CSV has the header `path[,label][,expected]`. `path` is relative to the file's own folder or
-absolute. `expected` is the label that the service must answer; empty means "do not check". `label`
-is the ground truth: a wrong model is no fault of the service, so it is allowed and not read here.
+absolute. `expected` is the label that the service must predict; empty means "do not check". `label`
+is the ground truth; a wrong model is not the service's fault, so it may be there and is not read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CorpusImage:
         path: as the corpus names it.
         body: the encoded image.
         content_type: by the bytes, not by the name.
-        expected: the label that the service must answer; empty if unknown.
+        expected: the label that the service must predict; empty if unknown.
     """
 
     path: str
@@ -58,22 +58,22 @@ def load_corpus(source: Path) -> list[CorpusImage]:
             f"--corpus {str(source)!r} does not exist",
             "give a folder of images, or a CSV file with the header path,label,expected",
         )
-    photos: list[CorpusImage] = []
+    images: list[CorpusImage] = []
     total_bytes = 0
     for name, file, expected in rows:
-        photos.append(_read_photo(name, file, expected))
-        total_bytes += len(photos[-1].body)
+        images.append(_read_image(name, file, expected))
+        total_bytes += len(images[-1].body)
         if total_bytes > MAX_CORPUS_BYTES:
             raise CorpusError(
                 f"--corpus {str(source)!r} holds more than {MAX_CORPUS_BYTES // 2**20} MiB",
                 "give a sample of it: some hundred images are enough",
             )
-    if not photos:
+    if not images:
         raise CorpusError(
             f"--corpus {str(source)!r} names no images",
             "give a folder or a CSV file with at least one JPEG, PNG or WebP file",
         )
-    return photos
+    return images
 
 
 def content_type_from_bytes(head: bytes) -> str | None:
@@ -87,16 +87,16 @@ def content_type_from_bytes(head: bytes) -> str | None:
     return None
 
 
-def corpus_sha256(photos: Sequence[CorpusImage]) -> str:
+def corpus_sha256(images: Sequence[CorpusImage]) -> str:
     """Digest of what is sent and what is expected, in order; paths do not enter.
 
-    SHA-256 over, for each photo, the SHA-256 of its bytes (32 bytes) and that of its expected
+    SHA-256 over, for each image, the SHA-256 of its bytes (32 bytes) and that of its expected
     label in UTF-8 (32 bytes). So a copied corpus keeps its digest.
     """
     digest = hashlib.sha256()
-    for photo in photos:
-        digest.update(hashlib.sha256(photo.body).digest())
-        digest.update(hashlib.sha256(photo.expected.encode()).digest())
+    for image in images:
+        digest.update(hashlib.sha256(image.body).digest())
+        digest.update(hashlib.sha256(image.expected.encode()).digest())
     return digest.hexdigest()
 
 
@@ -152,12 +152,12 @@ def _rows_from_csv(source: Path) -> Iterator[tuple[str, Path, str]]:
                 yield row["path"], source.parent / row["path"], row.get("expected") or ""
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(
-            f"--corpus {str(source)!r} is no CSV text in UTF-8 ({error})",
+            f"--corpus {str(source)!r} is not CSV text in UTF-8 ({error})",
             "give a folder of images, or a CSV file with the header path,label,expected",
         ) from error
 
 
-def _read_photo(name: str, file: Path, expected: str) -> CorpusImage:
+def _read_image(name: str, file: Path, expected: str) -> CorpusImage:
     try:
         body = file.read_bytes()
     except (OSError, ValueError) as error:

@@ -37,7 +37,7 @@ class LoadPlan:
         scenario: one of `scenario.SCENARIOS`; empty for "server" with a rate and "closed" without.
         arrivals_s: of the scenario "recorded": seconds from the first, ascending.
         requests: of the scenario "offline": how many there are at once.
-        repeat_share: share of photos sent a second time, in [0, 0.5]: shows a cache.
+        repeat_share: share of images sent a second time, in [0, 0.5]: shows a cache.
         workers: processes among which the load is split.
         target: how the service is asked.
     """
@@ -175,7 +175,7 @@ def base_url_from_text(text: str) -> str:
     except ValueError as error:
         raise UsageError(f"URL {text!r} is malformed ({error})", example) from error
     if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"URL {text!r} is no http address", example)
+        raise UsageError(f"URL {text!r} is not an http address", example)
     if parts.username or parts.password:
         raise UsageError(
             f"the URL of {host} holds a name or password, which the report would show",

@@ -1,4 +1,4 @@
-"""What the service says in its reply: the answer, the model, and where the time went."""
+"""What the service says in its reply: the prediction, the model, and where the time went."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 class ReplyModel(NamedTuple):
-    """Which model answered."""
+    """Which model predicted."""
 
     name: str
     version: str

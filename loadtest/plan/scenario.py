@@ -1,10 +1,10 @@
 """The kinds of load, named as MLPerf names them where it has a name.
 
-| scenario | what is sent | what it answers |
+| scenario | what is sent | what it tells |
 |---|---|---|
-| singlestream | the next photo when the last is answered, one client | latency without queueing |
+| singlestream | the next image when the last is answered, one client | latency without queueing |
 | server | Poisson arrivals at a rate | latency that users of a public service see |
-| offline | all photos are there at once, some connections drain them | highest throughput |
+| offline | all images are there at once, some connections drain them | highest throughput |
 | closed | some clients, each sends when it is answered | what so many clients get |
 | saturation | closed, with 1, 2, 4, ... clients | how throughput scales, and where it ends |
 | constant | evenly spaced arrivals | a metronome, such as a camera |
@@ -101,7 +101,7 @@ def read_recorded(file: Path) -> tuple[float, ...]:
         Seconds from the first arrival, ascending.
 
     Raises:
-        UsageError: no such file, no such column, a field that is no number, or no rows.
+        UsageError: no such file, no such column, a field that is not a number, or no rows.
     """
     example = f"let its first line be {TIME_COLUMN}, and each other a number of seconds"
     try:
@@ -115,7 +115,7 @@ def read_recorded(file: Path) -> tuple[float, ...]:
             f"--recorded {str(file)!r} cannot be read ({error.strerror})", "name a CSV file"
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        message = f"--recorded {str(file)!r} is no CSV text in UTF-8 ({error})"
+        message = f"--recorded {str(file)!r} is not CSV text in UTF-8 ({error})"
         raise UsageError(message, example) from error
     if not times:
         raise UsageError(f"--recorded {str(file)!r} holds no arrivals", example)
@@ -135,7 +135,7 @@ def _seconds(text: str | None, file: Path, line: int) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(
-            f"--recorded {str(file)!r}, line {line}: {text!r} is no number of seconds",
+            f"--recorded {str(file)!r}, line {line}: {text!r} is not a number of seconds",
             "correct or remove the line",
         )
     return value

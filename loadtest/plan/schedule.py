@@ -1,4 +1,4 @@
-"""When to send which photograph, decided before the load begins.
+"""When to send which image, decided before the load begins.
 
 A schedule is a unit process carried through the rate: its k-th request is sent when the expected
 number of requests, the integral of the rate, reaches the k-th value of the process. The unit
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 REPEAT_AFTER = 8
-"""A repeated photo was first sent about this many first sendings before."""
+"""A repeated image was first sent about this many first sendings before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def times_from_counts(counts: Iterable[float], segments: Sequence[Segment]) -> l
 
 
 def poisson_counts(*, seed: int, worker: int = 0, workers: int = 1) -> Iterator[float]:
-    """One generator's share of a Poisson process of rate 1, without end."""
+    """One generator's share of a Poisson process of rate 1, infinite."""
     part = f" {worker}/{workers}" if workers > 1 else ""
     random = Random(f"send times {seed}{part}")
     now = 0.0
@@ -128,28 +128,28 @@ def poisson_times(*, rate: float, duration_s: float, seed: int) -> list[float]:
 
 
 def image_picks(
-    *, photos: int, seed: int, user: int = 0, repeat_share: float = 0.0
+    *, images: int, seed: int, user: int = 0, repeat_share: float = 0.0
 ) -> Iterator[int]:
-    """An endless stream of photo indices.
+    """An endless stream of image indices.
 
-    Without repeats each is drawn at random from all of them. With repeats the photos come in a
+    Without repeats each is drawn at random from all of them. With repeats the images come in a
     random order, each once before any comes again, and between them some are sent a second time
-    shortly after the first: what a cache would answer faster, and what the same photo did before
+    shortly after the first: what a cache would answer faster, and what the same image did before
     says by how much.
 
     Args:
-        photos: how many there are, at least 1.
+        images: how many there are, at least 1.
         seed: of the run.
         user: number of the simulated user; each has its own stream.
         repeat_share: share of second sendings, in [0, 0.5].
 
     Yields:
-        Indices from 0 to `photos` - 1.
+        Indices from 0 to `images` - 1.
     """
     random = Random(f"photos {seed} {user}")
     if not repeat_share:
         while True:
-            yield random.randrange(photos)
+            yield random.randrange(images)
     # After a repeat the list must fill up again, so repeats are p / (1 + p) of all.
     probability = repeat_share / (1 - repeat_share)
     recent: list[int] = []
@@ -159,6 +159,6 @@ def image_picks(
             yield recent.pop(0)
             continue
         if not order:
-            order = random.sample(range(photos), photos)
+            order = random.sample(range(images), images)
         recent = [*recent, order[-1]][-REPEAT_AFTER:]
         yield order.pop()

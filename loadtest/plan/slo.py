@@ -32,7 +32,7 @@ class Slo:
 
     @property
     def name(self) -> str:
-        """The percentile as people write it: p99, p99.9."""
+        """The percentile as it is usually written: p99, p99.9."""
         return f"p{self.percentile:g}"
 
     @property
@@ -43,12 +43,12 @@ class Slo:
     def observed_ms(self, samples: Iterable[Sample]) -> float | None:
         """The percentile of the intended latency over *all* requests.
 
-        A request without a right answer (wrong or none at all, HTTP error, timeout, lost
-        connection, missed) counts as one that takes for ever. So a server cannot meet its objective
+        A request without a right prediction (wrong or none at all, HTTP error, timeout, lost
+        connection, missed) counts as infinite latency. So a server cannot meet its objective
         by refusing quickly, nor by guessing.
 
         Returns:
-            Milliseconds; None when the percentile falls on a request without a right answer.
+            Milliseconds; None when the percentile falls on a request without a right prediction.
 
         Raises:
             ValueError: there are no samples.

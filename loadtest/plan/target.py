@@ -1,4 +1,4 @@
-"""How to ask a service about a photo, and where in its reply the answer is.
+"""How to ask a service about an image, and where in its reply the prediction is.
 
 The default is stillroom's own interface; any classifier that takes one image in a POST request and
 replies in JSON will do.
@@ -46,15 +46,15 @@ class Target:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"/[\x21-\x7e]*", self.route):
             raise UsageError(
-                f"--route {self.route!r} is no path", "write it as --route /v1/classify"
+                f"--route {self.route!r} is not a path", "write it as --route /v1/classify"
             )
         if not re.fullmatch(r"[A-Za-z0-9_.\[\]-]*", self.field):
             raise UsageError(
-                f"--field {self.field!r} is no plain field name", "write it as --field image"
+                f"--field {self.field!r} is not a plain field name", "write it as --field image"
             )
         if self.answer and not self.answer.startswith("/"):
             raise UsageError(
-                f"--answer {self.answer!r} is no JSON pointer",
+                f"--answer {self.answer!r} is not a JSON pointer",
                 f"write it as --answer {STILLROOM_POINTER}",
             )
 
@@ -63,20 +63,20 @@ class Target:
         """Whether replies have the form of our own service, which also names its model."""
         return self.route == STILLROOM_ROUTE and self.answer == STILLROOM_POINTER
 
-    def request_of(self, photo: CorpusImage) -> tuple[bytes, dict[str, str]]:
-        """Body and headers that ask about a photo."""
+    def request_of(self, image: CorpusImage) -> tuple[bytes, dict[str, str]]:
+        """Body and headers that ask about an image."""
         headers = {**(auth_header() if self.is_stillroom else {}), **dict(self.headers)}
         if not self.field:
-            return photo.body, {"Content-Type": photo.content_type, **headers}
+            return image.body, {"Content-Type": image.content_type, **headers}
         head = (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{self.field}"; '
-            f'filename="photo"\r\nContent-Type: {photo.content_type}\r\n\r\n'
+            f'filename="photo"\r\nContent-Type: {image.content_type}\r\n\r\n'
         )
-        body = b"".join([head.encode(), photo.body, f"\r\n--{BOUNDARY}--\r\n".encode()])
+        body = b"".join([head.encode(), image.body, f"\r\n--{BOUNDARY}--\r\n".encode()])
         return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
 
-    def answer_of(self, body: bytes) -> ReplyPrediction | None:
-        """The answer in a reply of status 200; None if there is none where it should be."""
+    def prediction_of(self, body: bytes) -> ReplyPrediction | None:
+        """The prediction in a reply of status 200; None if there is none where it should be."""
         if self.is_stillroom:
             return prediction_from_body(body)
         if not self.answer:
@@ -104,7 +104,7 @@ def value_at(document: Any, pointer: str) -> Any:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, list):
             if not re.fullmatch(r"0|[1-9][0-9]*", key):
-                raise LookupError(f"{key!r} is no index")
+                raise LookupError(f"{key!r} is not an index")
             document = document[int(key)]
         else:
             document = document[key]

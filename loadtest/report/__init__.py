@@ -1,1 +1,1 @@
-"""report.html of a load test or of a promise: one file that needs no other host."""
+"""report.html of a load test or of a max rate: one file that needs no other host."""

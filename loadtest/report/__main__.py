@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtest.console import print_error, print_result
 from loadtest.errors import LoadTestError
 from loadtest.plan.arguments import OneLineParser
 from loadtest.report.page import write_report
@@ -24,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = write_report(parser.parse_args(arguments).folder)
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
-    sys.stdout.write(f"written      {path}\n")
+    print_result(f"written      {path}")
     return 0
 
 

@@ -140,7 +140,7 @@ def draw_saturation(steps: Sequence[dict[str, Any]]) -> str:
         logarithmic(
             min(step["p50_ms"] for step in answered), max(step["p99_ms"] for step in answered)
         ),
-        x_title="good answers a second",
+        x_title="good replies a second",
         y_title="ms",
     )
     for name, kind in (("p50", "intended"), ("p99", "service")):
@@ -159,7 +159,7 @@ def draw_probes(probes: Sequence[dict[str, Any]], slo: dict[str, Any]) -> str:
     """The percentile of each probe over its rate, with the objective.
 
     Args:
-        probes: of each `rate`, `observed_ms` (None where it is no number) and `verdict`.
+        probes: of each `rate`, `observed_ms` (None where it is not a number) and `verdict`.
         slo: `percentile` and `target_ms`.
     """
     values = [p["observed_ms"] for p in probes if p["observed_ms"]] + [slo["target_ms"]]

@@ -17,7 +17,7 @@ def command_of(summary: dict[str, Any]) -> str:
         summary: of summary.json. One of before `asked` was written says what ran instead.
     """
     scenario, asked = summary["scenario"], summary.get("asked", {})
-    words = ["python -m loadtest", summary["url"], "--corpus PHOTOS --out OUT"]
+    words = ["python -m loadtest", summary["url"], "--corpus IMAGES --out OUT"]
     words.append(f"--scenario {scenario}")
     if summary["target_rps"] is not None:
         words.append(f"--rate {summary['target_rps']:g}")

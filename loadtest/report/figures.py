@@ -33,12 +33,12 @@ class SampleRow:
     """One planned request.
 
     Attributes:
-        planned_s: when it was due; `done_s` when its answer was there, None without.
+        planned_s: when it was due; `done_s` when its reply was there, None without.
         intended_ms: latency from when it was due; `service_ms` from when it was sent. None without.
         outcome: as `loadtest.generator.outcome.Outcome` writes it.
-        status: of HTTP; 0 without an answer.
-        path: of the photo.
-        request_id: of the service's answer.
+        status: of HTTP; 0 without a reply.
+        path: of the image.
+        request_id: of the service's reply.
     """
 
     planned_s: float
@@ -52,7 +52,7 @@ class SampleRow:
 
     @property
     def replied(self) -> bool:
-        """Whether its latency is one: of an answer, or of a timeout, which is at least that."""
+        """Whether its latency is one: of a reply, or of a timeout, which is at least that."""
         return self.outcome in ("ok", "wrong_answer", "http_error", "timeout")
 
 
@@ -80,7 +80,7 @@ class Second:
 
     Attributes:
         start_s: its begin; `width_s` its length.
-        planned: requests due in it; `replied` and `good`: answers that came in it.
+        planned: requests due in it; `replied` and `good`: replies that came in it.
     """
 
     start_s: float
@@ -97,13 +97,13 @@ class Failure:
     Attributes:
         outcome: its name; `status` that of HTTP, 0 without.
         number: how many.
-        photo: of the first; `request_id` the service's name for it, which its log has too.
+        image: of the first; `request_id` the service's name for it, which its log has too.
     """
 
     outcome: str
     status: int
     number: int
-    photo: str
+    image: str
     request_id: str
 
 

@@ -25,19 +25,19 @@ from loadtest.report.charts import (
 )
 from loadtest.report.command import command_of
 from loadtest.report.figures import Percentile, failures_of, percentile_rows, read_rows, seconds_of
-from loadtest.report.verdict import promise_verdict, run_verdict
+from loadtest.report.verdict import max_rate_verdict, run_verdict
 from loadtest.result.files import write_files
-from loadtest.result.folder import PROMISE, REPORT, SAMPLES, SUMMARY, read_json
+from loadtest.result.folder import MAX_RATE, REPORT, SAMPLES, SUMMARY, read_json
 from loadtest.result.verdict import Status, status_of_step
 
 __all__ = ["load_template", "write_report"]
 
 SCHEMA = Path(__file__).parents[1] / "summary.schema.json"
-PROMISE_KEYS = ("confirmations", "limit", "note", "probes", "rate_rps", "refused_rps", "slo")
+MAX_RATE_KEYS = ("confirmations", "limit", "note", "probes", "rate_rps", "refused_rps", "slo")
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html of a load, or of a promise, beside its files.
+    """Write report.html of a load, or of a max rate, beside its files.
 
     Args:
         folder: with summary.json and samples.csv, or promise.json and probes/.
@@ -46,16 +46,16 @@ def write_report(folder: Path) -> Path:
         The file.
 
     Raises:
-        UsageError: there is no result, or it is damaged.
+        UsageError: the result is missing, or it is damaged.
         LoadTestError: the page cannot be written.
     """
-    if (folder / PROMISE).is_file():
-        page = _promise_page(folder)
+    if (folder / MAX_RATE).is_file():
+        page = _max_rate_page(folder)
     elif (folder / SUMMARY).is_file():
         page = _run_page(folder)
     else:
         raise UsageError(
-            f"{folder} holds no results of a load test", f"expected {SUMMARY} or {PROMISE} in it"
+            f"{folder} holds no results of a load test", f"expected {SUMMARY} or {MAX_RATE} in it"
         )
     write_files(folder, {REPORT: page})
     return folder / REPORT
@@ -66,41 +66,41 @@ def _run_page(folder: Path) -> str:
     verdict = run_verdict(summary)
     parts = _parts(folder, summary)
     return _render(
-        title=f"Load test: {summary['scenario']}", verdict=verdict, promise=None, **parts
+        title=f"Load test: {summary['scenario']}", verdict=verdict, max_rate=None, **parts
     )
 
 
-def _promise_page(folder: Path) -> str:
-    promise = read_json(folder / PROMISE)
-    _check_keys(folder / PROMISE, promise, PROMISE_KEYS)
-    probes, shown = _probes(folder, promise)
+def _max_rate_page(folder: Path) -> str:
+    max_rate = read_json(folder / MAX_RATE)
+    _check_keys(folder / MAX_RATE, max_rate, MAX_RATE_KEYS)
+    probes, shown = _probes(folder, max_rate)
     parts = _parts(shown, _read_summary(shown)) if shown else {"run": None}
     return _render(
-        title="Promise",
-        verdict=promise_verdict(promise),
-        promise={
-            **promise,
+        title="Max rate",
+        verdict=max_rate_verdict(max_rate),
+        max_rate={
+            **max_rate,
             "probes": probes,
-            "chart": Markup(draw_probes(probes, promise["slo"])) if probes else "",
+            "chart": Markup(draw_probes(probes, max_rate["slo"])) if probes else "",
             "shown": shown.name if shown else "",
         },
         **parts,
     )
 
 
-def _probes(folder: Path, promise: dict[str, Any]) -> tuple[list[dict[str, Any]], Path | None]:
-    """Each probe with the percentile it saw, and the folder of the last at the promised rate.
+def _probes(folder: Path, max_rate: dict[str, Any]) -> tuple[list[dict[str, Any]], Path | None]:
+    """Each probe with the percentile it saw, and the folder of the last at the max rate.
 
-    Where nothing is promised, the last probe of all is shown.
+    Without a max rate, the last probe of all is shown.
     """
     found = []
     shown: Path | None = None
-    for number, probe in enumerate(promise["probes"], 1):
+    for number, probe in enumerate(max_rate["probes"], 1):
         place = folder / "probes" / f"{number:02d}"
         seen = None
         if (place / SUMMARY).is_file():
             seen = _read_summary(place).get("slo", {}).get("observed_ms")
-            if not promise["rate_rps"] or probe["rate"] == promise["rate_rps"]:
+            if not max_rate["rate_rps"] or probe["rate"] == max_rate["rate_rps"]:
                 shown = place
         verdict = Status(probe["verdict"]).value  # in today's words
         found.append({**probe, "verdict": verdict, "number": number, "observed_ms": seen})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.result.verdict import Status, reasons_of, status_of, status_of_promise
+from loadtest.result.verdict import Status, reasons_of, status_of, status_of_max_rate
 
-__all__ = ["LoadVerdict", "promise_verdict", "run_verdict"]
+__all__ = ["LoadVerdict", "max_rate_verdict", "run_verdict"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _why(summary: dict[str, Any], status: Status) -> str:
         if counts["wrong_answer"]:
             return "wrong predictions"
         if not counts["ok"]:
-            return "no answers"
+            return "no predictions"
         return "objective missed" if slo and slo["met"] is False else "it stopped answering"
     if summary["stopped_by"]:
         return "stopped"
@@ -53,33 +53,33 @@ def _why(summary: dict[str, Any], status: Status) -> str:
     return "objective met" if slo else "measured, no objective set"
 
 
-def promise_verdict(promise: dict[str, Any]) -> LoadVerdict:
+def max_rate_verdict(max_rate: dict[str, Any]) -> LoadVerdict:
     """Of a search."""
-    slo = promise["slo"]
+    slo = max_rate["slo"]
     limit = f"p{slo['percentile']:g} <= {slo['target_ms']:g} ms"
-    status = status_of_promise(promise)
-    if promise["note"]:
-        return LoadVerdict(status, "no promise", f"Nothing can be promised: {promise['note']}.")
-    if not promise["rate_rps"]:
+    status = status_of_max_rate(max_rate)
+    if max_rate["note"]:
+        return LoadVerdict(status, "no max rate", f"No max rate can be given: {max_rate['note']}.")
+    if not max_rate["rate_rps"]:
         return LoadVerdict(status, "no rate holds", f"No rate that was tried holds {limit}.")
-    refused = promise["refused_rps"]
-    upper = _above(promise) if refused else "Nothing above was tried."
+    refused = max_rate["refused_rps"]
+    upper = _above(max_rate) if refused else "Nothing above was tried."
     notes = [
-        f"Shown {promise['confirmations']} times, each with 95 % confidence. {upper}",
-        "It is of this machine, this model and these photographs.",
+        f"Shown {max_rate['confirmations']} times, each with 95 % confidence. {upper}",
+        "It is of this machine, this model and these images.",
     ]
-    if promise["limit"]:
+    if max_rate["limit"]:
         notes.append(
-            f"The limit above may be the generator's and not the service's: {promise['limit']}."
+            f"The limit above may be the generator's and not the service's: {max_rate['limit']}."
         )
-    headline = f"{promise['rate_rps']:.1f} requests/s at {limit}"
-    return LoadVerdict(status, "promised", headline, tuple(notes))
+    headline = f"{max_rate['rate_rps']:.1f} requests/s at {limit}"
+    return LoadVerdict(status, "max rate", headline, tuple(notes))
 
 
-def _above(promise: dict[str, Any]) -> str:
-    """Of the lowest rate above the promise that did not pass: what its last probe showed."""
-    refused = promise["refused_rps"]
-    shown = [Status(one["verdict"]) for one in promise["probes"] if one["rate"] == refused]
+def _above(max_rate: dict[str, Any]) -> str:
+    """Of the lowest rate above the max rate that did not pass: what its last probe showed."""
+    refused = max_rate["refused_rps"]
+    shown = [Status(one["verdict"]) for one in max_rate["probes"] if one["rate"] == refused]
     if shown and shown[-1] is not Status.FAILED:
         return f"{refused:.1f} requests/s: {shown[-1]}."
     return f"{refused:.1f} requests/s do not hold."

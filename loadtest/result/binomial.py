@@ -1,4 +1,4 @@
-"""How sure a counted share is, without approximation.
+"""Exact binomial confidence intervals.
 
 Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits"; the incomplete beta
 function by its continued fraction, Abramowitz and Stegun 26.5.8, evaluated as Lentz does.

@@ -1,7 +1,7 @@
-"""Whether the service answers a photo faster the second time: then it holds answers ready.
+"""Whether the service answers an image faster the second time: then it caches predictions.
 
-Each photo is compared with itself, so that large and small ones do not mix. A load test of a
-service that caches measures its cache, unless its users too send the same photos.
+Each image is compared with itself, so that large and small ones do not mix. A load test of a
+service that caches measures its cache, unless its users too send the same images.
 
 Source: the idea is MLPerf Inference's audit TEST04 (github.com/mlcommons/inference, compliance).
 """
@@ -26,11 +26,11 @@ def compare_repeats(samples: Iterable[Sample]) -> dict[str, Any]:
     """The service latency of second sendings over that of the first ones.
 
     Args:
-        samples: of a load with repeats, by planned time. Of each photo the first two good replies
+        samples: of a load with repeats, by planned time. Of each image the first two good replies
             count.
 
     Returns:
-        `pairs`; `ratio`, the median over photos, with `low` and `high`, an interval of 95 %, each
+        `pairs`; `ratio`, the median over images, with `low` and `high`, an interval of 95 %, each
         None without enough pairs; `cached`, whether the whole interval is below 0.9.
     """
     replies: dict[str, list[float]] = {}

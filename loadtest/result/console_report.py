@@ -20,14 +20,14 @@ class LoadProgress:
     """One line about the running load: rewritten each second, or a new one each 5 s in a log file.
 
     Args:
-        stream: where it goes; asked once whether it is a terminal.
+        stream: where it goes; asked once whether it is a terminal. None shows nothing.
         total_s: the length of the measured window.
     """
 
-    def __init__(self, stream: TextIO, *, total_s: float) -> None:
+    def __init__(self, stream: TextIO | None, *, total_s: float) -> None:
         self._stream = stream
         self._total_s = total_s
-        self._is_terminal = stream.isatty()
+        self._is_terminal = stream is not None and stream.isatty()
         self._next_line_s = -math.inf
 
     def __call__(self, log: Tally, now_s: float) -> None:
@@ -37,6 +37,8 @@ class LoadProgress:
             log: of the running load.
             now_s: seconds from the start of the measured window; below 0 during the warm-up.
         """
+        if self._stream is None:
+            return
         line = progress_line(log, now_s, self._total_s)
         if self._is_terminal:
             self._stream.write(f"\r{line[: WIDTH - 1]:<{WIDTH - 1}}")
@@ -47,7 +49,7 @@ class LoadProgress:
 
     def close(self) -> None:
         """Leave the last line standing."""
-        if self._is_terminal:
+        if self._stream is not None and self._is_terminal:
             self._stream.write("\n")
 
 
@@ -113,11 +115,11 @@ def _service(summary: dict[str, Any]) -> Iterator[str]:
     ]
     if stages:
         yield from _field("stages, ms", f"mean {', '.join(stages)} (as the service reports)")
-    answers, corpus = summary["answers"], summary["corpus"]
-    checked = f"{answers['checked']} checked, {answers['wrong']} wrong"
-    if not corpus["with_expected"] and not answers["wrong"]:
+    predictions, corpus = summary["answers"], summary["corpus"]
+    checked = f"{predictions['checked']} checked, {predictions['wrong']} wrong"
+    if not corpus["with_expected"] and not predictions["wrong"]:
         checked = "not checked, the corpus states none"
-    yield from _field("answers", checked)
+    yield from _field("predictions", checked)
     yield from _field("corpus", f"{corpus['images']} images, {corpus['bytes'] / 1e6:.1f} MB")
     for model in summary["models"]:
         digest = model["digest"].removeprefix("sha256:")[:12]
@@ -128,7 +130,7 @@ def _service(summary: dict[str, Any]) -> Iterator[str]:
         yield from _field(
             "repeats",
             f"{caching['ratio']:.2f} of the first time ({caching['low']:.2f} to "
-            f"{caching['high']:.2f}, 95 %, {caching['pairs']} photos)",
+            f"{caching['high']:.2f}, 95 %, {caching['pairs']} images)",
         )
 
 
@@ -170,7 +172,7 @@ def _saturation(summary: dict[str, Any]) -> Iterator[str]:
         )
     law = summary["saturation"]["usl"]
     if law is not None:
-        peak = "without end" if law["peak_rps"] is None else f"{law['peak_rps']:.1f} requests/s"
+        peak = "infinite" if law["peak_rps"] is None else f"{law['peak_rps']:.1f} requests/s"
         knee = "none" if law["knee_users"] is None else f"{law['knee_users']:.1f} users"
         yield from _field(
             "scaling",
@@ -203,7 +205,7 @@ def _verdict(summary: dict[str, Any]) -> Iterator[str]:
     said = " ".join(reasons_of(summary))
     if status is Status.INVALID:
         broken = [rule["name"] for rule in summary["validity"]["rules"] if not rule["held"]]
-        said = f"the figures promise nothing: {', '.join(broken)}"
+        said = f"the figures cannot be used: {', '.join(broken)}"
     if status is Status.PASSED:
         said = "the objective is met" if "slo" in summary else "measured; no objective was set"
     yield from _field(status.upper(), said)

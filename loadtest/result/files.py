@@ -129,7 +129,7 @@ def write_outputs(out: Path, summary: dict[str, Any], samples: Iterable[Sample])
 def write_files(out: Path, texts: Mapping[str, str]) -> None:
     """Write files in this order, each whole or not at all; the folder is created.
 
-    A name that is no text, such as a label with half of a surrogate pair, is written escaped.
+    A name that is not text, such as a label with half of a surrogate pair, is written escaped.
 
     Raises:
         LoadTestError: the disk is full, or the folder became unwritable.

@@ -1,4 +1,4 @@
-"""Results of load tests, as they lie on disk: one run, repeats of it, or a promise."""
+"""Results of load tests, as they lie on disk: one run, repeats of it, or a max rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loadtest.errors import UsageError
 from loadtest.result.summary import SCHEMA_VERSION
 
 __all__ = [
-    "PROMISE",
+    "MAX_RATE",
     "REPORT",
     "SAMPLES",
     "SUMMARY",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 SUMMARY, SAMPLES = "summary.json", "samples.csv"
-PROMISE, REPORT = "promise.json", "report.html"
+MAX_RATE, REPORT = "promise.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Run:
         folder: where it lies.
         summary: its summary.json.
         planned_s: when each request was due, from the start of the measured window.
-        intended_ms: latency of each; infinite without a right answer.
+        intended_ms: latency of each; infinite without a right prediction.
         good: whether each ended as `ok`.
     """
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from loadtest.errors import EXIT_STOPPED
 from loadtest.generator.histogram import LatencyHistogram, has_histograms
 from loadtest.generator.load_result import GeneratorReport, LoadResult
 from loadtest.generator.outcome import Outcome, Sample, latencies_of
@@ -38,14 +39,14 @@ POPULATION = (
     "timeouts with at least the timeout; connection_error and missed are counted only"
 )
 SLO_POPULATION = (
-    "intended latency of all planned requests; one without a right answer (wrong_answer, "
-    "http_error, timeout, connection_error, missed) counts as one that takes for ever"
+    "intended latency of all planned requests; one without a right prediction (wrong_answer, "
+    "http_error, timeout, connection_error, missed) counts as infinite latency"
 )
 
 
 def build_summary(
     plan: LoadPlan,
-    photos: Sequence[CorpusImage],
+    images: Sequence[CorpusImage],
     result: LoadResult,
     fingerprint: dict[str, Any],
     **further: dict[str, Any],
@@ -54,7 +55,7 @@ def build_summary(
 
     Args:
         plan: what was to be done.
-        photos: what was sent.
+        images: what was sent.
         result: what became of it.
         fingerprint: of the machine, as `environment.fingerprint` gives it.
         further: blocks that other runs gave: `calibration`, `doubling`, `saturation`, `service`.
@@ -89,9 +90,9 @@ def build_summary(
         "trend": describe_trend(samples, result.duration_s),
         "caching": compare_repeats(samples) if plan.repeat_share else None,
         "stage_means_ms": _stage_means(samples),
-        "answers": _answers(samples),
+        "answers": _predictions(samples),
         **_models(samples),
-        "corpus": _describe_corpus(photos),
+        "corpus": _describe_corpus(images),
         "target": _describe_target(plan),
         "workers": plan.workers,
         "lost_workers": result.lost_workers,
@@ -114,7 +115,7 @@ def build_summary(
 
 def exit_code_from_summary(summary: dict[str, Any]) -> int:
     """The exit code of the command: 75 where it was stopped, else that of the verdict."""
-    return 75 if summary["stopped_by"] else status_of(summary).exit_code
+    return EXIT_STOPPED if summary["stopped_by"] else status_of(summary).exit_code
 
 
 def _rates(samples: Sequence[Sample], duration_s: float) -> dict[str, float]:
@@ -166,7 +167,7 @@ def _errors(samples: Sequence[Sample]) -> dict[str, Any]:
 def _silence(samples: Sequence[Sample], duration_s: float) -> dict[str, Any] | None:
     """The requests sent after the last that was answered; None where there are none."""
     sent = sorted((s for s in samples if s.sent_s is not None), key=lambda s: s.sent_s or 0.0)
-    answered = [number for number, sample in enumerate(sent) if sample.outcome.answered]
+    answered = [number for number, sample in enumerate(sent) if sample.outcome.classified]
     silent = sent[answered[-1] + 1 :] if answered else sent
     if not silent:
         return None
@@ -218,16 +219,16 @@ def _stage_means(samples: Sequence[Sample]) -> dict[str, float | None]:
     return means
 
 
-def _answers(samples: Sequence[Sample]) -> dict[str, Any]:
-    wrong = [s for s in samples if s.outcome is Outcome.WRONG_ANSWER]
+def _predictions(samples: Sequence[Sample]) -> dict[str, Any]:
+    wrong = [s for s in samples if s.outcome is Outcome.WRONG_PREDICTION]
     return {
-        "checked": sum(1 for s in samples if s.outcome.answered and s.expected),
+        "checked": sum(1 for s in samples if s.outcome.classified and s.expected),
         "wrong": len(wrong),
         "examples": [
             {
                 "path": s.path,
                 "expected": s.expected,
-                "answer": s.answer,
+                "answer": s.prediction,
                 "request_id": s.request_id,
             }
             for s in wrong[:MAX_EXAMPLES]
@@ -243,12 +244,12 @@ def _models(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _describe_corpus(photos: Sequence[CorpusImage]) -> dict[str, Any]:
+def _describe_corpus(images: Sequence[CorpusImage]) -> dict[str, Any]:
     return {
-        "images": len(photos),
-        "bytes": sum(len(photo.body) for photo in photos),
-        "with_expected": sum(1 for photo in photos if photo.expected),
-        "sha256": corpus_sha256(photos),
+        "images": len(images),
+        "bytes": sum(len(image.body) for image in images),
+        "with_expected": sum(1 for image in images if image.expected),
+        "sha256": corpus_sha256(images),
     }
 
 

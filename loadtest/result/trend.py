@@ -40,7 +40,7 @@ def describe_trend(samples: Sequence[Sample], duration_s: float) -> dict[str, An
     return {
         "window_s": round(window_s, 3),
         "requests": [len(part) for part in parts],
-        "errors": [sum(not sample.outcome.answered for sample in part) for part in parts],
+        "errors": [sum(not sample.outcome.classified for sample in part) for part in parts],
         "p50_ms": [None if value is None else round(value, 3) for value in p50],
         "p99_ms": [None if value is None else round(value, 3) for value in p99],
         "p50_slope_ms_per_min": _rounded(theil_sen(points)),

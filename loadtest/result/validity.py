@@ -1,6 +1,6 @@
 """The rules by which a measurement is one of the service, and not of the generator.
 
-A run that breaks one is INVALID: its figures are shown, and promise nothing.
+A run that breaks one is INVALID: its figures are shown, and cannot be used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _rule(name: str, value: float, limit: float, text: str) -> dict[str, Any]:
 
 
 def _timing(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A send time is a promise only where each request has its own."""
+    """A send time is a commitment only where each request has its own."""
     if summary["mode"] != "open" or summary["users"] is not None:
         return
     limit_ms = max(MIN_LIMIT_MS, SHARE_OF_SLO * summary.get("slo", {}).get("target_ms", 0.0))

@@ -5,7 +5,7 @@
 | passed | what was asked is shown | 0 |
 | inconclusive | valid, but too little to say | 3 |
 | invalid | the measurement cannot be used: it may be of the generator | 3 |
-| failed | the service, or its answers, did not do what was asked | 1 |
+| failed | the service, or its predictions, did not do what was asked | 1 |
 
 The worst of several counts, in the order failed > invalid > inconclusive > passed. A load is failed
 in spite of a late generator where no lateness explains what went wrong: a wrong prediction, too
@@ -24,16 +24,16 @@ __all__ = [
     "Status",
     "reasons_of",
     "status_of",
-    "status_of_promise",
+    "status_of_max_rate",
     "status_of_slo",
     "status_of_step",
     "worst",
 ]
 
 ENOUGH_SILENT = 5
-"""Requests in a row up to the end without an answer: not chance."""
+"""Requests in a row up to the end without a reply: not chance."""
 SILENT_SHARE, SILENT_S = 0.1, 1.0
-"""Of the window, or seconds, whichever is shorter: a fault of a moment is no end."""
+"""Of the window, or seconds, whichever is shorter: a short fault is not an end."""
 LATE_SHARE_OF_TIMEOUT = 0.1
 """A generator that was this late may have made timeouts itself."""
 
@@ -89,17 +89,17 @@ def status_of_slo(summary: dict[str, Any]) -> Status:
     return Status.PASSED if met else Status.FAILED
 
 
-def status_of_promise(promise: dict[str, Any]) -> Status:
+def status_of_max_rate(max_rate: dict[str, Any]) -> Status:
     """Of a search.
 
     Args:
-        promise: of promise.json; one of before it named its verdict will do.
+        max_rate: of promise.json; one of before it named its verdict will do.
     """
-    if "verdict" in promise:
-        return Status(promise["verdict"])
-    if promise["note"]:
-        return Status.INCONCLUSIVE if "stopped" in promise["note"] else Status.INVALID
-    return Status.PASSED if promise["rate_rps"] else Status.FAILED
+    if "verdict" in max_rate:
+        return Status(max_rate["verdict"])
+    if max_rate["note"]:
+        return Status.INCONCLUSIVE if "stopped" in max_rate["note"] else Status.INVALID
+    return Status.PASSED if max_rate["rate_rps"] else Status.FAILED
 
 
 def status_of_step(step: dict[str, Any]) -> Status:
@@ -134,7 +134,7 @@ def _wrong(summary: dict[str, Any]) -> list[str]:
     if counts["wrong_answer"]:
         return [f"{counts['wrong_answer']} wrong predictions of {summary['planned']} requests."]
     if not counts["ok"] and failed:
-        return [f"Not one right answer to {failed} requests."]
+        return [f"Not one right prediction to {failed} requests."]
     return [f"With {_users(step['users'])}: {' '.join(step['reasons'])}" for step in others]
 
 

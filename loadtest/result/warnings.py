@@ -54,12 +54,12 @@ def _on_the_generator(summary: dict[str, Any]) -> Iterator[str]:
     caching = summary["caching"]
     if caching and caching["cached"]:
         yield (
-            f"Repeated photos took {caching['ratio']:.2f} of their first time (95 % interval "
-            f"{caching['low']:.2f} to {caching['high']:.2f}): the service holds answers ready."
+            f"Repeated images took {caching['ratio']:.2f} of their first time (95 % interval "
+            f"{caching['low']:.2f} to {caching['high']:.2f}): the service caches predictions."
         )
     elif caching and caching["ratio"] is None:
         yield (
-            f"{caching['pairs']} photos were sent twice: too few to see a cache; raise "
+            f"{caching['pairs']} images were sent twice: too few to see a cache; raise "
             "--duration-s, or give a larger corpus."
         )
 
@@ -67,7 +67,7 @@ def _on_the_generator(summary: dict[str, Any]) -> Iterator[str]:
 def _on_the_service(summary: dict[str, Any]) -> Iterator[str]:
     counts, planned = summary["counts"], summary["planned"]
     short = (summary["planned_rps"] - summary["achieved_rps"]) * summary["duration_s"]
-    # One late reply at the end of a short run is no shortfall.
+    # One late reply at the end of a short run is not a shortfall.
     if short > max((1 - MIN_ACHIEVED_SHARE) * planned, 1.5):
         yield (
             f"Achieved {summary['achieved_rps']:.1f} of {summary['planned_rps']:.1f} planned "
@@ -78,11 +78,11 @@ def _on_the_service(summary: dict[str, Any]) -> Iterator[str]:
         kinds = ", ".join(f"{number} {name}" for name, number in failed.items() if number)
         yield f"{sum(failed.values())} of {planned} requests failed: {kinds}."
     for example in summary["answers"]["examples"][:1]:
-        answer = repr(example["answer"]) if example["answer"] else "no classification"
+        prediction = repr(example["answer"]) if example["answer"] else "no classification"
         expected = f" instead of {example['expected']!r}" if example["expected"] else ""
         yield (
-            f"Wrong answers: {summary['answers']['wrong']}; the first: {example['path']} gave "
-            f"{answer}{expected} (request {example['request_id'] or 'without an id'})."
+            f"Wrong predictions: {summary['answers']['wrong']}; the first: {example['path']} gave "
+            f"{prediction}{expected} (request {example['request_id'] or 'without an id'})."
         )
     if len(summary["models"]) > 1:
         yield f"{len(summary['models'])} different models or backends answered during the run."

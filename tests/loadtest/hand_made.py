@@ -14,7 +14,7 @@ from loadtest.plan.slo import Slo
 from loadtest.result.summary import build_summary
 
 MODEL = ReplyModel("stub", "1", "sha256:0123456789abcdef", "onnxruntime-cpu")
-PHOTOS = [
+IMAGES = [
     CorpusImage("a.png", b"bytes", "image/png", "roses"),
     CorpusImage("b.png", b"more", "image/png"),
 ]
@@ -66,4 +66,4 @@ def summary_of(
     )
     defaults: dict[str, Any] = {"duration_s": 10.0, "cpu_share": 0.1}
     load = LoadResult(samples=samples, **(defaults | result))
-    return build_summary(plan, PHOTOS, load, FINGERPRINT, **(further or {}))
+    return build_summary(plan, IMAGES, load, FINGERPRINT, **(further or {}))

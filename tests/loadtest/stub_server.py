@@ -142,7 +142,7 @@ class QuietServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up is no news."""
+        """A client that gave up is not news."""
 
 
 @contextmanager

@@ -39,7 +39,7 @@ URL = "http://127.0.0.1:9"
         ),
         (["--doubling", "--scenario", "saturation"], "error: --doubling repeats one load, and"),
         (["--junit", "."], "error: --junit '.' cannot be written; name another file"),
-        (["--bind", "5557"], "error: '5557' is no HOST:PORT"),
+        (["--bind", "5557"], "error: '5557' is not HOST:PORT"),
         (["--corpus", "absent.csv"], "error: --corpus 'absent.csv' does not exist; give a folder"),
     ],
 )

@@ -20,7 +20,7 @@ def test_its_commands_parse() -> None:
     for command in commands:
         words = shlex.split(command.replace("\\\n", " ").replace("$POD_IP", "10.0.0.5"))
         options = build_parser().parse_args(words)
-        assert plan_from_options(options, photos=9).workers > 1
+        assert plan_from_options(options, images=9).workers > 1
         assert fleet_from_options(options).external == ("--bind" in words)
 
 

@@ -152,16 +152,16 @@ def test_each_load_of_a_session_watches_the_service_by_its_own_clock() -> None:
         from loadtest.generator.outcome import SampleLog
         from loadtest.generator.load_result import LoadResult
         from loadtest.extras.host_monitor.service_watch import ServiceWatch
-        from tests.loadtest.hand_made import PHOTOS, steady
+        from tests.loadtest.hand_made import IMAGES, steady
 
-        def run_load(plan, photos, report):
+        def run_load(plan, images, report):
             for now_s in (0.0, 1.0, 2.0):
                 report(SampleLog(), now_s)
             return LoadResult(samples=steady(), duration_s=2.0)
 
         session.run_load = run_load
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        one = session.Session(PHOTOS, watch=ServiceWatch(child.pid))
+        one = session.Session(IMAGES, watch=ServiceWatch(child.pid))
         plan = LoadPlan(url="http://127.0.0.1:9", rate=20.0, duration_s=2.0)
         for _ in range(2):
             print(one.measure(plan)[1]["service_process"]["time_s"])
@@ -223,5 +223,5 @@ def test_the_locustfile_names_the_missing_variable() -> None:
     done = run_script("import loadtest.locustfile", STILLROOM_CORPUS="")
     assert done.returncode == 2
     assert done.stderr.endswith(
-        "error: STILLROOM_CORPUS is not set; try STILLROOM_CORPUS=photos locust -f ...\n"
+        "error: STILLROOM_CORPUS is not set; try STILLROOM_CORPUS=images locust -f ...\n"
     )

@@ -1,4 +1,4 @@
-"""A wrong prediction, an error and an unreadable reply take for ever in every kind of load."""
+"""A wrong prediction, an error and an unreadable reply: infinite latency in every kind of load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from tests.loadtest.hand_made import sample, steady, summary_of
 from tests.loadtest.stub_server import Behaviour, run_command, served, write_corpus
 
 SLO = Slo(95, 50)
-NOT_RIGHT = [Outcome.WRONG_ANSWER, Outcome.HTTP_ERROR, Outcome.TIMEOUT, Outcome.CONNECTION_ERROR]
+NOT_RIGHT = [
+    Outcome.WRONG_PREDICTION,
+    Outcome.HTTP_ERROR,
+    Outcome.TIMEOUT,
+    Outcome.CONNECTION_ERROR,
+]
 
 
 @pytest.mark.parametrize("outcome", NOT_RIGHT)
@@ -35,13 +40,13 @@ def test_it_counts_as_endless(tmp_path: Path, outcome: Outcome) -> None:
     errors = {
         one.name: one for one in compare_runs(*map(read_runs, (tmp_path / "b", tmp_path / "a")))
     }
-    assert errors["p99 ms"].second is None  # on a request without a right answer
+    assert errors["p99 ms"].second is None  # on a request without a right prediction
 
 
 def test_a_late_generator_does_not_hide_too_many_of_them(tmp_path: Path) -> None:
     """A probe whose wrong predictions alone are too many fails; it is not repeated as invalid."""
     late = [sample(n / 20, 20, sent_s=n / 20 + 0.02) for n in range(150)]
-    wrong = [sample(7.5 + n / 20, 20, Outcome.WRONG_ANSWER) for n in range(50)]
+    wrong = [sample(7.5 + n / 20, 20, Outcome.WRONG_PREDICTION) for n in range(50)]
     write_outputs(tmp_path, summary_of([*late, *wrong], SLO), [*late, *wrong])
     probe = trial_from_folder(tmp_path, SLO)
     assert (probe.problem, probe.verdict(SLO.allowed)) == ("", "failed")

@@ -16,7 +16,6 @@ from serve.contract.errors import Interrupted
 from train.engine.callbacks import Callback
 from train.engine.progress import say, steps
 from train.engine.seed import cudnn_mode
-from train.engine.signals import stop_on_signal
 from train.engine.step import DTYPES
 from train.engine.trainer import Trainer, Validate
 from train.engine.weight_averaging import Candidate, Scores, choose, measure_norms, norms_that_move
@@ -126,7 +125,7 @@ def _run(trainer: Trainer, views: Views, sampler: BatchSampler, validate: Valida
             plan.batches_of(views, sampler, trainer.done, world)
         ) as batches,  # its workers end with it
         steps(trainer.title, trainer.total) as bar,
-        stop_on_signal() as stop,
+        plan.stop_flag() as stop,
         cudnn_mode(deterministic=plan.deterministic),
     ):
         bar.advance(trainer.done)

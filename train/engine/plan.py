@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from serve.contract.errors import DatasetError
 from train.augment.mixup import Mix
 from train.engine.schedule import Plateau, Schedule
+from train.engine.signals import StopFlag, stop_on_signal
 from train.engine.throughput import TIMINGS, ThroughputMeter
 from train.engine.world import World, shard_of_rank
 from train.loader.dataloader import feed
@@ -95,6 +97,10 @@ class PhaseOptions:
     def meter_in(self, folder: Path) -> ThroughputMeter:
         """Measures images a second and memory; its lines are beside the metrics in `folder`."""
         return ThroughputMeter(folder / TIMINGS)
+
+    def stop_flag(self) -> AbstractContextManager[StopFlag]:
+        """A flag that a signal raises while the block runs."""
+        return stop_on_signal()
 
     def mix_of(self, classes: int) -> Mix:
         """Mixup and cutmix of batches of `classes` classes."""

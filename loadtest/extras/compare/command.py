@@ -1,9 +1,9 @@
 """`python -m loadtest.compare A B`: whether B answers otherwise than A, or only looks so.
 
-Each side is a run, a folder of repeats of it, or a promise. Runs are compared only where machine,
-load and photographs are the same, and what is said of a difference is its 95 % interval. Two
-promises are told apart where their intervals, from the rate that held to the one that did not, have
-no rate in common.
+Each side is a run, a folder of repeats of it, or a max rate. Runs are compared only where machine,
+load and images are the same, and what is said of a difference is its 95 % interval. Two max rates
+differ where their intervals, from the rate that held to the one that did not, have no rate in
+common.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtest.console import print_error, print_result
 from loadtest.errors import InvalidMeasurement, LoadTestError, UsageError
 from loadtest.extras.compare.difference import LatencyDifference, compare_runs, is_over_repeats
 from loadtest.plan.arguments import OneLineParser
-from loadtest.result.folder import PROMISE, Run, read_json, read_runs
-from loadtest.result.verdict import Status, status_of, status_of_promise, worst
+from loadtest.result.folder import MAX_RATE, Run, read_json, read_runs
+from loadtest.result.verdict import Status, status_of, status_of_max_rate, worst
 from loadtest.terminal import settle_terminal
 
 __all__ = ["differing_fields", "main"]
@@ -40,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settle_terminal()
     options = _parser().parse_args(arguments)
     try:
-        promises = [(folder / PROMISE).is_file() for folder in (options.a, options.b)]
-        if promises[0] != promises[1]:
+        searched = [(folder / MAX_RATE).is_file() for folder in (options.a, options.b)]
+        if searched[0] != searched[1]:
             raise UsageError(
-                "one of the two is a promise and the other is not", "compare what is alike"
+                "one of the two is a max rate and the other is not", "compare what is alike"
             )
-        compare = _compare_promises if promises[0] else _compare_folders
+        compare = _compare_max_rates if searched[0] else _compare_folders
         lines, is_worse = compare(options.a, options.b, force=options.force)
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
-    sys.stdout.write("\n".join(lines) + "\n")
+    print_result("\n".join(lines))
     return EXIT_WORSE if is_worse else 0
 
 
@@ -89,11 +90,11 @@ def _compare_folders(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool]
     return lines, any(one.verdict == "worse" and one.name != "p50 ms" for one in found)
 
 
-def _compare_promises(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool]:
-    first, second = read_json(a / PROMISE), read_json(b / PROMISE)
+def _compare_max_rates(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool]:
+    first, second = read_json(a / MAX_RATE), read_json(b / MAX_RATE)
     lines: list[str] = []
     if first["slo"] != second["slo"]:
-        raise UsageError("the two promises are of different objectives", "search for one of them")
+        raise UsageError("the two max rates are of different objectives", "search for one of them")
     probes = [_first_probe(folder) for folder in (a, b)]
     ignored = ("target_rps", "duration_s")
     for difference in differing_fields(*probes):
@@ -104,13 +105,13 @@ def _compare_promises(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool
         rate, refused = found["rate_rps"], found["refused_rps"]
         if not rate and found["note"]:
             raise InvalidMeasurement(
-                f"{folder} is {status_of_promise(found)} and promises nothing: {found['note']}",
+                f"{folder} is {status_of_max_rate(found)} and has no max rate: {found['note']}",
                 "search again",
             )
         spans.append((rate, math.inf if refused is None or found["limit"] else refused))
         upper = "at least" if math.isinf(spans[-1][1]) else f"below {refused:.1f}"
         lines.append(
-            f"{letter}  {folder}: {status_of_promise(found)}, {rate:.1f} requests/s, {upper}"
+            f"{letter}  {folder}: {status_of_max_rate(found)}, {rate:.1f} requests/s, {upper}"
         )
     if spans[1][1] <= spans[0][0]:
         return [*lines, "B holds less: the intervals have no rate in common"], True
@@ -122,7 +123,7 @@ def _compare_promises(a: Path, b: Path, *, force: bool) -> tuple[list[str], bool
 def _first_probe(folder: Path) -> dict[str, Any]:
     for one in sorted(folder.glob("probes/*/summary.json")):
         return read_json(one)
-    raise UsageError(f"{folder} has a promise and no probes", "search again")
+    raise UsageError(f"{folder} has a max rate and no probes", "search again")
 
 
 def _fingerprint_notes(runs: Sequence[Run], *, force: bool) -> list[str]:
@@ -180,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "a", type=Path, metavar="A", help="a result, a folder of repeats, a promise"
+        "a", type=Path, metavar="A", help="a result, a folder of repeats, a max rate"
     )
     parser.add_argument("b", type=Path, metavar="B", help="the same of what it is compared with")
     parser.add_argument("--force", action="store_true", help="also where the fingerprints differ")

@@ -30,7 +30,7 @@ class Block:
 
     Attributes:
         seconds: the time in which they were due.
-        intended_ms: ascending latencies; infinite without a right answer.
+        intended_ms: ascending latencies; infinite without a right prediction.
         good: how many ended as `ok`.
     """
 
@@ -45,7 +45,7 @@ class LatencyDifference:
 
     Attributes:
         name: with its unit.
-        first: of A; `second` of B. None where it falls on a request without a right answer.
+        first: of A; `second` of B. None where it falls on a request without a right prediction.
         low: lower end of the 95 % interval of B - A; `high` its upper one. None where unknown.
         more_is_worse: whether a rise is a loss.
     """

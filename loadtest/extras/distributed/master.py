@@ -20,7 +20,6 @@ from locust.exception import RPCError
 
 from loadtest.errors import InvalidMeasurement, LoadTestError, UsageError
 from loadtest.extras.distributed.serialization import message_from_plan, report_from_message
-from loadtest.extras.distributed.worker_config import Fleet
 from loadtest.extras.distributed.worker_messages import WorkerMessages
 from loadtest.generator.environment import load_average
 from loadtest.generator.load_result import GeneratorReport, LoadResult
@@ -30,6 +29,7 @@ from loadtest.generator.runner import signals_set
 from loadtest.generator.users import ImageUser
 from loadtest.plan.corpus import CorpusImage, corpus_sha256
 from loadtest.plan.load_plan import LoadPlan
+from loadtest.plan.worker_fleet import Fleet
 
 __all__ = ["run_fleet"]
 
@@ -42,7 +42,7 @@ SPARE_S = 15.0
 
 def run_fleet(
     plan: LoadPlan,
-    photos: Sequence[CorpusImage],
+    images: Sequence[CorpusImage],
     progress: Callable[[Tally, float], None],
     fleet: Fleet,
 ) -> LoadResult:
@@ -54,7 +54,7 @@ def run_fleet(
 
     Args:
         plan: what to do.
-        photos: at least one.
+        images: at least one.
         progress: as for `runner.run_load`.
         fleet: where the workers are.
 
@@ -70,7 +70,7 @@ def run_fleet(
     try:
         with _children(plan.workers, master.server.port, fleet) as children, signals_set(halt):
             try:
-                clients = _gather(master, ledger, plan, corpus_sha256(photos), halt, children)
+                clients = _gather(master, ledger, plan, corpus_sha256(images), halt, children)
                 if clients:
                     _start(master, ledger, plan, clients)
                     _wait(master, ledger, clients, plan, halt, progress, children)
@@ -143,7 +143,7 @@ def _gather(
     halt: AsyncResult,
     children: Sequence[subprocess.Popen[bytes]],
 ) -> list[str]:
-    """Wait for all workers and compare their photos; none when the run was halted meanwhile."""
+    """Wait for all workers and compare their images; none when the run was halted meanwhile."""
     deadline_s = time.perf_counter() + CONNECT_TIMEOUT_S
     while len(ledger.digests) < plan.workers:
         if halt.ready():
@@ -153,7 +153,7 @@ def _gather(
         if time.perf_counter() > deadline_s:
             raise InvalidMeasurement(
                 f"{len(ledger.digests)} of {plan.workers} workers came in {CONNECT_TIMEOUT_S:g} s",
-                "start the others: python -m loadtest.worker HOST:PORT --corpus PHOTOS",
+                "start the others: python -m loadtest.worker HOST:PORT --corpus IMAGES",
             )
         for client in list(master.clients):
             if client not in ledger.digests:
@@ -162,7 +162,7 @@ def _gather(
     clients = sorted(ledger.digests)[: plan.workers]
     if any(ledger.digests[client] != digest for client in clients):
         raise UsageError(
-            "a worker holds other photos, or expects other answers, than the master",
+            "a worker holds other images, or expects other labels, than the master",
             "give all of them the same --corpus",
         )
     return clients

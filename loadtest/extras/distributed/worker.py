@@ -1,6 +1,6 @@
 """One generator of several: waits for a master of the load test, sends its share, reports back.
 
-    python -m loadtest.worker 127.0.0.1:5557 --corpus photos
+    python -m loadtest.worker 127.0.0.1:5557 --corpus images
 
 The master starts those of its own machine itself; on other machines, run this. It speaks Locust's
 protocol, which knows no passwords: keep it inside a network that you trust.
@@ -20,12 +20,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loadtest.console import print_error
 from loadtest.errors import LoadTestError
 from loadtest.extras.distributed.serialization import plan_from_message, row_from_sample
-from loadtest.extras.distributed.worker_config import address_from_text
 from loadtest.generator.histogram import has_histograms
 from loadtest.generator.preparation import raise_descriptors
 from loadtest.plan.corpus import CorpusImage, corpus_sha256, load_corpus
+from loadtest.plan.worker_fleet import address_from_text
 
 if TYPE_CHECKING:
     from loadtest.generator.outcome import Tally
@@ -44,13 +45,13 @@ class LoadWorker:
     Args:
         host: of the master.
         port: of the master.
-        photos: the corpus; the master refuses another than its own.
+        images: the corpus; the master refuses another than its own.
     """
 
-    def __init__(self, host: str, port: int, photos: Sequence[CorpusImage]) -> None:
+    def __init__(self, host: str, port: int, images: Sequence[CorpusImage]) -> None:
         from locust.env import Environment
 
-        self._photos = photos
+        self._images = images
         self._generator: Generator | None = None
         self._environment = Environment(user_classes=[])
         self._runner = self._environment.create_worker_runner(host, port)
@@ -64,7 +65,7 @@ class LoadWorker:
         self._runner.greenlet.join()
 
     def _on_hello(self, **_: Any) -> None:
-        self._send("load_corpus", {"sha256": corpus_sha256(self._photos)})
+        self._send("load_corpus", {"sha256": corpus_sha256(self._images)})
 
     def _on_plan(self, msg: Any, **_: Any) -> None:
         """Draw the schedule and take over the users' class."""
@@ -72,7 +73,7 @@ class LoadWorker:
 
         plan = plan_from_message(msg.data["plan"])
         worker = int(msg.data["worker"])
-        self._generator = Generator(plan, self._photos, origin_s=math.inf, worker=worker)
+        self._generator = Generator(plan, self._images, origin_s=math.inf, worker=worker)
         self._environment.user_classes = [self._generator.user_class]
         self._send("load_ready", {})
 
@@ -120,19 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host, port = address_from_text(options.master)
         if options.core is not None:
             os.sched_setaffinity(0, {options.core})
-        photos = load_corpus(options.corpus)
+        images = load_corpus(options.corpus)
         import locust  # noqa: F401 - patches the standard library before anything opens a socket
 
         has_histograms()  # loaded now, not when the descriptors are spent
 
         try:
-            worker = LoadWorker(host, port, photos)
+            worker = LoadWorker(host, port, images)
         except ConnectionError as error:  # Locust has asked for five minutes
             message = f"no master of a load test at {options.master}"
             raise LoadTestError(message, "start it first, with --bind of that address") from error
         worker.join()
     except LoadTestError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return error.exit_code
     return 0
 

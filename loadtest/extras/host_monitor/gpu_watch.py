@@ -59,9 +59,9 @@ class GpuWatch:
 
 
 @contextmanager
-def watched_gpus(*, wanted: bool) -> Iterator[GpuWatch]:
-    """Watch them while the block lasts; where there is no `nvidia-smi` the watch stays empty."""
-    program = shutil.which("nvidia-smi") if wanted else None
+def watched_gpus() -> Iterator[GpuWatch]:
+    """Watch them while the block lasts; without `nvidia-smi` the watch stays empty."""
+    program = shutil.which("nvidia-smi")
     with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
         lines = Path(folder) / "gpus.csv"
         lines.touch()
@@ -76,7 +76,7 @@ def watched_gpus(*, wanted: bool) -> Iterator[GpuWatch]:
                 child = subprocess.Popen(
                     command, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True
                 )
-            except OSError:  # it is there, and is no program for this machine
+            except OSError:  # it is there, but not for this machine
                 child = None
         try:
             yield watch

@@ -43,6 +43,10 @@ class ServiceWatch:
         """Let it run on these cores only."""
         self.cores = cores if pin_tree(self.pid, cores) else ()
 
+    def restart(self) -> None:
+        """Forget the samples so far."""
+        self.series.clear()
+
     def sample(self, now_s: float) -> None:
         """Note where it stands; nothing once it is gone."""
         usages = [usage for pid in process_tree(self.pid) if (usage := _usage(pid))]

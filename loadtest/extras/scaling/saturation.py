@@ -52,7 +52,7 @@ def describe_saturation(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         `steps`: of each `users`, `good_rps`, `p50_ms`, `p99_ms`, `little` (throughput x mean time,
         over the clients: 1 is exact), `little_held` and `valid`; `usl`: None without three steps,
         else `rate`, `contention`, `coherency`, `r2`, `peak_users`, `peak_rps`, `knee_users`, of
-        which None means without end.
+        which None means infinite.
     """
     steps = [_step(summary) for summary in summaries]
     law = fit_usl([(step["users"], step["good_rps"]) for step in steps if step["good_rps"] > 0])

@@ -48,7 +48,7 @@ class Usl:
 
     @property
     def peak_rps(self) -> float:
-        """The highest throughput, or what it tends to; infinite where it grows without end."""
+        """The highest throughput, or what it tends to; infinite where it keeps growing."""
         if self.coherency:
             return self.throughput(self.peak_users)
         return self.rate / self.contention if self.contention else math.inf

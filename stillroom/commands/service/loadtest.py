@@ -24,7 +24,7 @@ class _UsualCommand(TyperGroup):
 
 loadtest_app = typer.Typer(
     cls=_UsualCommand,
-    help="Find the rate that a service may promise, or load it at a given one. Compare results.\n\n"
+    help="Find the max rate of a service, or load it at a given one. Compare results.\n\n"
     "Example: stillroom loadtest runs/mine --slo p99=50ms",
     rich_markup_mode=None,
 )
@@ -52,7 +52,7 @@ def measure(
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit's XML, for CI.")] = None,
 ) -> None:
-    """Find the rate that a service may promise, or load it at a given one.
+    """Find the max rate of a service, or load it at a given one.
 
     The word `measure` may be left out. Open loop: latency counts from the intended send time, so a
     stalled server cannot hide it.
@@ -81,7 +81,7 @@ def measure(
 
 @loadtest_app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="A result, a folder of repeats, or a promise.")],
+    first: Annotated[Path, typer.Argument(help="A result, a folder of repeats, or a max rate.")],
     second: Annotated[Path, typer.Argument(help="The same of what it is compared with.")],
     force: Annotated[
         bool, typer.Option("--force", help="Also where machines or loads differ.")

@@ -1,4 +1,4 @@
-"""`stillroom loadtest`: the rate that a service may promise, or one load at a given rate."""
+"""`stillroom loadtest`: the max rate of a service, or one load at a given rate."""
 
 from __future__ import annotations
 

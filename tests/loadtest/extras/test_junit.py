@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from loadtest.errors import LoadTestError
-from loadtest.extras.junit import cases_from_promise, cases_from_summary, write_junit
+from loadtest.extras.junit import cases_from_max_rate, cases_from_summary, write_junit
 from loadtest.generator.outcome import Outcome
 from loadtest.max_rate.search import MaxRate, RateTrial
 from loadtest.plan.slo import slo_from_text
@@ -20,11 +20,13 @@ def statuses(samples, **options) -> dict[str, str]:
 
 
 def test_each_question_has_its_own_case() -> None:
-    names = ("the measurement is valid", "answers are right", "p99 <= 50 ms")
+    names = ("the measurement is valid", "predictions are right", "p99 <= 50 ms")
     assert statuses(steady(), slo=SLO) == dict.fromkeys(names, "passed")
     assert statuses(steady(latency_ms=80), slo=SLO)["p99 <= 50 ms"] == "failure"
     assert statuses(steady(5), slo=SLO)["p99 <= 50 ms"] == "skipped"
-    assert statuses([*steady(), sample(9.9, outcome=Outcome.WRONG_ANSWER)])[names[1]] == "failure"
+    assert (
+        statuses([*steady(), sample(9.9, outcome=Outcome.WRONG_PREDICTION)])[names[1]] == "failure"
+    )
     assert statuses(steady(), cpu_share=0.95)[names[0]] == "error"
     assert statuses(steady(), stopped_by="SIGINT")[names[0]] == "error"
     assert names[2] not in statuses(steady())
@@ -34,7 +36,7 @@ def test_a_promise_is_one_case() -> None:
     def status(**fields) -> str:
         found = MaxRate(0.01, **fields, probes=[(RateTrial(5.0, 900, 0), "holds")])
         slo = {"percentile": 99.0, "target_ms": 50.0}
-        [case] = cases_from_promise({"slo": slo, **found.to_dict()})
+        [case] = cases_from_max_rate({"slo": slo, **found.to_dict()})
         return case.status
 
     assert status(rate=5.0) == "passed"

@@ -18,13 +18,13 @@ SCRIPT = """
     import loadtest.plan.target
     from loadtest.__main__ import main
 
-    def burn(self, body, take=loadtest.target.Target.answer_of):
+    def burn(self, body, take=loadtest.target.Target.prediction_of):
         end = time.perf_counter() + {burn_s}
         while time.perf_counter() < end:
             pass
         return take(self, body)
 
-    loadtest.target.Target.answer_of = burn
+    loadtest.target.Target.prediction_of = burn
     sys.exit(main({arguments!r}))
 """
 
@@ -46,7 +46,7 @@ def test_a_generator_that_burns_its_processor_is_invalid(tmp_path: Path) -> None
     assert max(generator["cpu_shares"]) > 0.3
     assert all(0 < time_s < 30 for time_s in generator["time_s"])
     assert min(generator["rss_mib"]) > 10
-    assert "INVALID      the figures promise nothing: " in done.stdout
+    assert "INVALID      the figures cannot be used: " in done.stdout
 
 
 def test_a_rate_beyond_the_generator_is_invalid(tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_cache_is_found_and_a_service_without_one_not_accused(
     caching = json.loads((out / "summary.json").read_text())["caching"]
     assert caching["pairs"] >= 6
     assert caching["cached"] is cached
-    assert ("the service holds answers ready" in " ".join(done.stdout.split())) is cached
+    assert ("the service caches predictions" in " ".join(done.stdout.split())) is cached

@@ -15,12 +15,12 @@ class WrappedError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "answer", "expected", "outcome"),
+    ("status", "error", "prediction", "expected", "outcome"),
     [
         (200, None, ROSES, "roses", Outcome.OK),
         (200, None, ROSES, "", Outcome.OK),
-        (200, None, ROSES, "daisy", Outcome.WRONG_ANSWER),
-        (200, None, None, "", Outcome.WRONG_ANSWER),
+        (200, None, ROSES, "daisy", Outcome.WRONG_PREDICTION),
+        (200, None, None, "", Outcome.WRONG_PREDICTION),
         (200, ConnectionResetError(), None, "", Outcome.CONNECTION_ERROR),
         (200, TimeoutError(), None, "", Outcome.TIMEOUT),
         (204, None, None, "", Outcome.HTTP_ERROR),
@@ -33,11 +33,13 @@ class WrappedError(Exception):
 def test_verdicts(
     status: int,
     error: Exception | None,
-    answer: ReplyPrediction | None,
+    prediction: ReplyPrediction | None,
     expected: str,
     outcome: Outcome,
 ) -> None:
-    assert outcome_of(status=status, error=error, answer=answer, expected=expected) is outcome
+    assert (
+        outcome_of(status=status, error=error, prediction=prediction, expected=expected) is outcome
+    )
 
 
 def test_the_three_clocks() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.generator.outcome import Outcome
-from loadtest.max_rate import command as promise
+from loadtest.max_rate import command as max_rate
 from loadtest.max_rate.command import main
 from loadtest.max_rate.trial_folder import trial_from_folder
 from loadtest.plan.arguments import build_parser, plan_from_options
@@ -85,7 +85,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         n = max(900, round(rate * float(given["--duration-s"])))
         write_load(folder, rate, [10.0 if rate <= state["largest"] else 80.0] * n, **state["late"])
 
-    monkeypatch.setattr(promise, "_load", load)
+    monkeypatch.setattr(max_rate, "_load", load)
     return state
 
 
@@ -103,7 +103,7 @@ def test_the_promise_is_printed_and_kept(
     shown = capsys.readouterr().out
     kept = json.loads((out / "promise.json").read_text())
     assert 73 < kept["rate_rps"] <= 77 < kept["refused_rps"] < 81
-    assert f"promise      {kept['rate_rps']:.1f} requests/s at p99 <= 50 ms, shown 3 times" in shown
+    assert f"max rate     {kept['rate_rps']:.1f} requests/s at p99 <= 50 ms, shown 3 times" in shown
     assert f"not from {kept['refused_rps']:.1f} on" in shown
     assert len(kept["probes"]) == len(list((out / "probes").iterdir()))
     assert [one["verdict"] for one in kept["probes"][-3:]] == ["passed"] * 3
@@ -130,13 +130,13 @@ def test_another_classifier_is_asked_its_own_way_in_every_load(
         asked.append(command)
         return 2
 
-    monkeypatch.setattr(promise, "run_child", run)
+    monkeypatch.setattr(max_rate, "run_child", run)
     flags = ["--route", "/predict", "--field", "file", "--answer", "", "--header", "X-Key: a b"]
     assert search(tmp_path / "out", *flags, "--workers", "2") == 2
     (command,) = asked
     for word in ("--route=/predict", "--field=file", "--answer=", "--header=X-Key: a b"):
         assert word in command
-    plan = plan_from_options(build_parser().parse_args(command[3:]), photos=1)
+    plan = plan_from_options(build_parser().parse_args(command[3:]), images=1)
     assert plan.target.headers == (("X-Key", "a b"),)
     assert (plan.target.answer, plan.workers, plan.users) == ("", 2, 8)
 
@@ -145,7 +145,7 @@ def test_a_route_that_is_none_is_refused_before_a_load(
     service: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert search(tmp_path / "out", "--route", "predict") == 2
-    assert "--route 'predict' is no path" in capsys.readouterr().err
+    assert "--route 'predict' is not a path" in capsys.readouterr().err
     assert service["loads"] == 0
 
 
@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_what_ran(
     assert kept["note"] == "stopped before the end"
     assert kept["rate_rps"] == 0
     assert len(kept["probes"]) == 2
-    assert "no promise" in capsys.readouterr().out
+    assert "no max rate" in capsys.readouterr().out
 
 
 def test_an_earlier_promise_is_not_overwritten(
@@ -205,14 +205,14 @@ def test_a_service_that_goes_away(
     probes: int | None,
 ) -> None:
     """Before anything was measured nothing is written; later, what was."""
-    load = promise._load
+    load = max_rate._load
 
     def load_while_there(target: Any, folder: Path, arguments: list[str]) -> None:
         if service["loads"] + 1 == ends_at:
-            raise promise.LoadFailedError(2)
+            raise max_rate.LoadFailedError(2)
         load(target, folder, arguments)
 
-    monkeypatch.setattr(promise, "_load", load_while_there)
+    monkeypatch.setattr(max_rate, "_load", load_while_there)
     out = tmp_path / "out"
     assert search(out) == code
     assert (out / "promise.json").exists() == (probes is not None)
@@ -234,7 +234,7 @@ def test_a_first_rate_of_nothing(
 def test_ctrl_c_in_the_first_load(service: dict[str, Any], tmp_path: Path) -> None:
     service["stop_at"] = 1
     assert search(tmp_path / "out") == 75
-    assert "Nothing can be promised" in (tmp_path / "out" / "report.html").read_text()
+    assert "No max rate can be given" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_an_objective_without_a_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

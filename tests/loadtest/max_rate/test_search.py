@@ -134,7 +134,7 @@ def test_a_generator_at_its_limit_far_above_is_not_said() -> None:
 
 
 def test_a_load_that_rounds_its_rate_is_found_again() -> None:
-    """As the command line does, with six digits: what failed is no limit of the generator's."""
+    """As the command line does, with six digits: what failed is not the generator's limit."""
 
     def measure(rate: float, times: int) -> RateTrial:
         rounded = float(f"{rate:g}")

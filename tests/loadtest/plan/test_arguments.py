@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from loadtest.errors import UsageError
-from loadtest.extras.distributed.worker_config import Fleet
 from loadtest.plan.arguments import build_parser, fleet_from_options, plan_from_options
 from loadtest.plan.load_plan import LoadPlan
+from loadtest.plan.worker_fleet import Fleet
 
 URL = "http://127.0.0.1:9"
 
 
 def plan_of(*flags: Any) -> LoadPlan:
-    words = [URL, "--corpus", "photos", "--out", "out", *map(str, flags)]
-    return plan_from_options(build_parser().parse_args(words), photos=12)
+    words = [URL, "--corpus", "images", "--out", "out", *map(str, flags)]
+    return plan_from_options(build_parser().parse_args(words), images=12)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_recording_gives_the_times_and_the_length(tmp_path: Path) -> None:
         (("--workers", 0), "--workers 0 is not from 1 to 256"),
         (("--scenario", "singlestream", "--workers", 2), "1 clients cannot be split among 2"),
         (("--repeat-share", 0.6), "--repeat-share 0.6 is not from 0 to 0.5"),
-        (("--answer", "label"), "--answer 'label' is no JSON pointer"),
+        (("--answer", "label"), "--answer 'label' is not a JSON pointer"),
         (("--header", "nonsense"), "a --header is not NAME: VALUE"),
     ],
 )
@@ -74,15 +74,15 @@ def test_an_unknown_scenario_names_the_known(capsys: pytest.CaptureFixture[str])
 
 
 def test_workers_come_from_elsewhere_where_the_master_listens() -> None:
-    words = [URL, "--corpus", "photos", "--out", "out"]
-    corpus = Path("photos")
+    words = [URL, "--corpus", "images", "--out", "out"]
+    corpus = Path("images")
     assert fleet_from_options(build_parser().parse_args(words)) == Fleet(corpus=corpus)
     bound = build_parser().parse_args([*words, "--bind", "10.0.0.1:5557"])
     assert fleet_from_options(bound) == Fleet(
         corpus=corpus, bind="10.0.0.1", port=5557, external=True
     )
     for text in ("5557", "host:", "host:99999"):
-        with pytest.raises(UsageError, match="is no HOST:PORT"):
+        with pytest.raises(UsageError, match="is not HOST:PORT"):
             fleet_from_options(build_parser().parse_args([*words, "--bind", text]))
 
 

@@ -17,9 +17,9 @@ WEBP = b"RIFF\x00\x00\x00\x00WEBP"
 
 def test_csv_paths_are_relative_to_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    photos = load_corpus(write_corpus(tmp_path, images=2))
-    assert [photo.path for photo in photos] == ["0.png", "1.png"]
-    assert {photo.expected for photo in photos} == {"roses"}
+    images = load_corpus(write_corpus(tmp_path, images=2))
+    assert [image.path for image in images] == ["0.png", "1.png"]
+    assert {image.expected for image in images} == {"roses"}
 
 
 def test_csv_with_absolute_paths_and_no_other_column(tmp_path: Path) -> None:
@@ -28,9 +28,9 @@ def test_csv_with_absolute_paths_and_no_other_column(tmp_path: Path) -> None:
     corpus = tmp_path / "elsewhere" / "c.csv"
     corpus.parent.mkdir()
     corpus.write_text(f"path\n{image}\n")
-    (photo,) = load_corpus(corpus)
-    assert photo.expected == ""
-    assert photo.content_type == "image/png"
+    (image,) = load_corpus(corpus)
+    assert image.expected == ""
+    assert image.content_type == "image/png"
 
 
 def test_csv_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_folder_is_walked_in_order_without_hidden_and_other_files(tmp_path: Path
     for name in ("b/x.PNG", "a/y.png", ".thumbs/z.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(png(1))
-    assert [photo.path for photo in load_corpus(tmp_path)] == ["a/y.png", "b/x.PNG"]
+    assert [image.path for image in load_corpus(tmp_path)] == ["a/y.png", "b/x.PNG"]
 
 
 def test_the_bytes_decide_the_type_not_the_name(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def _csv(text: str) -> bytes:
         (_csv("path,label\n,a\n"), "line 2: the path is empty"),
         (_csv("path\nabsent.png\n"), "absent.png' cannot be read (No such file"),
         (_csv("path\nbad.gif\n"), "begins with b'GIF89a': not JPEG, PNG or WebP; convert"),
-        (b"path\n\xff\xfe\xfa\n", "no CSV text in UTF-8"),
+        (b"path\n\xff\xfe\xfa\n", "not CSV text in UTF-8"),
         (_csv("path\nnull\0.png\n"), "cannot be read (embedded null byte)"),
     ],
 )
@@ -118,5 +118,5 @@ def test_a_name_that_no_table_could_hold_is_refused_with_the_line_that_mends_it(
     with pytest.raises(CorpusError, match="not UTF-8, or with a control character") as caught:
         load_corpus(tmp_path)
     subprocess.run(["bash", "-c", str(caught.value).partition("rename it: ")[2]], check=True)
-    (photo,) = load_corpus(tmp_path)
-    assert photo.path in ("été.png", "ab.png", "café/a.png")
+    (image,) = load_corpus(tmp_path)
+    assert image.path in ("été.png", "ab.png", "café/a.png")

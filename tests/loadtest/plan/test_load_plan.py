@@ -26,9 +26,9 @@ def test_base_url(text: str, base: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("127.0.0.1:3000", "is no http address; give one such as http://127.0.0.1:3000"),
-        ("ftp://host", "is no http address"),
-        ("http://", "is no http address"),
+        ("127.0.0.1:3000", "is not an http address; give one such as http://127.0.0.1:3000"),
+        ("ftp://host", "is not an http address"),
+        ("http://", "is not an http address"),
         ("http://host:port", "is malformed"),
         ("http://host?x=1", "has a query"),
         (URL + "/v1/classify", f"names the route; give {URL}"),

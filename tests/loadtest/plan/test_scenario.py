@@ -91,8 +91,8 @@ def test_recorded_arrivals_begin_at_0_and_are_sorted(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("time\n1\n", "has no column 'time_s'; let its first line be time_s"),
-        ("time_s\nsoon\n", "line 2: 'soon' is no number of seconds; correct or remove"),
-        ("time_s\nnan\n", "line 2: 'nan' is no number"),
+        ("time_s\nsoon\n", "line 2: 'soon' is not a number of seconds; correct or remove"),
+        ("time_s\nnan\n", "line 2: 'nan' is not a number"),
         ("time_s\n", "holds no arrivals"),
     ],
 )

@@ -53,14 +53,14 @@ def test_nonsense_is_refused(rate: float, duration_s: float) -> None:
 
 
 @given(st.integers(1, 50), seeds)
-def test_picks_stay_in_the_corpus_and_repeat(photos: int, seed: int) -> None:
-    first, again = (list(islice(image_picks(photos=photos, seed=seed), 40)) for _ in range(2))
+def test_picks_stay_in_the_corpus_and_repeat(images: int, seed: int) -> None:
+    first, again = (list(islice(image_picks(images=images, seed=seed), 40)) for _ in range(2))
     assert first == again
-    assert all(0 <= pick < photos for pick in first)
+    assert all(0 <= pick < images for pick in first)
 
 
 def test_users_have_their_own_picks() -> None:
-    one, two = (list(islice(image_picks(photos=99, seed=0, user=user), 20)) for user in (0, 1))
+    one, two = (list(islice(image_picks(images=99, seed=0, user=user), 20)) for user in (0, 1))
     assert one != two
 
 
@@ -83,8 +83,8 @@ def test_a_rate_from_nothing() -> None:
 
 
 @given(st.integers(20, 200), seeds, st.floats(0.05, 0.5))
-def test_repeats_come_shortly_after_the_first_sending(photos: int, seed: int, share: float) -> None:
-    picks = list(islice(image_picks(photos=photos, seed=seed, repeat_share=share), photos))
+def test_repeats_come_shortly_after_the_first_sending(images: int, seed: int, share: float) -> None:
+    picks = list(islice(image_picks(images=images, seed=seed, repeat_share=share), images))
     seen: dict[int, int] = {}
     for place, pick in enumerate(picks):
         if pick in seen:
@@ -94,5 +94,5 @@ def test_repeats_come_shortly_after_the_first_sending(photos: int, seed: int, sh
 
 
 def test_as_many_repeats_as_asked_for() -> None:
-    picks = list(islice(image_picks(photos=10_000, seed=0, repeat_share=0.3), 10_000))
+    picks = list(islice(image_picks(images=10_000, seed=0, repeat_share=0.3), 10_000))
     assert 1 - len(set(picks)) / len(picks) == pytest.approx(0.3, abs=0.02)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadtest.errors import UsageError
 from loadtest.plan.target import STILLROOM, Target, headers_from_texts, value_at
-from tests.loadtest.hand_made import MODEL, PHOTOS
+from tests.loadtest.hand_made import IMAGES, MODEL
 
 BODY = json.dumps(
     {"predictions": [{"label": "roses", "probability": 0.9}], "model": MODEL._asdict()}
@@ -18,28 +18,28 @@ BODY = json.dumps(
 
 
 def test_ours_by_default() -> None:
-    body, headers = STILLROOM.request_of(PHOTOS[0])
-    assert (body, headers) == (PHOTOS[0].body, {"Content-Type": "image/png"})
-    answer = STILLROOM.answer_of(BODY)
+    body, headers = STILLROOM.request_of(IMAGES[0])
+    assert (body, headers) == (IMAGES[0].body, {"Content-Type": "image/png"})
+    answer = STILLROOM.prediction_of(BODY)
     assert answer is not None
     assert (answer.label, answer.model) == ("roses", MODEL)
 
 
-@pytest.mark.parametrize("image", [b"", b"\r\n--\r\n", bytes(range(256))])
-def test_a_form_that_a_parser_reads_back(image: bytes) -> None:
-    photo = PHOTOS[0].__class__("a.png", image, "image/png")
-    body, headers = Target(field="file").request_of(photo)
+@pytest.mark.parametrize("data", [b"", b"\r\n--\r\n", bytes(range(256))])
+def test_a_form_that_a_parser_reads_back(data: bytes) -> None:
+    image = IMAGES[0].__class__("a.png", data, "image/png")
+    body, headers = Target(field="file").request_of(image)
     head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
     (part,) = BytesParser().parsebytes(head + body).get_payload()
     assert not isinstance(part, str)
     assert part.get_param("name", header="content-disposition") == "file"
     assert part.get_content_type() == "image/png"
-    assert image in body
+    assert data in body
 
 
 def test_further_headers_are_sent() -> None:
     target = Target(headers=headers_from_texts(["Authorization: Bearer x", "X-Key:1"]))
-    assert target.request_of(PHOTOS[0])[1] == {
+    assert target.request_of(IMAGES[0])[1] == {
         "Content-Type": "image/png",
         "Authorization": "Bearer x",
         "X-Key": "1",
@@ -63,17 +63,17 @@ def test_further_headers_are_sent() -> None:
 def test_the_label_is_where_the_pointer_says(
     pointer: str, document: Any, label: str | None
 ) -> None:
-    answer = Target(route="/predict", answer=pointer).answer_of(json.dumps(document).encode())
+    answer = Target(route="/predict", answer=pointer).prediction_of(json.dumps(document).encode())
     assert (answer.label if answer else None) == label
 
 
 @given(st.binary(max_size=30))
 def test_other_bodies_hold_no_answer(body: bytes) -> None:
-    assert Target(route="/predict", answer="/a/b").answer_of(body) is None
+    assert Target(route="/predict", answer="/a/b").prediction_of(body) is None
 
 
 def test_no_pointer_takes_any_reply() -> None:
-    answer = Target(answer="").answer_of(b"<html>")
+    answer = Target(answer="").prediction_of(b"<html>")
     assert answer is not None
     assert (answer.label, answer.model) == ("", None)
 
@@ -87,9 +87,9 @@ def test_a_pointer_into_nothing() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"route": "predict"}, "--route 'predict' is no path; write it as --route /v1/classify"),
-        ({"field": 'a"b'}, "is no plain field name; write it as --field image"),
-        ({"answer": "label"}, "is no JSON pointer; write it as --answer /predictions/0/label"),
+        ({"route": "predict"}, "--route 'predict' is not a path; write it as --route /v1/classify"),
+        ({"field": 'a"b'}, "is not a plain field name; write it as --field image"),
+        ({"answer": "label"}, "is not a JSON pointer; write it as --answer /predictions/0/label"),
     ],
 )
 def test_errors(fields: dict[str, str], message: str) -> None:

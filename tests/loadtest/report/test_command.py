@@ -14,7 +14,7 @@ from loadtest.plan.slo import Slo
 from loadtest.plan.target import Target
 from loadtest.report.command import command_of
 from loadtest.result.summary import build_summary
-from tests.loadtest.hand_made import FINGERPRINT, PHOTOS, sample
+from tests.loadtest.hand_made import FINGERPRINT, IMAGES, sample
 
 URL = "http://127.0.0.1:3000"
 OTHER = Target(route="/predict?a=1&b", field="file", answer="/label")
@@ -37,14 +37,14 @@ def test_it_plans_the_same_load(name: str, tmp_path: Path) -> None:
     arrivals = tmp_path / "arrivals.csv"
     arrivals.write_text("time_s\n0\n1.5\n")
     result = LoadResult(samples=[sample(0.1)], duration_s=2.0, cpu_share=0.1)  # it was stopped
-    summary = build_summary(PLANS[name], PHOTOS, result, FINGERPRINT)
+    summary = build_summary(PLANS[name], IMAGES, result, FINGERPRINT)
     words = shlex.split(command_of(summary).replace("CSV", str(arrivals)))
     assert words[:3] == ["python", "-m", "loadtest"]
-    assert plan_from_options(build_parser().parse_args(words[3:]), photos=2) == PLANS[name]
+    assert plan_from_options(build_parser().parse_args(words[3:]), images=2) == PLANS[name]
 
 
 def test_a_summary_of_before_says_what_ran() -> None:
     result = LoadResult(samples=[sample(0.1)], duration_s=2.0, cpu_share=0.1)
-    summary = build_summary(PLANS["rate"], PHOTOS, result, FINGERPRINT)
+    summary = build_summary(PLANS["rate"], IMAGES, result, FINGERPRINT)
     del summary["asked"]
     assert " --duration-s 2 " in command_of(summary)

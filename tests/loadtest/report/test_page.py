@@ -28,7 +28,7 @@ from loadtest.result.files import write_outputs
 from tests.loadtest.hand_made import sample, steady, summary_of
 
 SLO = slo_from_text("p99=50ms")
-FAILURES = (Outcome.HTTP_ERROR, Outcome.TIMEOUT, Outcome.CONNECTION_ERROR, Outcome.WRONG_ANSWER)
+FAILURES = (Outcome.HTTP_ERROR, Outcome.TIMEOUT, Outcome.CONNECTION_ERROR, Outcome.WRONG_PREDICTION)
 
 
 class Tables(HTMLParser):
@@ -200,7 +200,7 @@ def test_every_reply_is_in_the_heat_map(tmp_path: Path) -> None:
         (steady(), {"cpu_share": 0.95}, "invalid"),
         (steady(), {"stopped_by": "SIGINT"}, "inconclusive"),
         (steady(), {"slo": None}, "passed"),
-        ([*steady(), sample(9.9, outcome=Outcome.WRONG_ANSWER)], {}, "failed"),
+        ([*steady(), sample(9.9, outcome=Outcome.WRONG_PREDICTION)], {}, "failed"),
         ([sample(n / 20, outcome=Outcome.CONNECTION_ERROR) for n in range(200)], {}, "failed"),
     ],
 )
@@ -244,28 +244,28 @@ def test_a_closed_loop_has_one_curve_and_says_what_it_hides(tmp_path: Path) -> N
     assert "intended" not in re.sub(r'class="[^"]*"|--\w+|<style>.*</style>', "", text, flags=re.S)
 
 
-def write_promise(folder: Path, **found: Any) -> str:
+def write_max_rate(folder: Path, **found: Any) -> str:
     probes = []
     for number, (rate, ms) in enumerate(((20.0, 20), (40.0, 90), (30.0, 40)), 1):
         samples = steady(latency_ms=ms)
         write_outputs(folder / "probes" / f"{number:02d}", summary_of(samples, SLO), samples)
         probe = RateTrial(rate, 200, 200 if ms > 50 else 0)
         probes.append((probe, probe.verdict(0.01)))
-    promise = MaxRate(0.01, **found, probes=probes)
-    value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **promise.to_dict()}
+    found_rate = MaxRate(0.01, **found, probes=probes)
+    value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **found_rate.to_dict()}
     (folder / "promise.json").write_text(json.dumps(value))
     return write_report(folder).read_text()
 
 
 def test_a_promise_shows_each_rate_and_the_last_load_at_its_own(tmp_path: Path) -> None:
-    text = write_promise(tmp_path, rate=20.0, refused=21.0)
+    text = write_max_rate(tmp_path, rate=20.0, refused=21.0)
     assert "<h1>20.0 requests/s at p99 &lt;= 50 ms</h1>" in text
     assert "Shown 3 times, each with 95 % confidence. 21.0 requests/s do not hold." in text
     rows = Tables(text).rows["probes"][1:]
     assert [(row[1], row[4]) for row in rows] == [
         ("20.0", "20.0 ms"), ("40.0", "90.0 ms"), ("30.0", "40.0 ms"),
     ]  # fmt: skip
-    assert "What follows is of probe 01, the last at the promised rate." in text
+    assert "What follows is of probe 01, the last at the max rate." in text
     assert text.count('<circle class="dot') == 3
     assert text.count("<dl>") == 1
     assert text.index("<dl>") > text.index("What follows is of probe 01")  # they are its figures
@@ -275,17 +275,17 @@ def test_a_promise_shows_each_rate_and_the_last_load_at_its_own(tmp_path: Path) 
     ("found", "said"),
     [
         ({}, "No rate that was tried holds p99 &lt;= 50 ms."),
-        ({"note": "stopped before the end"}, "Nothing can be promised: stopped before the end."),
+        ({"note": "stopped before the end"}, "No max rate can be given: stopped before the end."),
         ({"rate": 20.0, "limit": "it was late"}, "may be the generator&#39;s"),
     ],
 )
 def test_what_is_not_promised_is_said(tmp_path: Path, found: dict[str, Any], said: str) -> None:
-    assert said in write_promise(tmp_path, **found)
+    assert said in write_max_rate(tmp_path, **found)
 
 
 def test_a_stopped_search_without_probes_has_a_page(tmp_path: Path) -> None:
-    promise = MaxRate(0.01, note="stopped before the end").to_dict()
-    value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **promise}
+    max_rate = MaxRate(0.01, note="stopped before the end").to_dict()
+    value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **max_rate}
     (tmp_path / "promise.json").write_text(json.dumps(value))
     assert "stopped before the end" in write_report(tmp_path).read_text()
 

@@ -22,7 +22,7 @@ def twice(path: str, first_ms: float, second_ms: float) -> list[Sample]:
 
 
 def replies(factor: float) -> list[Sample]:
-    """50 photos of very different size, answered twice, with a tenth of noise."""
+    """50 images of very different size, answered twice, with a tenth of noise."""
     random = Random(0)
     noisy = [(random.uniform(5, 200), random.uniform(0.95, 1.05)) for _ in range(50)]
     return [one for n, (ms, x) in enumerate(noisy) for one in twice(f"{n}", ms, factor * ms * x)]
@@ -52,5 +52,5 @@ def test_failures_are_no_first_replies() -> None:
 
 def test_the_summary_warns_of_a_cache() -> None:
     summary = summary_of(replies(0.2), repeat_share=0.3)
-    assert any("Repeated photos took 0.20 of" in text for text in summary["warnings"])
+    assert any("Repeated images took 0.20 of" in text for text in summary["warnings"])
     assert summary_of(replies(0.2))["caching"] is None

@@ -57,14 +57,14 @@ def test_every_request_is_counted_once(outcomes: list[Outcome]) -> None:
 def test_an_objective_without_enough_requests_is_not_judged() -> None:
     summary = summary_of(steady(99), Slo(99, 50))
     assert (summary["slo"]["met"], summary["slo"]["needed"]) == (None, 100)
-    wrong = sample(5, outcome=Outcome.WRONG_ANSWER, answer="daisy")
+    wrong = sample(5, outcome=Outcome.WRONG_PREDICTION, prediction="daisy")
     assert exit_code_from_summary(summary_of([*steady(90), wrong], Slo(99, 50))) == 1
 
 
 def test_who_is_in_the_percentiles() -> None:
     samples = [
         sample(0, 10),
-        sample(1, 20, Outcome.WRONG_ANSWER),
+        sample(1, 20, Outcome.WRONG_PREDICTION),
         sample(2, 30, Outcome.HTTP_ERROR),
         sample(3, 10_000, Outcome.TIMEOUT),
         sample(4, 1, Outcome.CONNECTION_ERROR),
@@ -97,12 +97,12 @@ def test_a_slow_but_steady_service_achieves_the_plan() -> None:
 
 
 def test_wrong_answers_fail_the_run_and_the_first_is_named() -> None:
-    wrong = sample(5, outcome=Outcome.WRONG_ANSWER, answer="daisy", request_id="r7")
+    wrong = sample(5, outcome=Outcome.WRONG_PREDICTION, prediction="daisy", request_id="r7")
     summary = summary_of([*steady(), wrong])
     assert summary["answers"]["wrong"] == 1
     assert summary["answers"]["checked"] == 201
     assert summary["warnings"] == [
-        "Wrong answers: 1; the first: a.png gave 'daisy' instead of 'roses' (request r7)."
+        "Wrong predictions: 1; the first: a.png gave 'daisy' instead of 'roses' (request r7)."
     ]
     assert exit_code_from_summary(summary) == 1
 

@@ -61,7 +61,7 @@ def test_a_promise_is_not_missed_on_the_word_of_a_bad_generator() -> None:
 
 
 def test_a_wrong_answer_is_one_whatever_the_generator_did() -> None:
-    wrong = sample(5, outcome=Outcome.WRONG_ANSWER, answer="daisy")
+    wrong = sample(5, outcome=Outcome.WRONG_PREDICTION, prediction="daisy")
     assert exit_code_from_summary(summary_of([*SLOW_SEND, wrong])) == 1
 
 

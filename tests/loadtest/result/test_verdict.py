@@ -17,13 +17,13 @@ from loadtest.report.page import write_report
 from loadtest.result.console_report import text_from_summary
 from loadtest.result.files import write_outputs
 from loadtest.result.summary import exit_code_from_summary
-from loadtest.result.verdict import Status, status_of, status_of_promise, worst
+from loadtest.result.verdict import Status, status_of, status_of_max_rate, worst
 from tests.loadtest.hand_made import sample, steady, summary_of
 from tests.loadtest.stub_server import Behaviour, run_command, served, write_corpus
 
 SLO = Slo(99, 50)
 LATE = [replace(one, sent_s=one.planned_s + 0.02) for one in steady()]
-REFUSED, TIMEOUT, WRONG = Outcome.CONNECTION_ERROR, Outcome.TIMEOUT, Outcome.WRONG_ANSWER
+REFUSED, TIMEOUT, WRONG = Outcome.CONNECTION_ERROR, Outcome.TIMEOUT, Outcome.WRONG_PREDICTION
 
 
 def dies(outcome: Outcome, before: list[Sample] = LATE, at: int = 100) -> list[Sample]:
@@ -123,7 +123,7 @@ def test_the_worst_counts() -> None:
     ],
 )
 def test_a_promise_of_before_has_a_verdict(old: dict[str, object], word: str) -> None:
-    assert status_of_promise(old) == word
+    assert status_of_max_rate(old) == word
 
 
 def test_words_of_older_probes_are_read(tmp_path: Path) -> None:

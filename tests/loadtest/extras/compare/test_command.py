@@ -146,7 +146,7 @@ def test_damaged_results_are_one_line(tmp_path: Path, capsys, damage, message: s
     assert message in capsys.readouterr().err
 
 
-def write_promise(folder: Path, rate: float, refused: float | None, **fields: Any) -> Path:
+def write_max_rate(folder: Path, rate: float, refused: float | None, **fields: Any) -> Path:
     write_run(folder / "probes" / "01")
     found = MaxRate(0.01, rate, refused, **fields, probes=[(RateTrial(rate, 900, 0), "holds")])
     value = {"slo": {"percentile": 99.0, "target_ms": 50.0}, **found.to_dict()}
@@ -169,16 +169,16 @@ def test_promises_are_told_apart_by_their_intervals(
     tmp_path: Path, capsys, second: tuple[float, float | None, str], code: int, said: str
 ) -> None:
     rate, refused, limit = second
-    a = write_promise(tmp_path / "a", 100, 105)
-    b = write_promise(tmp_path / "b", rate, refused, limit=limit)
+    a = write_max_rate(tmp_path / "a", 100, 105)
+    b = write_max_rate(tmp_path / "b", rate, refused, limit=limit)
     assert main([str(a), str(b)]) == code
     assert said in capsys.readouterr().out
 
 
 def test_promises_that_cannot_be_compared(tmp_path: Path, capsys) -> None:
-    a = write_promise(tmp_path / "a", 100, 105)
-    none = write_promise(tmp_path / "b", 0, None, note="the generator was late")
+    a = write_max_rate(tmp_path / "a", 100, 105)
+    none = write_max_rate(tmp_path / "b", 0, None, note="the generator was late")
     assert main([str(a), str(none)]) == 3
-    assert "promises nothing: the generator was late" in capsys.readouterr().err
+    assert "has no max rate: the generator was late" in capsys.readouterr().err
     assert main([str(a), str(write_run(tmp_path / "c"))]) == 2
-    assert "one of the two is a promise" in capsys.readouterr().err
+    assert "one of the two is a max rate" in capsys.readouterr().err

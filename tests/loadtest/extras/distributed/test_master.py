@@ -98,7 +98,7 @@ def test_closed_loop_clients_are_shared_out(tmp_path: Path) -> None:
     assert more / fewer == pytest.approx(3 / 2, rel=0.3)
 
 
-def test_a_worker_with_other_photos_is_refused(tmp_path: Path) -> None:
+def test_a_worker_with_other_images_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     corpus, foreign = write_corpus(tmp_path), write_corpus(other, expected="tulips")
@@ -112,16 +112,16 @@ def test_a_worker_with_other_photos_is_refused(tmp_path: Path) -> None:
             from loadtest.errors import LoadTestError
             from loadtest.extras.distributed.master import run_fleet
             from loadtest.plan.load_plan import LoadPlan
-            from loadtest.extras.distributed.worker_config import Fleet
+            from loadtest.plan.worker_fleet import Fleet
             plan = LoadPlan(url={url!r}, rate=9.0, workers=2, warmup_s=0.0)
             try:
-                photos = load_corpus(Path({str(corpus)!r}))
-                run_fleet(plan, photos, print, Fleet(corpus=Path({str(foreign)!r})))
+                images = load_corpus(Path({str(corpus)!r}))
+                run_fleet(plan, images, print, Fleet(corpus=Path({str(foreign)!r})))
             except LoadTestError as error:
                 print(error)
         """)
     assert done.stdout == (
-        "a worker holds other photos, or expects other answers, than the master; give all of them "
+        "a worker holds other images, or expects other labels, than the master; give all of them "
         "the same --corpus\n"
     )
 
@@ -138,7 +138,7 @@ def kill_one_and_wait(behaviour: Behaviour, master: subprocess.Popen[bytes], pid
 
 
 def check_what_is_left(out: Path) -> None:
-    """The load ends without the lost one, keeps what the other did, and is no measurement."""
+    """The load ends without the lost one, keeps what the other did, and is not a measurement."""
     summary, rows = read(out)
     assert summary["lost_workers"] == 1
     assert summary["counts"]["ok"] == len(rows) > 20

@@ -13,7 +13,7 @@ def test_a_wrong_address_is_wrong_use(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([address, "--corpus", str(write_corpus(tmp_path))]) == 2
-    assert f"{address!r} is no HOST:PORT; give one such as" in capsys.readouterr().err
+    assert f"{address!r} is not HOST:PORT; give one such as" in capsys.readouterr().err
 
 
 @pytest.mark.e2e

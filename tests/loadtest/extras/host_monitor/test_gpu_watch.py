@@ -45,7 +45,7 @@ def test_the_program_is_asked_and_ended(tmp_path: Path, monkeypatch: pytest.Monk
     program.write_text(STAND_IN.format(folder=tmp_path))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with watched_gpus(wanted=True) as watch:
+    with watched_gpus() as watch:
         deadline_s = time.monotonic() + 20
         while not watch.series and time.monotonic() < deadline_s:
             watch.sample(1.0)
@@ -57,6 +57,6 @@ def test_the_program_is_asked_and_ended(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_without_gpus_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with watched_gpus(wanted=True) as watch:
+    with watched_gpus() as watch:
         watch.sample(1.0)
     assert watch.describe() == []

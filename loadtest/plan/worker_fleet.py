@@ -37,5 +37,5 @@ def address_from_text(text: str) -> tuple[str, int]:
     """
     host, _, port = text.rpartition(":")
     if not (host and port.isdigit() and 0 < int(port) < 65536):
-        raise UsageError(f"{text!r} is no HOST:PORT", "give one such as 127.0.0.1:5557")
+        raise UsageError(f"{text!r} is not HOST:PORT", "give one such as 127.0.0.1:5557")
     return host, int(port)

@@ -1,0 +1,1 @@
+"""Another checkout of this project measured beside this one, in interleaved rounds."""
