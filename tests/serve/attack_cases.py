@@ -583,12 +583,12 @@ ELSEWHERE = (
     (
         "NaN from the model",
         "500 `invalid-model-output`; not ready after three in a row",
-        "test_admission.py",
+        "http/test_admission.py",
     ),
     (
         "one changed byte in the artifact, a wrong number of labels",
         "it does not start",
-        "test_artifact.py, test_live_server.py",
+        "contract/test_artifact.py, test_live_server.py",
     ),
 )
 
