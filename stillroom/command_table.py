@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from stillroom.registry import load_named
 
 __all__ = ["COMMANDS", "CommandTable"]
 
@@ -57,8 +58,7 @@ class _Imported(Mapping[str, Any]):
     """Commands by name, each imported when it is asked for."""
 
     def __getitem__(self, name: str) -> Any:
-        module, _, attribute = COMMANDS[name].partition(":")
-        found = getattr(import_module(f"stillroom.commands.{module}"), attribute)
+        found = load_named(f"stillroom.commands.{COMMANDS[name]}")
         app = typer.Typer(**PLAIN)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)

@@ -1,1 +1,1 @@
-"""The commands, by what they work on; `stillroom.cli` is their table."""
+"""The commands, by what they work on; `stillroom.command_table` lists them."""

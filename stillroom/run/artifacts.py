@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from serve.runners.open import open_runner
 from serve.settings import settings_from_env
 
 __all__ = ["artifacts_of", "golden_pixels", "open_local_runner"]
+
+logger = logging.getLogger(__name__)
 
 
 def artifacts_of(target: Path) -> Iterator[Path]:
@@ -46,9 +49,11 @@ def open_local_runner(artifact: Artifact) -> Runner:
         ArtifactError: the model does not fit the artifact.
     """
     settings = settings_from_env({**os.environ, "STILLROOM_ARTIFACT": str(artifact.root)})
-    return open_runner(
+    runner = open_runner(
         artifact,
         backend=settings.backend,
         threads=settings.threads,
         max_batch_size=settings.max_batch,
     )
+    logger.debug("%s on %s: %s", artifact.root, runner.backend, runner.reason)
+    return runner

@@ -6,18 +6,20 @@ give today. So nothing is rebuilt without a reason, and nothing stale is taken f
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.command_text import command_text
+from stillroom.registry import load_named
 from stillroom.run.folder import OVERRIDES, RunFolder
 from stillroom.run.recipe import Recipe, load_recipe
 from stillroom.run.section_advice import advising
@@ -25,6 +27,8 @@ from train.data.source import OpenedSource
 from train.engine.throughput import peak_rss_mib
 
 __all__ = ["Builder", "Built", "Context", "Graph", "Stage"]
+
+logger = logging.getLogger(__name__)
 
 LIBRARIES = (
     "bentoml",
@@ -113,8 +117,7 @@ class Stage:
         """The function of `build`."""
         if not isinstance(self.build, str):
             return self.build
-        module, _, name = self.build.partition(":")
-        found: Builder = getattr(import_module(module), name)
+        found: Builder = load_named(self.build)
         return found
 
 
@@ -261,6 +264,7 @@ class Graph:
         work = run.open_work(stage.folder, key, resumable=stage.resumable)
         if context.overrides:
             (work / OVERRIDES).write_bytes(canonical_json(list(context.overrides)))
+        logger.debug("%s: key %s, built in %s", stage.name, key[:12], work)
         start = time.perf_counter()
         try:
             with advising(stage.section):

@@ -40,6 +40,16 @@ TINY = (
 
 OLD_RUN = Path(__file__).parent / "old_run" / "run.tar.xz"  # old_run/README.md says what is in it
 
+# `stillroom`, which leaves the names of all modules it loaded in modules.txt, where it runs.
+NAMES_ITS_MODULES = """
+import pathlib, sys
+from stillroom.cli import main
+try:
+    main()
+finally:
+    pathlib.Path("modules.txt").write_text("\\n".join(sorted(sys.modules)))
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -96,8 +106,10 @@ def tiny_photos(tmp_path_factory) -> Path:
 def tiny_run(tiny_photos) -> Path:
     """A finished run of the whole pipeline; do not change it, copy it."""
     run = tiny_photos.parent / "run"
-    command = [sys.executable, "-m", "stillroom", "run", str(tiny_photos), "--run", str(run)]
-    done = subprocess.run([*command, *TINY], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", NAMES_ITS_MODULES, "run", str(tiny_photos), "--run", str(run)]
+    done = subprocess.run(
+        [*command, *TINY], capture_output=True, text=True, check=False, cwd=tiny_photos.parent
+    )
     assert done.returncode == 0, done.stderr
     return run
 

@@ -18,8 +18,14 @@ from stillroom.commands.artifact.model_options import (
     Strict,
     choice_of,
 )
+from stillroom.registry import load_named
 
 __all__ = ["export"]
+
+# Optional: imported when an option asks for it.
+ENGINES = "stillroom.commands.artifact.tensorrt:build_engines"
+MOBILE = "stillroom.commands.artifact.mobile:write_mobile"
+IMPORT = "stillroom.commands.artifact.import_checkpoint"
 
 
 def export(  # noqa: PLR0913  # typer reads options from parameters
@@ -101,13 +107,9 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
             told = [*(overrides or ()), *(["export.strict=true"] if strict else [])]
             code = export_run(run, told, precision or [])
         if tensorrt:
-            from stillroom.commands.artifact.tensorrt import build_engines
-
-            build_engines(run, gpus or [])
+            load_named(ENGINES)(run, gpus or [])
         if mobile:
-            from stillroom.commands.artifact.mobile import write_mobile
-
-            write_mobile(run)
+            load_named(MOBILE)(run)
         raise typer.Exit(code)
     if tensorrt or mobile:
         raise UsageError(
@@ -120,9 +122,9 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
             "Leave --precision out.",
         )
     if checkpoint is not None and model is not None and labels is not None:
-        from stillroom.commands.artifact.import_checkpoint import ImportRequest, import_checkpoint
-
         choice = choice_of(size, crop_pct, interpolation, mean, std)
         key = weights_key or ""
-        request = ImportRequest(checkpoint, model, labels, photos, out, choice, strict, key)
-        import_checkpoint(request)
+        request = load_named(f"{IMPORT}:ImportRequest")(
+            checkpoint, model, labels, photos, out, choice, strict, key
+        )
+        load_named(f"{IMPORT}:import_checkpoint")(request)

@@ -18,8 +18,11 @@ from stillroom.commands.artifact.model_options import (
     choice_of,
 )
 from stillroom.commands.stale import say_if_stale
+from stillroom.registry import load_named
 
 __all__ = ["parity"]
+
+TWO_FILES = "stillroom.parity.two_files"  # optional
 
 
 def parity(  # noqa: PLR0913  # as export
@@ -70,11 +73,8 @@ def parity(  # noqa: PLR0913  # as export
         say_if_stale(target)
         check_local_parity(target, photos, out=out, strict=strict)
     elif reference is not None and candidate is not None and photos is not None:
-        from stillroom.parity.two_files import FilesRequest, compare_files
-
         choice = choice_of(size, crop_pct, interpolation, mean, std)
-        compare_files(
-            FilesRequest(
-                reference, candidate, photos, precision or "fp32", choice, labels, out, strict
-            )
+        request = load_named(f"{TWO_FILES}:FilesRequest")(
+            reference, candidate, photos, precision or "fp32", choice, labels, out, strict
         )
+        load_named(f"{TWO_FILES}:compare_files")(request)

@@ -11,8 +11,11 @@ import typer
 from serve.contract.errors import UsageError
 from stillroom.commands.arguments import Overrides, Run
 from stillroom.commands.building import build_and_show, build_stages
+from stillroom.registry import load_named
 
 __all__ = ["compress"]
+
+SEARCH = "stillroom.commands.training.search_students:search_student"  # optional
 
 
 def compress(  # noqa: PLR0913  # typer reads options from parameters
@@ -54,8 +57,7 @@ def compress(  # noqa: PLR0913  # typer reads options from parameters
     if unlabelled is not None:
         told.append(f"distil.unlabelled={json.dumps(str(unlabelled.resolve()))}")
     if search is not None:
-        from stillroom.commands.training.search_students import search_student
-
+        search_student = load_named(SEARCH)
         search_student(run, told, search, test_sizes, precisions, max_latency_ms, min_top1)
         return
     if test_sizes or precisions or max_latency_ms is not None or min_top1 is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 from serve.contract.errors import UsageError
 from stillroom.console import show
-from train.engine.progress import say
 
 __all__ = ["evaluate"]
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("test", "val")
 
@@ -40,7 +42,7 @@ def evaluate(
         raise UsageError(f"No split {split!r} is evaluated.", f"Splits: {', '.join(SPLITS)}.")
     source = open_source(target, stage, photos)
     if note := source.note():
-        say(note)
+        logger.warning(note)
     folder = out or source.out
     findings, exported = write_evaluation(source, folder, split=split, per_class=per_class)
     lines = [f"{source.title}: {headline(findings)}", *(f"  {one}" for one in advise(findings))]

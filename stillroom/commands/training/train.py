@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,20 @@ import typer
 from serve.contract.errors import UsageError
 from stillroom.commands.arguments import Overrides, Photos, RecipeOption, RunOption
 from stillroom.commands.building import build_and_show
+from stillroom.registry import load_named
 from train.engine.world import world_from_env
 
 __all__ = ["train"]
+
+# Optional: imported when the option asks for it.
+LOOKS = {
+    "--sanity": "stillroom.commands.training.sanity:check_training",
+    "--profile": "stillroom.commands.training.profile:profile_run",
+    "--choices": "stillroom.commands.training.choices:measure_run",
+}
+LOUDNESS = {logging.DEBUG: ["-v"], logging.WARNING: ["-q"]}  # as this command was told
+LAUNCH = "stillroom.extras.distributed.launch_ranks:launch_ranks"
+RANK = "stillroom.extras.distributed.ranks:run_as_rank"
 
 
 def train(
@@ -47,27 +59,21 @@ def train(
     world = world_from_env(os.environ)
     asked = {"--sanity": sanity, "--profile": profile, "--choices": choices}
     if option := next((name for name, wanted in asked.items() if wanted), ""):
-        from stillroom.commands.training.choices import measure_run
-        from stillroom.commands.training.profile import profile_run
-        from stillroom.commands.training.sanity import check_training
         from stillroom.run.section_advice import advising
 
         if nproc > 1 or world.world_size > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
-        looks = {"--sanity": check_training, "--profile": profile_run, "--choices": measure_run}
         with advising("teacher"):
-            looks[option](request)
+            load_named(LOOKS[option])(request)
     elif nproc > 1:
-        from stillroom.extras.distributed.launch_ranks import launch_ranks
-
         options = ["--run", str(run), *(["--recipe", recipe] if recipe else [])]
-        arguments = ["train", *options, "--", photos, *request.overrides]
-        raise typer.Exit(launch_ranks(nproc, arguments))
+        loudness = LOUDNESS.get(logging.getLogger("stillroom").level, [])
+        arguments = [*loudness, "train", *options, "--", photos, *request.overrides]
+        raise typer.Exit(load_named(LAUNCH)(nproc, arguments))
     elif world.world_size > 1:
         from stillroom.commands.tables import summary_table
-        from stillroom.extras.distributed.ranks import run_as_rank
 
-        folder = run_as_rank(world, request)
+        folder = load_named(RANK)(world, request)
         if folder is not None:
             summary_table(folder)
     else:
