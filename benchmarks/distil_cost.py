@@ -33,7 +33,7 @@ from train.engine.trainer import Trainer
 from train.fitting import phases_of, pick_device, prepare_model, views_of
 from train.loader.sampler import ViewKey
 from train.loader.views import Batch, build_loader
-from train.losses.task import TrainingTask
+from train.losses.objective import TrainingTask
 from train.models.classifier import ImageClassifier, build_model
 from train.options import DataOptions, TrainOptions
 

@@ -46,7 +46,7 @@ from train.evaluation import predict_logits, validator
 from train.fitting import phases_of, prepare_model, views_of
 from train.loader.sampler import ViewKey
 from train.loader.views import build_loader, pixels_of
-from train.losses.task import TrainingTask
+from train.losses.objective import TrainingTask
 from train.models.checkpoint import ModelCard
 from train.models.classifier import ImageClassifier
 from train.options import TrainOptions

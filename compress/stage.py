@@ -21,8 +21,7 @@ from train.evaluation import agreement, read_predictions
 from train.fitting import pick_device
 from train.loader.sampler import draws_per_class
 from train.losses.label_loss import LabelLoss, build_label_loss
-from train.losses.objective import Objective
-from train.losses.task import TrainingTask
+from train.losses.objective import Objective, TrainingTask
 from train.options import TrainOptions
 from train.stage import train_model
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,11 @@ from train.evaluation import validator
 from train.loader.sampler import draws_per_class, open_shards_of, sizes_px
 from train.loader.soft_targets import ViewsWithTargets
 from train.loader.views import ImageStore, TrainingViews, View, Views, pixels_of
-from train.losses.objective import build_objective
-from train.losses.task import TrainingTask
+from train.losses.objective import TrainingTask, build_objective
 from train.models.checkpoint import ModelCard
 from train.models.classifier import ImageClassifier, build_model, check_size
 from train.models.freeze import HeadOnly, TrainAll
 from train.models.weight_init import initialise
-from train.models.weights.pretrained import load_pretrained
 from train.options import TrainOptions, deciding
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
     "views_of",
 ]
 
+PRETRAINED = "train.models.weights.pretrained:load_pretrained"  # loaded where it is asked for
 HEAD = "head"  # the phase in which the classifier learns alone
 
 
@@ -154,7 +154,8 @@ def prepare_model(dataset: Dataset, options: TrainOptions, seed: int) -> ImageCl
     )
     check_size(model, options.train_size_px)
     initialise(model, options.init)
-    load_pretrained(model, options.weights)
+    if options.weights != "none":
+        resolve_name(PRETRAINED)(model, options.weights)
     device = pick_device()
     # On CPUs the pixels' own layout, (N, H, W, 3), already makes the features channels-last.
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -18,7 +18,7 @@ from train.engine.world import current_world
 from train.evaluation import Predictions, evaluate, predict_logits, write_predictions
 from train.fitting import Trained, fit_model, prepare_model, views_of
 from train.loader.views import pixels_of
-from train.losses.task import TrainingTask
+from train.losses.objective import TrainingTask
 from train.models.checkpoint import ModelCard, save_checkpoint
 from train.models.classifier import ImageClassifier
 from train.options import TrainOptions

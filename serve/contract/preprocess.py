@@ -38,8 +38,8 @@ from serve.contract.image.decode_cost import (
     charge_of,
     check_cost,
     shrink_of,
+    without_text,
 )
-from serve.contract.image.png_chunks import without_text
 from serve.contract.image.sniff import ending_is_missing, image_error, unsupported
 from serve.contract.spec import INTERPOLATIONS, PreprocessSpec
 

@@ -30,7 +30,7 @@ from train.evaluation import (
 )
 from train.fitting import fit_model
 from train.loader.views import pixels_of
-from train.losses.task import TrainingTask
+from train.losses.objective import TrainingTask
 from train.models.checkpoint import save_checkpoint
 from train.models.classifier import ImageClassifier
 from train.options import TrainOptions

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from train.data.images import LabelledImage
 from train.options import LossOptions, TrainOptions
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "StepOutput",
     "Supervised",
     "Term",
+    "TrainingTask",
     "build_objective",
 ]
 
@@ -125,6 +128,28 @@ class Supervised(nn.Module):
         loss = torch.stack([self._terms[name].weight * value for name, value in raw.items()]).sum()
         detached = {name: value.detach() for name, value in raw.items()}
         return StepOutput(loss, outputs["logits"], detached)
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What the phases that train all layers do; the classifier alone learns from labels only.
+
+    Args:
+        objective: forward and loss.
+        view_px: side of the views that it asks for; 0 is the training size.
+        unlabelled: further training images, with absolute paths and empty labels.
+        answers: (N, M) float32: figures that the objective gets with the label of each training
+            image, then of each unlabelled one (`train.loader.soft_targets`).
+        val_answers: (n, K) logits on the val split, which every epoch is compared with.
+        lineage: digests of all that; a state of another lesson is not resumed from.
+    """
+
+    objective: Objective
+    view_px: int = 0
+    unlabelled: tuple[LabelledImage, ...] = ()
+    answers: NDArray[np.float32] | None = None
+    val_answers: NDArray[np.float32] | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_objective(options: TrainOptions, *, counts: ArrayLike, num_features: int) -> Supervised:

@@ -18,9 +18,8 @@ from train.data.folder import find_unlabelled, fingerprint
 from train.data.unlabelled import open_unlabelled
 from train.fitting import lesson_views, views_of
 from train.loader.sampler import BatchSampler, ViewKey
-from train.losses.objective import CrossEntropy
+from train.losses.objective import CrossEntropy, TrainingTask
 from train.losses.targets import UNLABELLED
-from train.losses.task import TrainingTask
 from train.options import DataOptions
 from train.stage import Dataset
 

@@ -19,8 +19,7 @@ from tests.train.fits import PLAN, Poisoned, SignalAt, fit_toy, validate_of
 from tests.train.toy import fast, same_tensors, state_of
 from train.engine.loop import Fitted, Scores, Validate
 from train.engine.trainer import METRICS
-from train.losses.objective import CrossEntropy, Objective
-from train.losses.task import TrainingTask
+from train.losses.objective import CrossEntropy, Objective, TrainingTask
 from train.models.classifier import ImageClassifier
 from train.stage import Dataset, train_model
 

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from serve.contract.image.png_chunks import without_text
+from serve.contract.image.decode_cost import without_text
 from train.data.audit.jpeg_damage import looks_overwritten
 from train.data.own_images import is_refused_by_service
 

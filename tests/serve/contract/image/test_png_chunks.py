@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from serve.contract.errors import TruncatedImage, UndecodableImage, UnsupportedImage
-from serve.contract.image.png_chunks import without_text
+from serve.contract.image.decode_cost import without_text
 from serve.contract.preprocess import decode
 
 BOMB = zlib.compress(bytes(60 * 2**20), 9)
