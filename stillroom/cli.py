@@ -44,7 +44,7 @@ def stillroom(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say no progress.")] = False,
 ) -> None:
-    """From a folder of labelled photographs to a small, load-tested classifier behind HTTP."""
+    """From a folder of labelled images to a small, load-tested classifier behind HTTP."""
     if version:
         typer.echo(f"stillroom {metadata.version('stillroom')}")
         return

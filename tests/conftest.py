@@ -233,5 +233,5 @@ def encode() -> PictureMaker:
 
 @pytest.fixture(scope="session")
 def jpeg() -> bytes:
-    """A small valid photograph."""
+    """A small valid image."""
     return _encode(_picture(1), "JPEG")

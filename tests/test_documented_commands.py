@@ -69,7 +69,7 @@ ELSEWHERE = {
     r"git clone": "this is the clone",
     r"pip install|uv sync": "installs; tests/test_server_environment.py installs a server",
     r"(STILLROOM_SOAK=1 )?pytest": "is a test",
-    r"python -m benchmarks\.": "measures for minutes on real photographs; tests/benchmarks",
+    r"python -m benchmarks\.": "measures for minutes on real images; tests/benchmarks",
     r"docker|kubectl|bentoml containerize": "needs Docker",
     r"srun|torchrun": "needs several machines; "
     "tests/train/extras/distributed/test_process_group.py runs ranks on one",
@@ -78,9 +78,9 @@ ELSEWHERE = {
     r"stillroom train PHOTOS --choices": "torch.compile takes minutes; "
     "tests/train/extras/test_step_choices.py",
     r"stillroom demo": "takes minutes; .ci/run has it",
-    r"stillroom run (flowers|photos)( --recipe flowers-cpu)?$": "real photographs and a long time, "
+    r"stillroom run (flowers|photos)( --recipe flowers-cpu)?$": "real images and a long time, "
     "or a GPU; test_every_recipe_named_in_the_readme_is_shipped loads the recipe",
-    r"stillroom audit flowers$": "real photographs; `stillroom audit photos` is the same",
+    r"stillroom audit flowers$": "real images; `stillroom audit photos` is the same",
     r"stillroom export .*--tensorrt": "TensorRT; "
     "tests/stillroom/commands/artifact/test_tensorrt.py",
     r"stillroom build|bentoml import|bentoml serve flowers": "fills BentoML's store; "
@@ -249,7 +249,7 @@ def typed(words: list[str], capfd: pytest.CaptureFixture[str] | None = None) -> 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which commands are typed: photographs, a whole run of them, and files."""
+    """The folder in which commands are typed: images, a whole run of them, and files."""
     import torch
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Real photographs, where STILLROOM_TEST_PHOTOS names a folder with flowers/ and photos/ in it."""
+"""Real images, where STILLROOM_TEST_PHOTOS names a folder with flowers/ and photos/ in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder"))
 
 pytestmark = pytest.mark.skipif(
     not (PHOTOS / "flowers").is_dir(),
-    reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test photographs)",
+    reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test images)",
 )
 
 

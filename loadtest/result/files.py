@@ -144,7 +144,7 @@ def write_files(out: Path, texts: Mapping[str, str]) -> None:
 
 
 def csv_from_samples(samples: Iterable[Sample]) -> str:
-    """One line per planned request; a field is empty where there is no such figure.
+    """One line per planned request; a field is empty where it has no figure.
 
     Seconds count from the start of the measured window, `bytes` is the size of the image sent,
     `status` is 0 without a response.

@@ -131,7 +131,7 @@ class RouteTable:
         self._families = [(one.pattern, one) for one in self.routes if "{" in one.path]
 
     def find(self, path: str) -> Route | None:
-        """The row of a path; None where there is no such path."""
+        """The row of a path; None where no row has it."""
         if route := self._fixed.get(path):
             return route
         return next((one for pattern, one in self._families if pattern.fullmatch(path)), None)

@@ -16,7 +16,7 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def leave_ready_mark(environ: Mapping[str, str] = os.environ) -> None:
-    """Note that this process is ready; where there is no such folder, nothing happens."""
+    """Note that this process is ready; without such a folder nothing happens."""
     if folder := environ.get(METRICS_FOLDER):
         with suppress(OSError):
             _mark(folder, os.getpid()).touch()

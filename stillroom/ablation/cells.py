@@ -63,8 +63,8 @@ def cell_folder(out: Path, arm: str, number: int) -> Path:
 class Trainings:
     """All trainings of one ablation.
 
-    An epoch shows every photograph once, to whatever learns; FixRes epochs are taken from the
-    arm's own, so that all arms see the same number of photographs.
+    An epoch shows every image once, to whatever learns; FixRes epochs are taken from the
+    arm's own, so that all arms see the same number of images.
 
     Args:
         dataset: train, val and test.
@@ -72,7 +72,7 @@ class Trainings:
         student: of all students; its epochs are those before FixRes.
         distil: how those learn that have the teacher.
         fixres: how those are fine-tuned that are; the others train as many epochs longer.
-        unlabelled: photographs without labels, for those that have the teacher.
+        unlabelled: images without labels, for those that have the teacher.
         seed: of the run.
 
     Raises:

@@ -38,7 +38,7 @@ class ArmRow:
     Args:
         key: of an arm; "<arm>-resized" before FixRes at its size; or "teacher".
         title: for people.
-        right: (seeds, images) whether each test photograph is answered right.
+        right: (seeds, images) whether each test image is answered right.
         val_top1: mean over the seeds; None where val was not asked.
         epochs: of all phases together; 0 for the teacher.
         steps: optimiser steps; 0 for the teacher.
@@ -77,7 +77,7 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One arm minus another, on the same seeds and test photographs.
+    """One arm minus another, on the same seeds and test images.
 
     Args:
         title: what was added.
@@ -154,7 +154,7 @@ def sentences_of(rows: Sequence[ArmRow], contrasts: Sequence[Contrast]) -> list[
     faster = teacher.latency["median_ms"] / both.latency["median_ms"]
     sentences = [
         f"Distillation and FixRes together: {percent(both.right.mean())} of {images} test "
-        f"photographs against {percent(by_key['labels'].right.mean())} from labels alone, "
+        f"images against {percent(by_key['labels'].right.mean())} from labels alone, "
         f"{_described(gain)}: {gain.reading}.",
         f"Against the teacher's {percent(teacher.right.mean())} that is {_described(behind)}, at "
         f"{times(faster)} its speed on one CPU thread ({ms(both.latency['median_ms'])} against "

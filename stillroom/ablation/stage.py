@@ -1,4 +1,4 @@
-"""The ablation stage: trainings, then one look at the test photographs, then the table."""
+"""The ablation stage: trainings, then one look at the test images, then the table."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["RESULTS", "TABLE", "build_ablation", "run_ablation", "table_of"]
 RESULTS, TABLE = "results.json", "table.md"
 SCHEMA_VERSION = "1.0"
 HOW_JUDGED = (
-    "Intervals draw seeds and photographs with replacement; the reading goes by them. McNemar's "
-    "test is over all pairs of seed and photograph; those of one photograph are not independent. "
+    "Intervals draw seeds and images with replacement; the reading goes by them. McNemar's "
+    "test is over all pairs of seed and image; those of one image are not independent. "
     "Latency: one image, one CPU thread, ONNX Runtime."
 )
 
@@ -38,7 +38,7 @@ def build_ablation(context: Context) -> dict[str, Any]:
 def run_ablation(
     context: Context, dataset: Dataset, unlabelled: Unlabelled | None
 ) -> dict[str, Any]:
-    """Train all arms, compare them on the test photographs, write results.json and table.md.
+    """Train all arms, compare them on the test images, write results.json and table.md.
 
     Nothing is chosen by what is found: each training keeps the weights that are best on val.
 
@@ -102,20 +102,20 @@ def table_of(results: Mapping[str, Any]) -> list[str]:
         *(_contrast_line(contrast) for contrast in results["contrasts"]),
         "",
         f"n = {results['seeds']} seed{'s' * (results['seeds'] > 1)} x {results['images']} test "
-        f"photographs. {results['budget']} "
+        f"images. {results['budget']} "
         f"{HOW_JUDGED}",
     ]
 
 
 def _budget(recipe: Recipe, unlabelled: Unlabelled | None) -> str:
     text = (
-        "All arms pass through the training photographs equally often: the "
+        "All arms pass through the training images equally often: the "
         f"{recipe.fixres.epochs} epochs of FixRes are taken from the arm's own."
     )
     if unlabelled is None:
         return text
     count = len(unlabelled.photos)
-    return f"{text} Those with the teacher see {count} photographs without labels besides."
+    return f"{text} Those with the teacher see {count} images without labels besides."
 
 
 def _row_line(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:

@@ -72,9 +72,9 @@ def status_table(folder: Path) -> None:
         console.print(f"another stillroom{who} works on this run now", soft_wrap=True)
     note = state.photos_changed
     if not state.photos_here:
-        note = f"{state.photos} is not here: changes of the photographs cannot be seen"
+        note = f"{state.photos} is not here: changes of the images cannot be seen"
     if note:
-        console.print(f"photographs: {note}", markup=False, soft_wrap=True)
+        console.print(f"images: {note}", markup=False, soft_wrap=True)
 
 
 def students_table(rows: Sequence[Mapping[str, Any]], picked: str) -> None:

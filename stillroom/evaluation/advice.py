@@ -13,7 +13,7 @@ __all__ = ["advise", "headline", "in_words", "spread_of"]
 
 FEW = 30  # images of a class below which its figures say little
 NAMED = 3
-SCATTERED = 0.05  # share of the mistakes below which a confusion is no lead
+SCATTERED = 0.05  # share of the mistakes below which a confusion is not a lead
 CHANCE = 0.05  # p of a sign test, above which a difference is not spoken of
 
 

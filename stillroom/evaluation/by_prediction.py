@@ -1,4 +1,4 @@
-"""Photographs sorted into folders by the class a model took them for, to be looked through."""
+"""Images sorted into folders by the class a model took them for, to be looked through."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_NAME = 80  # characters of a label or stem: the whole stays below any file s
 
 @dataclass(frozen=True)
 class Exported:
-    """How many photographs were copied; those missing are gone or not the ones measured."""
+    """How many images were copied; those missing are gone or not the ones measured."""
 
     copied: int
     missing: int

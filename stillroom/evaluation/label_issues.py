@@ -68,7 +68,7 @@ def suspect_labels(predictions: Predictions) -> list[LabelIssue]:
 
     Args:
         predictions: of all splits; training images are left out, for a model learns wrong labels
-            by heart.
+            by memory.
     """
     chosen = [i for i, photo in enumerate(predictions.photos) if photo.split in OUT_OF_SAMPLE]
     if not chosen:

@@ -23,12 +23,12 @@ from train.models.checkpoint import load_checkpoint
 __all__ = ["Overlays", "draw_overlays", "overlay"]
 
 QUALITY = 72
-STRENGTH = 0.6  # of the warmest place; cold places keep the photograph's colours
+STRENGTH = 0.6  # of the warmest place; cold places keep the image's colours
 BATCH = 64
 
 
 class Overlays:
-    """Overlays by photograph and class.
+    """Overlays by image and class.
 
     Args:
         uris: data: URIs by (path, class).
@@ -52,21 +52,21 @@ def draw_overlays(
     *,
     side_px: int,
 ) -> Overlays:
-    """Draw the maps of a model over its photographs, seen through the serving preprocess.
+    """Draw the maps of a model over its images, seen through the serving preprocess.
 
     Args:
         checkpoint: folder of the model; None for none.
         root: the dataset's folder; None for none.
-        wanted: photographs and the classes whose evidence is shown.
+        wanted: images and the classes whose evidence is shown.
         labels: that the predictions have; the checkpoint must have the same.
         side_px: of an overlay.
 
     Returns:
-        Overlays of those photographs that are still the ones measured. A model without a suitable
+        Overlays of those images that are still the ones measured. A model without a suitable
         layer has none, and `problem` says so.
     """
     if checkpoint is None or root is None:
-        return Overlays({}, "", "no checkpoint" if checkpoint is None else "no photographs")
+        return Overlays({}, "", "no checkpoint" if checkpoint is None else "no images")
     try:
         model, card = load_checkpoint(checkpoint)
         if card.labels != labels:
@@ -97,7 +97,7 @@ def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side_px: int) 
 
     Args:
         pixels: (H, W, 3).
-        heat: (H, W) in [0, 1]: where 0 the photograph is left as it is.
+        heat: (H, W) in [0, 1]: where 0 the image is left as it is.
         side_px: of the result.
     """
     size = (side_px, side_px)

@@ -37,7 +37,7 @@ MAX_LABEL = 60
 
 
 def render_page(findings: EvaluationResult, source: EvaluationSource) -> str:
-    """The page's text; equal predictions, checkpoint and photographs give equal text."""
+    """The page's text; equal predictions, checkpoint and images give equal text."""
     galleries = mistakes_by_pair(findings.predictions, findings.pairs[:MAX_GALLERIES], MAX_OF_PAIR)
     mistakes = confident_mistakes(findings.predictions, MAX_MISTAKES)
     issues = findings.issues[:MAX_ISSUES]
@@ -95,7 +95,7 @@ def confused_classes(pairs: list[ConfusedPair], labels: tuple[str, ...], limit: 
 
 
 class _Pictures:
-    """Thumbnail and overlay of a photograph, where there are any."""
+    """Thumbnail and overlay of an image, where there are any."""
 
     def __init__(self, thumbnails: Thumbnails | None, overlays: Overlays) -> None:
         self._thumbnails, self._overlays = thumbnails, overlays
@@ -106,7 +106,7 @@ class _Pictures:
 
 
 def _spec(source: EvaluationSource) -> PreprocessSpec:
-    """What the model sees of a photograph; the central square where the model is not there."""
+    """What the model sees of an image; the central square where the model is not there."""
     try:
         card = json.loads(((source.checkpoint or Path()) / "checkpoint.json").read_bytes())
         return PreprocessSpec.from_dict(card["preprocess"])

@@ -94,7 +94,7 @@ def _read_logits(path: Path, line: int, values: list[str]) -> NDArray[np.float32
     try:
         scores = np.array(values, dtype=np.float32)
     except ValueError as error:
-        _refuse(path, line, f"a logit is no number ({error})")
+        _refuse(path, line, f"a logit is not a number ({error})")
     if not np.isfinite(scores).all():
         _refuse(path, line, f"a logit is {values[int(np.argmin(np.isfinite(scores)))]}")
     return scores

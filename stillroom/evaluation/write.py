@@ -1,4 +1,4 @@
-"""An evaluation on disk: index.html, metrics.json, label_issues.csv and sampled photographs."""
+"""An evaluation on disk: index.html, metrics.json, label_issues.csv and sampled images."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def write_evaluation(
         source: what to evaluate.
         out: folder; new, empty or of an earlier evaluation.
         split: val or test.
-        per_class: photographs of each predicted class to copy; 0 for none.
+        per_class: images of each predicted class to copy; 0 for none.
 
     Returns:
         What was found, and what was copied; None where nothing was asked for.
 
     Raises:
-        UsageError: `out` holds something else, photographs were asked for and are not there, or
+        UsageError: `out` holds something else, images were asked for and are not there, or
             there are no predictions on the split.
     """
     _check_out(out)
     if per_class and source.photos is None:
         raise UsageError(
-            "Photographs cannot be copied: their folder is not known or gone.",
+            "Images cannot be copied: their folder is not known or gone.",
             "Name it: --photos FOLDER",
         )
     findings = gather(source, split)

@@ -50,7 +50,7 @@ def evaluate(
         top_k: how many labels to keep of each prediction; None keeps all.
 
     Raises:
-        UsageError: there is no image, or a label that the model does not know.
+        UsageError: no image, or a label that the model does not know.
         DatasetError: the dataset cannot be used.
         StillroomError: of `load`, and of an image that is not acceptable.
     """

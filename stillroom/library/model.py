@@ -41,7 +41,7 @@ def load(run_or_artifact: str | PathLike[str]) -> Model:
         run_or_artifact: a run folder that holds an artifact, or an artifact folder.
 
     Raises:
-        ArtifactError: there is no artifact, or it is damaged.
+        ArtifactError: no artifact, or it is damaged.
         UsageError: a STILLROOM_* variable is wrong, or the backend does not work here.
     """
     artifact = open_artifact(Path(run_or_artifact))

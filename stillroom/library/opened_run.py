@@ -91,7 +91,7 @@ class OpenedRun:
 
         Raises:
             RunError: the stage is not built.
-            UsageError: there is no stage of that name.
+            UsageError: no stage of that name.
         """
         manifest = self._run.manifest(PIPELINE[stage].folder)
         if manifest is None:
@@ -111,7 +111,7 @@ class OpenedRun:
 
         Raises:
             RunError: the stage is not built, or has no predictions.
-            UsageError: there is no stage of that name.
+            UsageError: no stage of that name.
         """
         from train.evaluation import read_predictions
 

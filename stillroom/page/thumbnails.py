@@ -1,4 +1,4 @@
-"""Thumbnails inside the page: what the model sees of a photograph, small, as a data: URI."""
+"""Thumbnails inside the page: what the model sees of an image, small, as a data: URI."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ QUALITY = 72
 
 
 class Thumbnails:
-    """Makes thumbnails and remembers how many photographs it could not show.
+    """Makes thumbnails and remembers how many images it could not show.
 
     Args:
         root: the dataset's folder.
-        spec: of the served model: a thumbnail shows the part of the photograph that it sees.
+        spec: of the served model: a thumbnail shows the part of the image that it sees.
         side_px: of a thumbnail.
     """
 
@@ -33,7 +33,7 @@ class Thumbnails:
 
     @property
     def wanted(self) -> int:
-        """Photographs asked for."""
+        """Images asked for."""
         return len(self._made)
 
     @property
@@ -42,7 +42,7 @@ class Thumbnails:
         return sum(uri is None for uri in self._made.values())
 
     def of(self, photo: LabelledImage) -> str | None:
-        """The data: URI; None where the photograph is not the one that was measured any more."""
+        """The data: URI; None where the image is not the one that was measured any more."""
         if photo.path not in self._made:
             self._made[photo.path] = self._make(photo)
         return self._made[photo.path]
@@ -61,7 +61,7 @@ class Thumbnails:
 
 
 def spread(photos: list[LabelledImage], count: int) -> list[LabelledImage]:
-    """So many of the photographs, evenly spaced over the list."""
+    """So many of the images, evenly spaced over the list."""
     if len(photos) <= count:
         return photos
     return [photos[i * len(photos) // count] for i in range(count)]

@@ -27,7 +27,7 @@ def common_spec(
     if len(sizes) > 1:
         raise UsageError(
             f"The files take images of {' and '.join(f'{size} px' for size in sorted(sizes))}: "
-            "no photograph looks the same to both.",
+            "no image looks the same to both.",
             "Name two exports for one size.",
         )
     size_px = next(iter(sizes), None)

@@ -66,7 +66,7 @@ def report_verdict(
     )
     if verdict.status == "inconclusive":
         why = "; ".join(verdict.reasons)
-        step = "Give a folder of more photographs with --photos."
+        step = "Give a folder of more images with --photos."
         if strict:
             raise GateError(f"PARITY INCONCLUSIVE {what}: {why}, and --strict was asked for.", step)
         _say(f"warning: this proves little: {why}. {step}")

@@ -50,7 +50,7 @@ def check_local_parity(
     if not probes.photos:
         raise UsageError(
             f"No image in {folder} has a reference answer in {artifact.root}.",
-            "Give the folder of photographs that the artifact was judged on.",
+            "Give the folder of images that the artifact was judged on.",
         )
     with open_local_runner(artifact) as runner:
         verdict = compare_runner(

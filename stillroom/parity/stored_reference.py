@@ -41,7 +41,7 @@ def compare_runner(
         pixels: (N, size_px, size_px, 3) uint8 of the same images.
 
     Raises:
-        ValueError: there is no image.
+        ValueError: no image.
         GateError: the stored answers are not finite.
     """
     said = said_at_export(artifact)

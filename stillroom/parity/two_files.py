@@ -1,4 +1,4 @@
-"""`stillroom parity --reference a.onnx --candidate b.onnx`: any two classifiers, on photographs.
+"""`stillroom parity --reference a.onnx --candidate b.onnx`: any two classifiers, on images.
 
 Needs ONNX Runtime and no torch. What a file does not say, the options must.
 """
@@ -58,7 +58,7 @@ class FilesRequest:
 
 
 def compare_files(request: FilesRequest) -> None:
-    """Answer every photograph with both files, judge, print and write the verdict.
+    """Answer every image with both files, judge, print and write the verdict.
 
     Raises:
         UsageError: a file cannot be used, files do not go together, or options are missing: it

@@ -16,7 +16,7 @@ FOLDER, RESULTS = "ablation", "results.json"
 
 
 def ablation_section(run: RunFolder) -> dict[str, Any] | None:
-    """The table of arms and what each addition brings; None where there is no ablation.
+    """The table of arms and what each addition brings; None without an ablation.
 
     `outdated` names the stages that changed since it was made, `stale` says that its options did,
     and `overrides` what it alone was told.

@@ -1,4 +1,4 @@
-"""audit.html: what is in the folder of photographs and what is wrong with it, as pictures."""
+"""audit.html: what is in the folder of images and what is wrong with it, as pictures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from train.data.split import SPLITS
 
 __all__ = ["Group", "Kind", "write_audit_page"]
 
-SHEET_PX = 96  # a photograph on a contact sheet
-MAX_SHEET = 400  # photographs on all contact sheets together
+SHEET_PX = 96  # an image on a contact sheet
+MAX_SHEET = 400  # images on all contact sheets together
 PER_CLASS = 22
 FOLDED_CLASSES = 20  # with more, contact sheets are folded
 PICTURE_PX = 200  # longer side of a picture of a problem
@@ -37,7 +37,7 @@ KINDS = {  # in the order of the page: title, what it means and what to do
     ),
     "leak": (
         "One picture in two splits",
-        "What was learnt by heart would count as known. Remove the file from one of the splits.",
+        "What was memorised would count as known. Remove the file from one of the splits.",
     ),
     "look_alike": (
         "Labels that look alike",
@@ -78,7 +78,7 @@ KINDS = {  # in the order of the page: title, what it means and what to do
     ),
     "near_duplicate": (
         "Pictures that look the same",
-        "Resized, compressed again or edited; they count as different photographs. "
+        "Resized, compressed again or edited; they count as different images. "
         "Keep the best one, unless they are meant to be there.",
     ),
     "overwritten": (
@@ -136,7 +136,7 @@ class Group:
     Args:
         text: one sentence.
         reason: why the pictures are taken for the same; empty where it is one picture.
-        members: (photograph, data: URI or None), the first of them.
+        members: (image, data: URI or None), the first of them.
         more: members that are not shown.
     """
 
@@ -177,10 +177,10 @@ class Kind:
 def write_audit_page(
     root: Path, photos: list[LabelledImage], audit: dict[str, Any], out: Path
 ) -> None:
-    """Write the page of an audit: one file that opens anywhere, equal for equal photographs.
+    """Write the page of an audit: one file that opens anywhere, equal for equal images.
 
     Args:
-        root: folder that the paths of the photographs are relative to.
+        root: folder that the paths of the images are relative to.
         photos: with digest and split, as in index.csv.
         audit: as in audit.json.
         out: the file to write.
@@ -220,7 +220,7 @@ def _state(audit: dict[str, Any]) -> str:
 
 
 def _headline(audit: dict[str, Any], kinds: list[Kind]) -> str:
-    images = f"{count(audit['photos'])} photographs in {count(len(audit['labels']))} classes"
+    images = f"{count(audit['photos'])} images in {count(len(audit['labels']))} classes"
     files = Counter({kind.name: 0 for kind in kinds if kind.is_error})
     for problem in audit["problems"]:
         if problem["severity"] == "error":
@@ -239,10 +239,10 @@ def _tiles(audit: dict[str, Any], totals: dict[str, int]) -> list[tuple[str, str
     middle = sizes["quantiles"].index(50)
     side = count(sizes["shorter_side"][middle])
     return [
-        ("photographs", count(audit["photos"]), f"{count(len(audit['labels']))} classes"),
+        ("images", count(audit["photos"]), f"{count(len(audit['labels']))} classes"),
         ("train", count(totals["train"]), f"val {count(totals['val'])}, test {totals['test']}"),
         ("imbalance", f"{number(audit['imbalance'])} ×", "largest over smallest class"),
-        ("shorter side", f"{side} px", "median of the photographs"),
+        ("shorter side", f"{side} px", "median of the images"),
         (
             "problems",
             count(severities.count("error")),
@@ -291,7 +291,7 @@ def _counted(what: str, part: int, whole: int) -> str:
 def _sheets(
     photos: list[LabelledImage], labels: list[str], thumbnails: Thumbnails
 ) -> list[tuple[str, int, list[tuple[str, str | None]]]]:
-    """Of each class its name, its size and photographs evenly spread over it."""
+    """Of each class its name, its size and images evenly spread over it."""
     by_label: dict[str, list[LabelledImage]] = defaultdict(list)
     for photo in photos:
         by_label[photo.label].append(photo)
@@ -357,7 +357,7 @@ def _reason(problem: dict[str, Any], audit: dict[str, Any]) -> str:
 
 
 def _picture(root: Path, photo: LabelledImage) -> str | None:
-    """The whole photograph, small, as a data: URI; None where it cannot be read any more."""
+    """The whole image, small, as a data: URI; None where it cannot be read any more."""
     try:
         image = decode(read_bytes(root / photo.path), limits=NO_LIMITS)
     except (OSError, DatasetError, ImageError):

@@ -25,7 +25,7 @@ class ClassRow:
         label: its name.
         counts: images by split.
         shares: each as a percentage of the largest class, for the bar.
-        strip: (path, data: URI or None) of a few photographs.
+        strip: (path, data: URI or None) of a few images.
     """
 
     label: str

@@ -123,7 +123,7 @@ def read_flips(path: Path) -> list[dict[str, str]]:
 
 
 def _read_load(context: Context, mode: str) -> dict[str, Any]:
-    """A load summary; its warnings name photographs as the dataset does, not as the disk does."""
+    """A load summary; its warnings name images as the dataset does, not as the disk does."""
     summary = read_json(context.run.stage("loadtest") / mode / "summary.json")
     root = f"{context.photos}/"
     return {**summary, "warnings": [text.replace(root, "") for text in summary["warnings"]]}

@@ -1,4 +1,4 @@
-"""Two trainings on the same validation photographs: is the difference more than chance?"""
+"""Two trainings on the same validation images: is the difference more than chance?"""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Paired:
-    """First minus second on the same photographs.
+    """First minus second on the same images.
 
     Args:
-        n: photographs.
+        n: images.
         difference: of top-1, a fraction.
-        low: of its 95 % bootstrap interval over the photographs.
+        low: of its 95 % bootstrap interval over the images.
         high: likewise.
         p: exact two-sided McNemar p.
         shown: whether p is below 0.05.
@@ -48,7 +48,7 @@ class Paired:
 
 
 def pair(first: Predictions, second: Predictions) -> Paired:
-    """Compare answers to the same photographs in the same order."""
+    """Compare answers to the same images in the same order."""
     result = compare("first − second", first, second)
     right = [one.answers == one.targets for one in (second, first)]
     low, high = paired_interval(*right)

@@ -56,7 +56,7 @@ def provenance_section(facts: Facts) -> dict[str, Any]:
         ),
         ("Verify the chain and replay the golden images", command_text("verify", run)),
         (
-            "Repeat parity on other photographs",
+            "Repeat parity on other images",
             command_text("parity", run, "--photos", "more-photos/"),
         ),
     ]

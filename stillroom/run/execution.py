@@ -55,7 +55,7 @@ def run_stages(graph: Graph, request: Request) -> RunFolder:
         The run folder.
 
     Raises:
-        RunError: the folder is busy, of other photographs, or names none.
+        RunError: the folder is busy, of other images, or names none.
         RecipeError: `apart`, and an override is not of the last stage alone.
         StillroomError: of the stage that failed; stages before it stay published.
     """
@@ -179,7 +179,7 @@ def _photos_of(request: Request, record: dict[str, Any]) -> Origin:
 def _refuse_other_dataset(
     run: RunFolder, record: dict[str, Any], photos: Origin, inputs: str
 ) -> None:
-    """A run belongs to one folder of photographs, which may be moved, or may change in place."""
+    """A run belongs to one folder of images, which may be moved, or may change in place."""
     if not record or record["inputs"] == inputs or record["photos"] == str(photos):
         return
     raise RunError(

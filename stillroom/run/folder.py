@@ -95,7 +95,7 @@ class RunFolder:
         return None
 
     def photos_or(self, placeholder: str) -> str:
-        """The photographs that the run was made of, for a command to copy."""
+        """The images that the run was made of, for a command to copy."""
         try:
             return str(self.record().get("photos", placeholder))
         except RunError:
@@ -108,7 +108,7 @@ class RunFolder:
             At least `photos` and `inputs`, text, and `chain`, a list with stage and digest of each.
 
         Raises:
-            RunError: it cannot be read, or is no record of a run.
+            RunError: it cannot be read, or is not a record of a run.
         """
         try:
             value: dict[str, Any] = json.loads((self.path / RECORD).read_bytes())

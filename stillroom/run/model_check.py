@@ -21,7 +21,7 @@ def check_models(recipe: Recipe, stages: Iterable[Stage], run: RunFolder) -> Non
 
     Raises:
         UsageError: timm has no such model; names the key, and models that are called like it.
-        CheckpointError: there is no such file or package of weights.
+        CheckpointError: no such file or package of weights.
     """
     for stage in stages:
         if stage.section:

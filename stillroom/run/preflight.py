@@ -1,6 +1,6 @@
 """What a later stage would refuse, found before the first one is trained.
 
-`check_needs` looks at the recipe and this machine alone, before the photographs are read;
+`check_needs` looks at the recipe and this machine alone, before the images are read;
 `check_stage` at what the audit found, before the first training. Both are of one stage, and cheap
 beside it.
 """
@@ -69,7 +69,7 @@ def check_needs(stage: str, recipe: Recipe) -> None:
 
 
 def check_stage(stage: str, context: Context) -> None:
-    """Check one stage against the audited photographs.
+    """Check one stage against the audited images.
 
     Raises:
         StillroomError: what the stage itself would say, with the key of the recipe.
@@ -111,7 +111,7 @@ def _check_teachers(recipe: Recipe) -> None:
     if recipe.distil.unlabelled and not Path(recipe.distil.unlabelled).is_dir():
         raise DatasetError(
             f"distil.unlabelled = {recipe.distil.unlabelled!r}: no such folder.",
-            "Name a folder of photographs.",
+            "Name a folder of images.",
         )
 
 
@@ -183,9 +183,9 @@ def _check_reduced(precision: str, context: Context) -> None:
     gate = gate_images(dataset, options.parity.min_images)
     if precision != "fp16" and not calibration_images(dataset, 1, gate):
         raise DatasetError(
-            f"{precision} is calibrated on training photographs that its gate does not look at, "
+            f"{precision} is calibrated on training images that its gate does not look at, "
             f"and all {len(gate)} of train and val are in the gate.",
-            f"Give more photographs, or take {precision} out of export.precisions.",
+            f"Give more images, or take {precision} out of export.precisions.",
         )
 
 
@@ -193,7 +193,7 @@ def _check_served(context: Context) -> None:
     if not _dataset(context).of_split("test"):
         raise DatasetError(
             "No test image: nothing could be sent to the service.",
-            "Set data.test_fraction, or put photographs into the test folder.",
+            "Set data.test_fraction, or put images into the test folder.",
         )
 
 
@@ -214,7 +214,7 @@ def _check_images(context: Context, why: str) -> None:
         raise DatasetError(
             f"{why} is published only where {least} images prove it, and val and train have "
             f"{found}.",
-            "Give more photographs, leave it out, or lower export.parity.min_images.",
+            "Give more images, leave it out, or lower export.parity.min_images.",
         )
 
 

@@ -28,7 +28,7 @@ __all__ = ["Recipe", "load_recipe", "recipe_keys", "recipe_text", "shipped_recip
 class Recipe:
     """Everything a run is told. Every field has a default; a recipe names what differs."""
 
-    name: str = ""  # of the served model; empty: the name of the photographs' folder
+    name: str = ""  # of the served model; empty: the name of the images' folder
     seed: int = 0
     data: DataOptions = field(default_factory=DataOptions)
     teacher: TrainOptions = field(default_factory=TrainOptions)
@@ -42,7 +42,7 @@ class Recipe:
 
 
 class _Words(str):
-    """Text of an override that is no TOML: a text, or a list with commas between its texts."""
+    """Text of an override that is not TOML: a text, or a list with commas between its texts."""
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -99,13 +99,13 @@ def _read(source: str | Path) -> dict[str, Any]:
             f"Did you mean --recipe {near[0]}?" if near else "Give a .toml file with --recipe.",
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} is no readable TOML: {error}.") from error
+        raise RecipeError(f"{path} is not readable TOML: {error}.") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise RecipeError(f"{override!r} is no override.", "Write section.key=value.")
+        raise RecipeError(f"{override!r} is not an override.", "Write section.key=value.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -176,7 +176,7 @@ def _checked_texts(name: str, value: Any, hint: Any) -> Any:
 
 
 def _unknown(name: str, value: Any) -> RecipeError:
-    while isinstance(value, Mapping) and len(value) == 1:  # a.b.c=1 where there is no a
+    while isinstance(value, Mapping) and len(value) == 1:  # a.b.c=1 where a is missing
         ((key, value),) = value.items()
         name = f"{name}.{key}"
     near = nearest_key(name, list(_all_keys(Recipe, "")))

@@ -51,12 +51,12 @@ class Context:
     """What a stage is given.
 
     Args:
-        photos: the folder that the paths of the photographs are relative to.
+        photos: the folder that the paths of the images are relative to.
         run: where the parents' folders are.
         recipe: all options; a stage reads those that its key covers.
         name: of the model.
         out: the folder to write into; what is there comes from an interrupted build.
-        source: the photographs as listed; None lists those of the folder `photos`.
+        source: the images as listed; None lists those of the folder `photos`.
         overrides: key=value that `recipe` has besides the run's own, for this stage alone.
     """
 
@@ -199,7 +199,7 @@ class Graph:
             stage: whose parents are done.
             recipe: today's.
             run: with the parents' manifests.
-            inputs: fingerprint of the photographs; only stages without parents depend on it.
+            inputs: fingerprint of the images; only stages without parents depend on it.
 
         Raises:
             RunError: a parent is not built.

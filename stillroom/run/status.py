@@ -1,4 +1,4 @@
-"""What of a run is done: by its files, their parents, recipe.toml and the photographs of today.
+"""What of a run is done: by its files, their parents, recipe.toml and the images of today.
 
 The one rule for what is current, stale, half done, running, not built or not asked for. Whatever
 shows figures of a run asks here, so that no old figure stands unmarked beside a new one.
@@ -52,7 +52,7 @@ class RunState:
     Args:
         stages: all of the graph, in its order.
         photos: the dataset's folder, list or shards.
-        inputs: fingerprint of the photographs as the run saw them.
+        inputs: fingerprint of the images as the run saw them.
         photos_changed: why they are not the same any more; empty where they are, or are not here.
         photos_here: whether the folder, the list or the shards' index is on this machine; else
             changes cannot be seen.
@@ -76,7 +76,7 @@ class RunState:
 
 
 def read_run_state(graph: Graph, run: RunFolder) -> RunState:
-    """Compare every stage with its files, its parents, recipe.toml and the photographs.
+    """Compare every stage with its files, its parents, recipe.toml and the images.
 
     Raises:
         RunError: the folder holds no run.
@@ -202,7 +202,7 @@ def _look_at_photos(photos: Origin, options: DataOptions, recorded: str) -> tupl
         return "", error.message.rstrip(".")
     if inputs == recorded:
         return inputs, ""
-    return inputs, f"the photographs in {photos} are not those of the run any more"
+    return inputs, f"the images in {photos} are not those of the run any more"
 
 
 def _problem_of(

@@ -1,1 +1,1 @@
-"""Many trainings compared on the validation photographs: search, backbones, data, resolution."""
+"""Many trainings compared on the validation images: search, backbones, data, resolution."""

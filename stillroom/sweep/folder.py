@@ -36,7 +36,7 @@ class SweepFolder:
         """The folder of a sweep by name.
 
         Raises:
-            UsageError: the name is no plain folder name.
+            UsageError: the name is not a plain folder name.
         """
         if not name or name.startswith(".") or Path(name).name != name:
             raise UsageError(f"--name {name!r}: expected a plain folder name.")

@@ -30,7 +30,9 @@ def numbers(text: str, option: str, kind: Callable[[str], T], least: T, most: T)
     try:
         values = tuple(kind(part) for part in names(text, option))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is no list of numbers.", "Write 96,128,160.") from None
+        raise UsageError(
+            f"{option} {text!r} is not a list of numbers.", "Write 96,128,160."
+        ) from None
     for value in values:
         if not least <= value <= most:
             raise UsageError(f"{option}: {value} is not between {least} and {most}.")

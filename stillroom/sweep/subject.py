@@ -1,4 +1,4 @@
-"""What a sweep works on: a run's photographs and recipe, without the test split."""
+"""What a sweep works on: a run's images and recipe, without the test split."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class StudyData:
     Args:
         run: where the results go.
         recipe: with the overrides of this call.
-        dataset: the train and val photographs; no sweep ever holds the others.
-        held_back: number of test photographs, which stay unopened.
+        dataset: the train and val images; no sweep ever holds the others.
+        held_back: number of test images, which stay unopened.
     """
 
     run: RunFolder
@@ -40,21 +40,21 @@ class StudyData:
 
     @property
     def digest(self) -> str:
-        """Of the photographs with their splits."""
+        """Of the images with their splits."""
         return digest_of_json([[p.path, p.label, p.sha256, p.split] for p in self.dataset.photos])
 
 
 def open_study_data(target: Path, recipe: str | None, overrides: Sequence[str]) -> StudyData:
-    """Open a run, or the run of a folder of photographs; audit it where that is not done.
+    """Open a run, or the run of a folder of images; audit it where that is not done.
 
     Args:
-        target: a run folder, or photographs, whose run is then runs/<name>.
+        target: a run folder, or images, whose run is then runs/<name>.
         recipe: a file or a shipped name; None takes the run's own, or the default.
         overrides: key=value each; they hold for the sweep and leave the run's recipe alone.
 
     Raises:
-        RecipeError: the recipe reads the photographs otherwise than the run does.
-        StillroomError: photographs or recipe cannot be used.
+        RecipeError: the recipe reads the images otherwise than the run does.
+        StillroomError: images or recipe cannot be used.
     """
     is_run = (target / "run.json").is_file()
     run = RunFolder(target if is_run else Path("runs") / name_of(origin_of(str(target))))
@@ -77,15 +77,15 @@ def open_study_data(target: Path, recipe: str | None, overrides: Sequence[str]) 
 
 
 def judged_without_test(dataset: Dataset) -> Dataset:
-    """A dataset without its test photographs: what is not there cannot be tuned on.
+    """A dataset without its test images: what is not there cannot be tuned on.
 
     Raises:
-        DatasetError: there are no validation photographs.
+        DatasetError: there are no validation images.
     """
     kept = [photo for photo in dataset.photos if photo.split in ("train", "val")]
     if not any(photo.split == "val" for photo in kept):
         raise DatasetError(
-            "A sweep is judged on validation photographs, and there are none.",
+            "A sweep is judged on validation images, and there are none.",
             "Set data.val_fraction above 0, or add a val split.",
         )
     return replace(dataset, photos=kept)
@@ -98,12 +98,12 @@ def _is_audited(run: RunFolder, photos: Origin, recipe: Recipe) -> bool:
 
 
 def _refuse_other_data(run: RunFolder, own: Recipe, asked: Recipe) -> None:
-    """Two ways to split the photographs of one run would make its stages stale."""
+    """Two ways to split the images of one run would make its stages stale."""
     options = PIPELINE["audit"].options
     if options(own) != options(asked):
         raise RecipeError(
             f"The data section differs from that of {run.path}: {asked.data} and {own.data}.",
-            "Leave data.* out, or audit the photographs into another run: "
+            "Leave data.* out, or audit the images into another run: "
             + command_text(
                 *("audit", run.photos_or("PHOTOS"), "--run", f"{run.path}-2"), "data.KEY=VALUE"
             ),

@@ -52,10 +52,10 @@ OUTCOME, PREDICTIONS, STATE = "trial.json", "predictions.csv", "state"
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one training came to, on the validation photographs.
+    """What one training came to, on the validation images.
 
     Args:
-        n: validation photographs.
+        n: validation images.
         hits: right answers.
         top1: hits / n.
         top1_low: of its Wilson interval.
@@ -63,7 +63,7 @@ class TrialResult:
         loss: cross-entropy in nats.
         parameters: number of weights.
         flops: multiply-adds of one image at the evaluation size.
-        train_photos: number of photographs fitted to.
+        train_photos: number of images fitted to.
         epochs: of all phases.
         epoch_s: median seconds of an epoch, validation included.
         wall_s: seconds of the training, from its last start on.
@@ -148,7 +148,7 @@ def train_trial(
         Interrupted: a signal came; the state is saved.
         StillroomError: the training failed.
     """
-    assert not dataset.of_split("test"), "a sweep was handed test photographs"
+    assert not dataset.of_split("test"), "a sweep was handed test images"
     key = _key(dataset, options, seed, lesson)
     if (outcome := read_outcome(folder, key)) is not None:
         return outcome
@@ -189,7 +189,7 @@ def abandon_trial(folder: Path) -> None:
 
 
 def predict_val(model: ImageClassifier, dataset: Dataset, spec: PreprocessSpec) -> Predictions:
-    """A model's answers on the validation photographs, through the serving preprocess."""
+    """A model's answers on the validation images, through the serving preprocess."""
     photos = dataset.of_split("val")
     logits = predict_logits(model, pixels_of(dataset.root, photos, spec))
     return Predictions(photos, dataset.labels, logits)

@@ -54,5 +54,5 @@ def test_the_report_states_its_conditions() -> None:
 
 
 def test_a_folder_without_photographs_is_said(tmp_path) -> None:
-    with pytest.raises(SystemExit, match="holds no photographs"):
+    with pytest.raises(SystemExit, match="holds no images"):
         photos_in(tmp_path, most=5)

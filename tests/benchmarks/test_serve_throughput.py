@@ -52,7 +52,7 @@ def photos(tmp_path: Path, encode, make_picture) -> Path:
     folder.mkdir(parents=True)
     for seed in range(6):
         (folder / f"{seed}.jpg").write_bytes(encode(make_picture(seed), "JPEG"))
-    (folder / "broken.jpg").write_bytes(b"no photograph")
+    (folder / "broken.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
 
 
@@ -100,7 +100,7 @@ def test_the_report_says_what_disturbed_and_what_is_missing(bodies: Path) -> Non
     loud = replace(DOCUMENTED, foreign_cores=0.9)
     text = report(bench, [TRIAL, loud], ["Left out: LitServe, for want of litserve."])
     assert "above 0.1 in 1 of 2 trials" in text
-    assert "3 photographs" in text
+    assert "3 images" in text
     assert text.endswith("Left out: LitServe, for want of litserve.")
 
 
@@ -127,7 +127,7 @@ def test_bodies_are_whole_photographs(bodies: Path, photos: Path) -> None:
 
 
 def test_too_few_photographs_are_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds 6 JPEG photographs, 7 are needed.*--bodies"):
+    with pytest.raises(UsageError, match=r"holds 6 JPEG images, 7 are needed.*--bodies"):
         write_bodies(photos, tmp_path, 7)
 
 

@@ -59,7 +59,7 @@ def test_the_whole_path_with_toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     lines = run(toys, SETTING, 2, out)
     assert "--labels 4 " in lines[2]
     assert "--student-px 32 40" in lines[2]
-    assert "4 labelled photographs of each of 3 classes" in lines[4]
+    assert "4 labelled images of each of 3 classes" in lines[4]
     assert "40 -> 48 px" in lines[4]
     assert "at 32 px, FixRes at 40" in lines[4]
     rows = lines[8:-1]

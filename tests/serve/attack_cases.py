@@ -43,7 +43,7 @@ class Target:
     Args:
         url: of the first; headers and bodies must arrive within TIMEOUT_S.
         guarded: of the second; wants TOKEN; bodies must arrive within LONG_TIMEOUT_S.
-        jpeg: a good photograph.
+        jpeg: a good image.
         workers: gives the pids of the first service's worker processes.
     """
 
@@ -63,11 +63,11 @@ class Target:
         )
 
     def works(self) -> None:
-        """A good photograph gets its answer, soon."""
+        """A good image gets its answer, soon."""
         assert self.times_s(1)[0] < 2
 
     def times_s(self, requests: int) -> list[float]:
-        """What good photographs wait for their answers, one after the other."""
+        """What good images wait for their answers, one after the other."""
         found = []
         with httpx.Client(timeout=20) as client:
             for _ in range(requests):

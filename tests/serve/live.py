@@ -137,7 +137,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
 
 @dataclass
 class Outcome:
-    """What became of one request: status 0 is no answer at all."""
+    """What became of one request: status 0 is not an answer at all."""
 
     status: int
     digest: str = ""
@@ -150,7 +150,7 @@ class Load:
     """Requests at a fixed rate, whatever the answers do.
 
     Args:
-        send: sends one photograph, told which try it is; raises httpx.TransportError where there is
+        send: sends one image, told which try it is; raises httpx.TransportError where there is
             no answer.
         rate: requests per second.
         tries: how often a request is sent at most; after no answer, or one with Retry-After.

@@ -1,4 +1,4 @@
-"""A folder of tiny photographs, the command line, and one whole run of it."""
+"""A folder of tiny images, the command line, and one whole run of it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def few_photos(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_photos(tmp_path_factory) -> Path:
-    """630 photographs of three classes: 315 of them in the test split, so parity is conclusive."""
+    """630 images of three classes: 315 of them in the test split, so parity is conclusive."""
     folder = tmp_path_factory.mktemp("tiny") / "photos"
     write_photos(folder, 210)
     return folder

@@ -1,4 +1,4 @@
-"""A run of toy photographs that sweeps are tried on."""
+"""A run of toy images that sweeps are tried on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMES = ("epoch_s", "wall_s", "latency_ms", "latency_q1_ms", "latency_q3_ms")
 
 
 def make_run(folder: Path) -> Path:
-    """Audited photographs: 45 to train on, 15 of val, 12 of test."""
+    """Audited images: 45 to train on, 15 of val, 12 of test."""
     from stillroom.run.execution import Request, run_stages
     from stillroom.run.pipeline import PIPELINE
 
@@ -38,7 +38,7 @@ def make_run(folder: Path) -> Path:
 
 
 def copy_run(run: Path, folder: Path) -> Path:
-    """A run of the same photographs that a test may change."""
+    """A run of the same images that a test may change."""
     return Path(shutil.copytree(run, folder / "run"))
 
 

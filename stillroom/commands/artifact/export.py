@@ -68,7 +68,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
     """Export to ONNX behind the parity gate: a run, or a timm checkpoint trained elsewhere.
 
     The artifact appears only if its answers are those of the checkpoint. A file of reduced
-    precision gets an artifact of its own; exit code 4 says that it works and is no faster here.
+    precision gets an artifact of its own; exit code 4 says that it works and is not faster here.
     Of a checkpoint, mean, std, size, crop and filter are those of timm's data config unless given.
     With --tensorrt an artifact folder will do: engines are built for the GPU that is here, run and
     checked; without one, or with --gpu, they are built ahead of time by TensorRT-RTX, and not run.
@@ -118,7 +118,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
         )
     if precision:
         raise UsageError(
-            "--precision is for a run: int8 is calibrated on its training photographs.",
+            "--precision is for a run: int8 is calibrated on its training images.",
             "Leave --precision out.",
         )
     if checkpoint is not None and model is not None and labels is not None:

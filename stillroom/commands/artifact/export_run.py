@@ -14,7 +14,7 @@ from train.engine.progress import say
 
 __all__ = ["NOT_WORTH_IT", "export_run"]
 
-NOT_WORTH_IT = 4  # exit code: it works, and is no faster here
+NOT_WORTH_IT = 4  # exit code: it works, and is not faster here
 
 
 def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -> int:
@@ -27,7 +27,7 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
             is always built.
 
     Returns:
-        Exit code: 0, or NOT_WORTH_IT where one of them is no faster than fp32 on this machine.
+        Exit code: 0, or NOT_WORTH_IT where one of them is not faster than fp32 on this machine.
 
     Raises:
         UsageError: an unknown precision.
@@ -51,7 +51,7 @@ def export_run(run: Path, overrides: Sequence[str], precisions: Sequence[str]) -
     summary_table(folder)
     slow = [name for name in precisions if _benefit(folder, name) not in ("", "worth it")]
     for name in slow:
-        say(f"{name} works and is no faster than fp32 here: serve fp32 on this machine.")
+        say(f"{name} works and is not faster than fp32 here: serve fp32 on this machine.")
     if any(name in REDUCED for name in precisions) and folder.manifest("report"):
         say(f"{command_text('report', run)} shows it")
     return NOT_WORTH_IT if slow else 0

@@ -34,7 +34,7 @@ class ImportRequest:
         checkpoint: path of a file, or "package".
         arch: timm name.
         labels: file of class names, one a line.
-        photos: what parity is judged on; None takes two photographs of scikit-learn.
+        photos: what parity is judged on; None takes two images of scikit-learn.
         out: the artifact's folder; None is artifacts/<arch>.
         choice: preprocessing that timm's data config does not say rightly.
         strict: publish nothing where too few images were given to say.
@@ -123,7 +123,7 @@ def _refuse_foreign(out: Path) -> None:
         lineage = None
     if not lineage or lineage[0].get("stage") != STAGE:
         raise UsageError(
-            f"--out {out} exists and is no artifact of an imported checkpoint.",
+            f"--out {out} exists and is not an artifact of an imported checkpoint.",
             "Name a folder that does not exist yet.",
         )
 

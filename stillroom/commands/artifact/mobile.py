@@ -24,7 +24,7 @@ def write_mobile(target: Path) -> None:
         target: a run folder with artifacts, or one artifact.
 
     Raises:
-        ArtifactError: there is no artifact, or it is damaged.
+        ArtifactError: no artifact, or it is damaged.
         GateError: a converted file answers otherwise than the one it was made of; it is removed.
     """
     for folder in artifacts_of(target):

@@ -52,7 +52,7 @@ def build_engines(target: Path, gpus: Sequence[str]) -> None:
     Raises:
         EngineError: TensorRT is missing, or refuses a model or a GPU.
         GateError: an engine on the GPU that is here answers otherwise than the model.
-        ArtifactError: there is no artifact, or it is damaged.
+        ArtifactError: no artifact, or it is damaged.
     """
     artifacts = [open_artifact(folder) for folder in _buildable(target)]
     max_batch = _max_batch()
@@ -123,7 +123,7 @@ def _check_here(target: Path, artifact: Artifact, max_batch: int) -> None:
         f"{golden.max_logit_diff:.1e} (allowed {golden.atol:.1e})"
     )
     if verdict is None:
-        show(f"  parity: not judged, for {target} is no run with photographs")
+        show(f"  parity: not judged, for {target} is not a run with images")
         return
     show(f"  parity {verdict.status}: {'; '.join(verdict.reasons) or _summary(verdict)}")
     report = {"runner": facts, "golden": golden.to_dict(), **verdict.to_dict()}
@@ -137,7 +137,7 @@ def _check_here(target: Path, artifact: Artifact, max_batch: int) -> None:
 
 
 def _judge(target: Path, artifact: Artifact, runner: Runner) -> Verdict | None:
-    """Parity on the photographs that the artifact was judged on; None where target is no run."""
+    """Parity on the images that the artifact was judged on; None where target is not a run."""
     run = RunFolder(target)
     record = run.record()
     if not record:

@@ -59,7 +59,7 @@ def show_audit(run: Path, *, strict: bool) -> None:
 
 
 def require_sound(data: Path) -> None:
-    """Refuse photographs with an error of the audit; warnings pass.
+    """Refuse images with an error of the audit; warnings pass.
 
     Args:
         data: folder with audit.json.

@@ -1,4 +1,4 @@
-"""The photographs of a request as a dataset, audited for its run where that was not done."""
+"""The images of a request as a dataset, audited for its run where that was not done."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["open_audited"]
 def open_audited(request: Request) -> tuple[Recipe, Dataset]:
     """The recipe and the dataset of a request.
 
-    A run that has an audit of these photographs is only read; else the audit is built first.
+    A run that has an audit of these images is only read; else the audit is built first.
 
     Args:
-        request: with photographs; `until` and `rebuild_from` do not matter.
+        request: with images; `until` and `rebuild_from` do not matter.
 
     Raises:
-        StillroomError: photographs or recipe cannot be used.
+        StillroomError: images or recipe cannot be used.
     """
     photos = (request.photos or Path()).resolve()
     run = RunFolder(request.run)

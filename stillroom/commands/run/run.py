@@ -23,7 +23,7 @@ def run(
     until: UntilOption = "report",
     rebuild_from: FromOption = None,
 ) -> None:
-    """From photographs to a load-tested service; resumes where it was.
+    """From images to a load-tested service; resumes where it was.
 
     Audit, teacher, student, FixRes, baseline, export with parity gate, HTTP parity, load, report.
 

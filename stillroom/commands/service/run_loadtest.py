@@ -57,7 +57,7 @@ def loadtest_target(
         The exit code of the load test: 0, 1 objective missed or wrong answers, 2, 3 or 75.
 
     Raises:
-        UsageError: a URL without a corpus, or a folder that is no run or is damaged.
+        UsageError: a URL without a corpus, or a folder that is not a run or is damaged.
     """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillroom-")))
@@ -165,7 +165,7 @@ def _corpus_of(run: RunFolder, scratch: Path) -> Path:
     photos = root_of(origin_of(record["photos"]))
     if not photos.exists():
         raise RunError(
-            f"{photos}, the photographs of this run, is not there.",
+            f"{photos}, the images of this run, is not there.",
             f"Give others: {command_text('loadtest', run.path, '--photos', 'FOLDER')}",
         )
     reference = read_predictions(run.stage(source) / "predictions.csv").of_split("test")

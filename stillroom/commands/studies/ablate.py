@@ -22,7 +22,7 @@ def ablate(
 ) -> None:
     """What distillation and FixRes each bring: the student with neither, either and both.
 
-    Equal budgets, judged once on the test photographs; stopped, the same command goes on. The
+    Equal budgets, judged once on the test images; stopped, the same command goes on. The
     report shows the table from its next build on. Overrides hold for the ablation alone: they are
     kept in its folder, and the run's recipe stays as it is.
 

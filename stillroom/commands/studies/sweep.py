@@ -1,4 +1,4 @@
-"""`stillroom sweep`: many trainings compared on the validation photographs."""
+"""`stillroom sweep`: many trainings compared on the validation images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ sweep_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Target = Annotated[Path, typer.Argument(help="Run folder, or photographs (run: runs/<name>).")]
+Target = Annotated[Path, typer.Argument(help="Run folder, or images (run: runs/<name>).")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value of the recipe.")]
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", help="A .toml file or a shipped recipe [the run's].")
@@ -83,15 +83,13 @@ def backbones(
 def learning_curve(
     target: Target,
     overrides: Overrides = None,
-    percents: Annotated[
-        str, typer.Option(help="Shares of the training photographs.")
-    ] = "10,25,50,100",
+    percents: Annotated[str, typer.Option(help="Shares of the training images.")] = "10,25,50,100",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each share.")] = 3,
     equal: Annotated[str, typer.Option(help="What all shares get: steps or epochs.")] = "steps",
     recipe: RecipeOption = None,
     name: NameOption = "learning-curve",
 ) -> None:
-    """Would more photographs help? Accuracy over the number of them, extended to twice as many.
+    """Would more images help? Accuracy over the number of them, extended to twice as many.
 
     Example: stillroom sweep learning-curve runs/mine --seeds 3 teacher.epochs=5
     """

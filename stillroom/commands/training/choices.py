@@ -18,10 +18,10 @@ def measure_run(request: Request) -> None:
     """Time the steps of the teacher's training in each way they may be computed; nothing is kept.
 
     Args:
-        request: with photographs; `until` and `rebuild_from` do not matter.
+        request: with images; `until` and `rebuild_from` do not matter.
 
     Raises:
-        StillroomError: photographs, recipe or weights cannot be used.
+        StillroomError: images, recipe or weights cannot be used.
     """
     recipe, dataset = open_audited(request)
     choices = measure_choices(dataset, recipe.teacher, seed=recipe.seed)

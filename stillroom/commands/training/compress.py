@@ -26,7 +26,7 @@ def compress(  # noqa: PLR0913  # typer reads options from parameters
         typer.Option("--teacher", help="Checkpoint folder of a further teacher; may be repeated."),
     ] = None,
     unlabelled: Annotated[
-        Path | None, typer.Option(help="Folder of photographs without labels, to distil on too.")
+        Path | None, typer.Option(help="Folder of images without labels, to distil on too.")
     ] = None,
     search: Annotated[
         str | None,

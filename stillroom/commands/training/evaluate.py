@@ -26,7 +26,7 @@ def evaluate(
     photos: Annotated[Path | None, typer.Option(help="The dataset [the run's].")] = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
     per_class: Annotated[
-        int, typer.Option(min=0, help="Photographs of each predicted class to copy.")
+        int, typer.Option(min=0, help="Images of each predicted class to copy.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/evaluation/<stage>].")] = None,
 ) -> None:
@@ -48,5 +48,5 @@ def evaluate(
     lines = [f"{source.title}: {headline(findings)}", *(f"  {one}" for one in advise(findings))]
     if exported is not None:
         missing = f", {exported.missing} gone or changed" if exported.missing else ""
-        lines.append(f"{exported.copied} photographs copied{missing}: {folder / 'by_prediction'}")
+        lines.append(f"{exported.copied} images copied{missing}: {folder / 'by_prediction'}")
     show("\n".join([*lines, f"{folder / 'index.html'}"]))

@@ -23,10 +23,10 @@ def profile_run(request: Request) -> None:
     The trace is written to profile/trace.json in the run folder; nothing is trained into the run.
 
     Args:
-        request: with photographs; `until` and `rebuild_from` do not matter.
+        request: with images; `until` and `rebuild_from` do not matter.
 
     Raises:
-        StillroomError: photographs, recipe or weights cannot be used.
+        StillroomError: images, recipe or weights cannot be used.
     """
     recipe, dataset = open_audited(request)
     found = profile_training(dataset, recipe.teacher, seed=recipe.seed, trace=request.run / TRACE)

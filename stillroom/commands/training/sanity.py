@@ -19,14 +19,14 @@ __all__ = ["check_training", "print_checks"]
 def check_training(request: Request) -> None:
     """Check the teacher's training that a request asks for, and print one line a check.
 
-    A run that has an audit of these photographs is only read; else the audit is built first.
+    A run that has an audit of these images is only read; else the audit is built first.
 
     Args:
-        request: with photographs; `until` and `rebuild_from` do not matter.
+        request: with images; `until` and `rebuild_from` do not matter.
 
     Raises:
         GateError: a check found something wrong.
-        StillroomError: photographs, recipe or weights cannot be used.
+        StillroomError: images, recipe or weights cannot be used.
     """
     recipe, dataset = open_audited(request)
     subject = sanity_case_of(dataset, recipe.teacher, recipe.seed)

@@ -46,7 +46,7 @@ def train(
         int, typer.Option(min=1, help="Processes on this machine that train together.")
     ] = 1,
 ) -> None:
-    """Audit the photographs and train the teacher.
+    """Audit the images and train the teacher.
 
     Example: stillroom train photos/ --run runs/mine teacher.epochs=20
     """

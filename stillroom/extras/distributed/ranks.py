@@ -143,7 +143,7 @@ def _hear() -> _Call:
 
 
 def _check_files(context: Context) -> None:
-    """All ranks must see the run folder and the photographs of rank 0."""
+    """All ranks must see the run folder and the images of rank 0."""
     from train.extras.distributed.process_group import ProcessGroup
 
     world = current_world()
@@ -152,7 +152,7 @@ def _check_files(context: Context) -> None:
     missing = [str(path) for path in wanted if not path.is_dir()]
     world.refuse_together(
         f"cannot see {missing[0]}." if missing else "",
-        "Put photographs and run folder where all machines see them under the same path.",
+        "Put images and run folder where all machines see them under the same path.",
     )
 
 

@@ -79,8 +79,7 @@ def _without(
         return reference, blobs
     if len(refused) == len(blobs):
         raise GateError(
-            "The service refuses every test image at its default limits: there is no parity over "
-            "HTTP.",
+            "The service refuses every test image at its default limits: no parity over HTTP.",
             "Train on images of the size that will be sent; or stop before with --until export.",
         )
     say(

@@ -100,7 +100,7 @@ def _refuse_dead(running: Running) -> None:
 def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
     """Write the corpus of the load test: path, label, and the answer that must come back.
 
-    The photographs are reached through a link, so that the samples name none of this machine's
+    The images are reached through a link, so that the samples name none of this machine's
     folders; those in shards are written out, for the load test reads files alone.
 
     Returns:
@@ -133,7 +133,7 @@ def run_loadtest(arguments: list[str], *, out: Path) -> dict[str, Any]:
         out: for its files.
 
     Returns:
-        summary.json; a missed objective is in it and is no error here.
+        summary.json; a missed objective is in it and is not an error here.
 
     Raises:
         MeasurementError: it ended without a summary.

@@ -30,9 +30,9 @@ def epochs_within(
     time them. The answer is kept in `trial`: a resumed sweep does not measure again.
 
     Args:
-        budget_s: of the whole training, reading the photographs included.
+        budget_s: of the whole training, reading the images included.
         trial: folder of the training.
-        subject: its photographs.
+        subject: its images.
         options: their `epochs` are replaced; `head_epochs` count as whole ones.
     """
     path = trial / "budget.json"

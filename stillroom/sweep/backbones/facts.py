@@ -93,7 +93,7 @@ class Backbones:
                 f"best minus this {fast.behind.describe()}."
             )
         elif len(self.entries) > 1:
-            sentences.append("No faster one is as good, as far as these photographs tell.")
+            sentences.append("No faster one is as good, as far as these images tell.")
         sentences += busy_notice(entry.latency for entry in self.entries)
         sentences.append(
             f"The budget: {self.budget}. All have the recipe's learning rate and augmentation; an "

@@ -29,7 +29,7 @@ class BackbonesRequest:
     """What the user asked for.
 
     Args:
-        target: run or photographs.
+        target: run or images.
         overrides: key=value each.
         archs: "arch,arch:weights,..."; without weights the recipe's are taken.
         budget_s: seconds of training for each; 0 gives each the recipe's epochs.
@@ -151,5 +151,5 @@ def _plan(
         "teacher": fixed,
         "archs": [f"{options.arch}:{options.weights}" for options in candidates],
         "budget_s": request.budget_s,
-        "photographs": subject.digest,
+        "images": subject.digest,
     }

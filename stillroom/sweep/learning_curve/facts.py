@@ -16,7 +16,7 @@ from train.evaluation import wilson_interval
 __all__ = ["Curve", "Level", "Spread", "read_curve"]
 
 RESAMPLES = 2000
-MATTERS = 0.005  # top-1 below which nobody collects photographs
+MATTERS = 0.005  # top-1 below which nobody collects images
 HARDLY = 0.01
 SEEN = 0.02  # what the last doubling must not have gained, for the curve to be called flat
 FEW_MISTAKES = 10
@@ -40,7 +40,7 @@ class Level:
     """One size of the training set.
 
     Args:
-        fraction: of the training photographs.
+        fraction: of the training images.
         photos: number of them.
         top1: mean over the seeds.
         seeds: (S,) top-1 of each.
@@ -57,13 +57,13 @@ class Curve:
     """The whole curve.
 
     Args:
-        levels: from few photographs to all.
-        n: validation photographs.
+        levels: from few images to all.
+        n: validation images.
         fit: of the means, one row; resampled: of the resamples, B rows.
         resampled: likewise.
-        doubled: expected top-1 with twice as many photographs as there are.
+        doubled: expected top-1 with twice as many images as there are.
         gain: that minus the fitted top-1 with all there are.
-        last: measured gain from about half of them to all; None where there is no such level.
+        last: measured gain from about half of them to all; None without such a level.
         last_fraction: from where `last` counts.
     """
 
@@ -78,7 +78,7 @@ class Curve:
 
     @property
     def answer(self) -> str:
-        """Would more photographs help? yes, hardly, or perhaps: the curve cannot tell."""
+        """Would more images help? yes, hardly, or perhaps: the curve cannot tell."""
         if self.last is None or self.mistakes < FEW_MISTAKES:
             return "perhaps"
         if self.gain.high < HARDLY and self.last.high < SEEN:
@@ -87,18 +87,18 @@ class Curve:
 
     @property
     def mistakes(self) -> float:
-        """On the validation photographs, with all training photographs; mean over the seeds."""
+        """On the validation images, with all training images; mean over the seeds."""
         return self.n * (1 - self.levels[-1].top1.value)
 
     def sentences(self) -> list[str]:
         """The verdict."""
         full, gain = self.levels[-1], self.gain
         spread = f"{points(gain.value)} points ({points(gain.low)} to {points(gain.high)})"
-        twice = f"{count(2 * full.photos)} photographs instead of {count(full.photos)}"
+        twice = f"{count(2 * full.photos)} images instead of {count(full.photos)}"
         words = {
-            "yes": f"Yes, more photographs would help: {twice} should gain {spread}.",
-            "hardly": f"More photographs would hardly help: {twice} should gain {spread}.",
-            "perhaps": f"More photographs may help, this curve cannot tell: {twice}: {spread}.",
+            "yes": f"Yes, more images would help: {twice} should gain {spread}.",
+            "hardly": f"More images would hardly help: {twice} should gain {spread}.",
+            "perhaps": f"More images may help, this curve cannot tell: {twice}: {spread}.",
         }
         return [sentence for sentence in (words[self.answer], *self._reasons()) if sentence]
 
@@ -109,7 +109,7 @@ class Curve:
             last = self.last
             shown = "" if last.low > 0 else ", which may be chance"
             measured = (
-                f"Measured: from {percent(self.last_fraction, 0)} of the photographs to all, "
+                f"Measured: from {percent(self.last_fraction, 0)} of the images to all, "
                 f"{points(last.value)} points ({points(last.low)} to {points(last.high)}){shown}."
             )
         now = (
@@ -119,11 +119,11 @@ class Curve:
         )
         few = (
             f"Only {number(self.mistakes)} mistakes are left on the {self.n} validation "
-            "photographs: more of these would tell more, set data.val_fraction higher."
+            "images: more of these would tell more, set data.val_fraction higher."
         )
         apart = max(full.seeds) - min(full.seeds)
         unsettled = (
-            f"With all photographs the seeds are {points(apart).lstrip('+')} points apart: the "
+            f"With all images the seeds are {points(apart).lstrip('+')} points apart: the "
             "training is not settled. Give it more epochs or another rate before you trust the "
             "curve."
         )
@@ -132,8 +132,8 @@ class Curve:
             few if self.mistakes < FEW_MISTAKES else "",
             measured,
             now,
-            "The step beyond the data is an extrapolation: it holds for photographs like these, "
-            "labelled as well, and for this model and recipe. Photographs of what it gets wrong "
+            "The step beyond the data is an extrapolation: it holds for images like these, "
+            "labelled as well, and for this model and recipe. Images of what it gets wrong "
             "are worth more than the curve says.",
             "One seed cannot tell how much of a step is the luck of the training: take --seeds 3."
             if seeds == 1
@@ -157,12 +157,12 @@ class Curve:
 
 
 def read_curve(fractions: Sequence[float], photos: Sequence[int], hits: Hits) -> Curve:
-    """Fit and extend a curve; all intervals come from one bootstrap over photographs and seeds.
+    """Fit and extend a curve; all intervals come from one bootstrap over images and seeds.
 
     Args:
         fractions: F, rising, the last one 1.
-        photos: F numbers of training photographs.
-        hits: (F, S, N) whether the training of a fraction and a seed has a photograph right.
+        photos: F numbers of training images.
+        hits: (F, S, N) whether the training of a fraction and a seed has an image right.
     """
     means = _resampled_means(hits)  # (B, F)
     counts = np.array(photos, dtype=np.float64)
@@ -197,7 +197,7 @@ def read_curve(fractions: Sequence[float], photos: Sequence[int], hits: Hits) ->
 
 
 def _resampled_means(hits: Hits) -> NDArray[np.float64]:
-    """(B, F) means over resampled photographs and seeds, the same ones for every fraction."""
+    """(B, F) means over resampled images and seeds, the same ones for every fraction."""
     rng = np.random.default_rng(0)
     _, seeds, n = hits.shape
     photo_weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n  # (B, N)

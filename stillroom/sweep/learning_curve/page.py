@@ -65,10 +65,10 @@ def draw_curve(curve: Curve) -> Markup:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.axvline(counts[-1], color=SOFT, linewidth=1, linestyle=":")
         percent_axis(axes)
-        plain(axes, x="training photographs (logarithmic), the last one twice what there is")
+        plain(axes, x="training images (logarithmic), the last one twice what there is")
         axes.set_title("val top-1")
         legend_above(axes, 3)
-        return inline_svg(figure, name="curve", label="Val top-1 over training photographs")
+        return inline_svg(figure, name="curve", label="Val top-1 over training images")
 
 
 def _tiles(curve: Curve) -> list[Tile]:
@@ -77,7 +77,7 @@ def _tiles(curve: Curve) -> list[Tile]:
     spread = f"{points(gain.low)} to {points(gain.high)} points"
     law = f"exponent {number(float(fit.exponent[0]), 2)}"
     return [
-        ("more photographs help?", curve.answer, "twice as many"),
+        ("more images help?", curve.answer, "twice as many"),
         ("gain of twice as many", f"{points(gain.value)} points", spread),
         (
             "val top-1 now",

@@ -1,4 +1,4 @@
-"""Error over the number of training photographs: error = a n^-b + c."""
+"""Error over the number of training images: error = a n^-b + c."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class PowerLaw:
     Args:
         scale: (B,) a, at the unit `unit`; 0 or more.
         exponent: (B,) b.
-        floor: (B,) c, the error that no number of photographs takes away; 0 or more.
-        unit: number of photographs that n is measured in.
+        floor: (B,) c, the error that no number of images takes away; 0 or more.
+        unit: number of images that n is measured in.
     """
 
     scale: Floats
@@ -31,7 +31,7 @@ class PowerLaw:
     unit: float
 
     def error(self, counts: Floats) -> Floats:
-        """(B, F) errors at (F,) numbers of photographs."""
+        """(B, F) errors at (F,) numbers of images."""
         units = np.asarray(counts, dtype=np.float64)[None, :] / self.unit
         return np.asarray(
             self.scale[:, None] * units ** -self.exponent[:, None] + self.floor[:, None]
@@ -45,7 +45,7 @@ def fit_power_law(counts: Floats, errors: Floats) -> PowerLaw:
     start to choose, and a thousand bootstrap resamples take milliseconds.
 
     Args:
-        counts: (F,) numbers of training photographs, F >= 3, rising.
+        counts: (F,) numbers of training images, F >= 3, rising.
         errors: (B, F) error rates in [0, 1].
 
     Raises:

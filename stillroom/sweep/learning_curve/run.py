@@ -1,4 +1,4 @@
-"""`stillroom sweep learning-curve`: would more photographs help?"""
+"""`stillroom sweep learning-curve`: would more images help?"""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class CurveRequest:
     """What the user asked for.
 
     Args:
-        target: run or photographs.
+        target: run or images.
         overrides: key=value each.
-        percents: of the training photographs, such as "10,25,50,100".
+        percents: of the training images, such as "10,25,50,100".
         seeds: subsets and trainings of each.
-        equal: steps, so that few photographs are trained on as long as all; or epochs.
+        equal: steps, so that few images are trained on as long as all; or epochs.
         recipe: a file or a shipped recipe; None takes the run's.
         name: of the sweep's folder.
     """
@@ -80,7 +80,7 @@ def draw_learning_curve(request: CurveRequest) -> Path:
         train_cells(folder, cells)
         photos = [len(parts[fraction, 0].of_split("train")) for fraction in fractions]
         curve = read_curve(fractions, photos, _hits(folder, len(fractions), request.seeds))
-        folder.keep_checkpoints({len(cells) - request.seeds})  # of all photographs, first seed
+        folder.keep_checkpoints({len(cells) - request.seeds})  # of all images, first seed
         _write(folder, subject, request, curve)
     return folder.page
 
@@ -89,7 +89,7 @@ def scaled(options: TrainOptions, photos: int, all_photos: int, equal: str) -> T
     """Options for a subset: a batch is never larger than it, and the epochs make up for its size.
 
     Args:
-        options: for all photographs.
+        options: for all images.
         photos: in the subset.
         all_photos: in the whole training split.
         equal: "steps" or "epochs".
@@ -106,7 +106,7 @@ def scaled(options: TrainOptions, photos: int, all_photos: int, equal: str) -> T
 def _cell(subject: StudyData, part: Dataset, equal: str, fraction: float, seed: int) -> StudyCell:
     photos, everything = (len(one.of_split("train")) for one in (part, subject.dataset))
     options = scaled(subject.recipe.teacher, photos, everything, equal)
-    name = f"{fraction:.0%} = {photos} photographs, seed {seed}, {options.epochs} epochs"
+    name = f"{fraction:.0%} = {photos} images, seed {seed}, {options.epochs} epochs"
     return StudyCell(name, part, options, _seed(subject, seed))
 
 
@@ -165,5 +165,5 @@ def _plan(subject: StudyData, request: CurveRequest, fractions: Sequence[float])
         "fractions": list(fractions),
         "seeds": request.seeds,
         "equal": request.equal,
-        "photographs": subject.digest,
+        "images": subject.digest,
     }

@@ -14,14 +14,14 @@ __all__ = ["subset"]
 
 
 def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """A share of the training photographs of each class; the other splits stay as they are.
+    """A share of the training images of each class; the other splits stay as they are.
 
-    The photographs of a class are taken in the order of a hash of (seed, file content), so that of
+    The images of a class are taken in the order of a hash of (seed, file content), so that of
     two fractions with one seed the smaller subset is within the larger.
 
     Args:
         dataset: to take from.
-        fraction: in (0, 1]; at least one photograph of each class is taken.
+        fraction: in (0, 1]; at least one image of each class is taken.
         seed: of the order.
     """
     classes: dict[str, list[LabelledImage]] = defaultdict(list)

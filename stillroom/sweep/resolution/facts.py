@@ -133,7 +133,7 @@ class Resolution:
             sentences.append("It is the largest test size that was tried: try a larger one, too.")
         sentences += busy_notice(entry.latency for entry in self.entries)
         sentences.append(
-            f"The best of {len(self.entries)} figures flatters itself on the photographs it was "
+            f"The best of {len(self.entries)} figures flatters itself on the images it was "
             f"chosen on, and each training was done once, for {self.epochs} epochs: another seed "
             "may order close ones otherwise."
         )

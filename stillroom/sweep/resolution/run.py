@@ -33,7 +33,7 @@ class ResolutionRequest:
     """What the user asked for.
 
     Args:
-        target: run or photographs.
+        target: run or images.
         overrides: key=value each.
         train_sizes: such as "96,128"; empty takes the recipe's.
         test_sizes: such as "96,128,160".
@@ -202,7 +202,7 @@ def _plan(
         "train_sizes": sorted({options.train_size_px for options in trained}),
         "widths": sorted({options.bilinear_dim for options in trained}),
         "test_sizes": list(tested),
-        "photographs": subject.digest,
+        "images": subject.digest,
     }
 
 

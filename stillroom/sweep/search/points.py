@@ -54,7 +54,7 @@ def check_space(space: Space, base: Path) -> None:
                 f"Search keys of {SECTION.rstrip('.')}.",
             )
         if isinstance(dimension, Range) and type(value_of(recipe, key)) not in (int, float):
-            raise RecipeError(f"{key} is no number.", f"Write choices: {key}=a,b")
+            raise RecipeError(f"{key} is not a number.", f"Write choices: {key}=a,b")
 
 
 def grid_points(space: Space) -> list[Point]:

@@ -112,7 +112,7 @@ def _sentences(result: SearchResult, judge: str) -> list[str]:
     spread = interval(outcome.top1_low, outcome.top1_high)
     sentences = [
         f"Trial {best.number} is best: {percent(outcome.top1)} ({spread}) of {outcome.n} "
-        "validation photographs."
+        "validation images."
     ]
     if best.own:
         sentences.append("No trial was better than the recipe's own values.")
@@ -121,7 +121,7 @@ def _sentences(result: SearchResult, judge: str) -> list[str]:
     if result.equals:
         sentences.append(
             f"{result.equals} of the other {result.count('complete') - 1} complete trials cannot "
-            "be told from it on these photographs (paired, p at least 0.05)."
+            "be told from it on these images (paired, p at least 0.05)."
         )
     if result.importances:
         key, share = next(iter(result.importances.items()))
@@ -132,7 +132,7 @@ def _sentences(result: SearchResult, judge: str) -> list[str]:
             f"{result.count('complete')}."
         )
     sentences.append(
-        "The best of many is chosen on the photographs it is judged on, so its figure is "
+        "The best of many is chosen on the images it is judged on, so its figure is "
         f"flattered. Judge it once on test: {judge}"
     )
     return sentences

@@ -34,7 +34,7 @@ class SearchRequest:
     """What the user asked for.
 
     Args:
-        target: run or photographs.
+        target: run or images.
         entries: key=value, key=a,b or key=low..high each.
         recipe: a file or a shipped recipe; None takes the run's.
         space: a TOML file; None for none.
@@ -192,7 +192,7 @@ def _plan(subject: StudyData, space: Space, sampler: Sampler) -> dict[str, Any]:
         "teacher": fixed,
         "space": {key: asdict(value) for key, value in space.dimensions.items()},
         "study": asdict(space.study),
-        "photographs": subject.digest,
+        "images": subject.digest,
     }
 
 

@@ -109,7 +109,7 @@ def _of_file(path: Path) -> Iterator[tuple[str, Dimension | str]]:
     except FileNotFoundError:
         raise RecipeError(f"No space file {path}.", "Give a .toml file with --space.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} is no readable TOML: {error}.") from error
+        raise RecipeError(f"{path} is not readable TOML: {error}.") from error
     yield from _flat(values, "")
 
 
@@ -140,7 +140,7 @@ def _of_text(key: str, text: str) -> Dimension | str:
         ends, _, scale = text.partition(":")
         low, _, high = ends.partition("..")
         if scale not in ("", "log"):
-            raise RecipeError(f"{key}={text}: {scale!r} is no scale.", "Write low..high:log.")
+            raise RecipeError(f"{key}={text}: {scale!r} is not a scale.", "Write low..high:log.")
         return _range(key, _value(low), _value(high), scale == "log")
     if isinstance(whole := _value(text), list):
         return _choices(key, whole)
@@ -153,7 +153,7 @@ def _range(key: str, low: Any, high: Any, log: Any) -> Range:
     numbers = all(type(end) in (int, float) for end in (low, high))
     if not numbers or not low < high or not isinstance(log, bool):
         raise RecipeError(
-            f"{key}: {low!r} to {high!r} is no range of numbers.", "Write low..high, low < high."
+            f"{key}: {low!r} to {high!r} is not a range of numbers.", "Write low..high, low < high."
         )
     if log and not low > 0:
         raise RecipeError(

@@ -83,7 +83,7 @@ class Study:
 
     @property
     def size(self) -> int | None:
-        """Number of points of a grid; None where there is no end."""
+        """Number of points of a grid; None where it has no end."""
         return len(self._grid) or None
 
     def mark_killed(self) -> list[tuple[int, Any]]:

@@ -33,7 +33,7 @@ class StudentResult:
         cell: a student at a test size.
         latency: on the CPU: median_ms, q1_ms and q3_ms.
         gpu: likewise on the GPU; None without one.
-        behind: the best cell minus this on the same photographs; None for the best.
+        behind: the best cell minus this on the same images; None for the best.
         on_front: whether nothing is as good and faster.
     """
 
@@ -133,7 +133,7 @@ class Students:
 
     @property
     def refusal(self) -> str:
-        """Why there is no pick; what comes nearest."""
+        """Why nothing is picked; what comes nearest."""
         fastest = min(self.entries, key=lambda entry: entry.latency["median_ms"])
         nearest = []
         if self.bounds.max_latency_ms is not None:
@@ -144,7 +144,7 @@ class Students:
 
     @property
     def next_step(self) -> str:
-        """What helps where there is no pick."""
+        """What helps without a pick."""
         return (
             "Loosen the bound, or add students or --test-sizes: what is done is not trained again."
         )
@@ -183,7 +183,7 @@ class Students:
         again = "remove sweep/students/latency and repeat the command"
         sentences += busy_notice((entry.latency for entry in self.entries), again)
         sentences.append(
-            f"The best of {len(self.entries)} figures flatters itself on the photographs it was "
+            f"The best of {len(self.entries)} figures flatters itself on the images it was "
             "chosen on, and each student was trained once: another seed may order close ones "
             "otherwise."
         )

@@ -45,7 +45,7 @@ class Bounds:
 
 
 def dominates(one: Offer, other: Offer) -> bool:
-    """Whether `one` is no worse in both, and better in one."""
+    """Whether `one` is not worse in both, and better in one."""
     no_worse = one.top1 >= other.top1 and one.latency_ms <= other.latency_ms
     return no_worse and (one.top1, one.latency_ms) != (other.top1, other.latency_ms)
 

@@ -98,7 +98,7 @@ def reduce_cell(
 
 
 def _key(options: ExportOptions, precision: str) -> str:
-    """Digest of all that decides: the machine too, as int8 is refused where it is no faster."""
+    """Digest of all that decides: the machine too, as int8 is refused where it is not faster."""
     deciding = deciding_export(options, precision)
     for name in ("source", "golden_images", "strict"):
         del deciding[name]
@@ -122,7 +122,7 @@ def _made(
     if judged.verdict.status != "passed":
         why = "; ".join(judged.verdict.reasons)
         return {"refused": f"PARITY {judged.verdict.status.upper()} {subject.title}: {why}."}
-    val = dataset.of_split("val")  # the first of the gate's photographs
+    val = dataset.of_split("val")  # the first of the gate's images
     predictions = Predictions(val, card.labels, judged.logits[: len(val)])
     write_predictions(folder / PREDICTIONS, predictions)
     figures = evaluate(predictions)

@@ -47,7 +47,7 @@ class StudentsRequest:
     """What the user asked for.
 
     Args:
-        run: with a teacher, or with photographs to train one on.
+        run: with a teacher, or with images to train one on.
         overrides: key=value each; they hold for the search and leave the run's recipe alone.
         students: "arch,arch:weights,..."; without weights the recipe's are taken.
         test_sizes: such as "112,144"; empty takes 1, 1.15 and 1.3 times the training size.
@@ -125,8 +125,8 @@ def _open_course(request: StudentsRequest) -> SearchContext:
         )
     run_stages(PIPELINE, Request(request.run, until="teacher"))
     subject = open_study_data(request.run, None, request.overrides)
-    # Its test photographs are compared with and never opened: the teacher's digest is of all
-    # photographs, and none of those without labels may be one of them.
+    # Its test images are compared with and never opened: the teacher's digest is of all
+    # images, and none of those without labels may be one of them.
     everything = Dataset.open(subject.dataset.root, subject.run.stage("data") / "index.csv", 0)
     distil = subject.recipe.distil
     folders = [subject.run.stage("teacher"), *map(Path, distil.more_teachers)]

@@ -55,9 +55,9 @@ class SearchContext:
     """What all students of a search are taught.
 
     Args:
-        subject: photographs of train and val, and the recipe.
+        subject: images of train and val, and the recipe.
         teachers: who teach.
-        unlabelled: further photographs; None for none.
+        unlabelled: further images; None for none.
     """
 
     subject: StudyData
@@ -68,7 +68,7 @@ class SearchContext:
         """Digest of all that decides a student."""
         return digest_of_json(
             {
-                "photographs": self.subject.digest,
+                "images": self.subject.digest,
                 "student": deciding(options),
                 "distil": deciding_distil(self.subject.recipe.distil),
                 "teachers": [teacher.describe() for teacher in self.teachers],

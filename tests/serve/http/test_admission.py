@@ -41,7 +41,7 @@ def test_costs_follow_what_was_measured() -> None:
     assert costs.expected_ms(0) == pytest.approx(10)
     assert costs.expected_ms(10) == pytest.approx(25 + 10)
     costs.decoded(1000.0)
-    assert costs.decode_ms < 110  # one huge photograph does not shut the door
+    assert costs.decode_ms < 110  # one huge image does not shut the door
 
 
 def test_an_idle_service_is_not_taken_for_a_slow_one() -> None:

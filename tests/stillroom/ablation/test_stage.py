@@ -73,7 +73,7 @@ def _results(run: Path) -> dict[str, Any]:
 def test_all_arms_have_equal_budgets(ablated: Path) -> None:
     rows = {row["key"]: row for row in _results(ablated)["rows"]}
     assert {rows[arm.key]["epochs"] for arm in ARMS} == {3}
-    assert {rows[arm.key]["steps"] for arm in ARMS} == {9}  # 45 photographs in batches of 12
+    assert {rows[arm.key]["steps"] for arm in ARMS} == {9}  # 45 images in batches of 12
     assert {rows[arm.key]["test_px"] for arm in ARMS if arm.fixes} == {40}
     assert rows["both-resized"]["epochs"] == 2
     assert rows["labels"]["test_px"] == 32
@@ -253,7 +253,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 def test_the_sentences_state_gain_distance_and_speed() -> None:
     rows = _rows(both=[[1, 0] * 35 + [1] * 30] * 3)
     first, second = (text.replace("\u202f", " ") for text in sentences_of(rows, contrasts_of(rows)))
-    assert "65.0 % of 100 test photographs against 50.0 % from labels alone" in first
+    assert "65.0 % of 100 test images against 50.0 % from labels alone" in first
     assert "+15.0 points" in first
     assert first.endswith("better.")
     assert "at 1.0 × its speed" in second

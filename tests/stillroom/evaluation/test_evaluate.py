@@ -31,7 +31,7 @@ from train.loader.views import pixels_of
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A run folder with a student: photographs, checkpoint and predictions, without a pipeline."""
+    """A run folder with a student: images, checkpoint and predictions, without a pipeline."""
     root = tmp_path_factory.mktemp("evaluate")
     dataset = open_dataset(write_photos(root / "photos", count=20), root / "run" / "data")
     model = lively(toy_model())
@@ -109,7 +109,7 @@ def test_a_run_becomes_a_page_with_all_its_facts(stillroom, run):
 def test_every_gallery_photograph_has_its_heat_map(run):
     source = open_source(run, "student", None)
     page = render_page(gather(source, "test"), source)
-    assert page.count('alt="Photograph labelled') == page.count('alt="Evidence for')
+    assert page.count('alt="Image labelled') == page.count('alt="Evidence for')
     assert "No heat maps" not in page
 
 
@@ -144,7 +144,7 @@ def test_without_photographs_the_page_says_so(stillroom, run, tmp_path):
     outcome = stillroom("evaluate", lonely)
     assert outcome.code == 0, outcome.err
     page = (lonely.parent / "predictions-evaluation" / "index.html").read_text()
-    assert "The photographs are not shown" in page
+    assert "The images are not shown" in page
     assert "<img" not in page
     assert 'class="pictures"' not in page
     refused = stillroom("evaluate", lonely, "--per-class", 2)
@@ -158,7 +158,7 @@ def test_photographs_that_are_gone_are_counted(run, finished, tmp_path):
     worst = gather(source, "test").pairs[0].label
     shutil.rmtree(photos / worst)
     page = render_page(gather(source, "test"), source)
-    assert re.search(r"\d+ of \d+ photographs to be shown are gone", page)
+    assert re.search(r"\d+ of \d+ images to be shown are gone", page)
     assert "not shown</span>" in page
 
 
@@ -167,7 +167,7 @@ def test_a_model_without_maps_says_why(run):
     source = open_source(run, "student", None)
     page = render_page(gather(source, "test"), source)
     assert "No heat maps: The checkpoint" in page
-    assert 'alt="Photograph labelled' in page
+    assert 'alt="Image labelled' in page
 
 
 def test_the_file_of_label_errors_ranks_as_the_page(stillroom, run):
@@ -304,7 +304,7 @@ def test_names_of_files_are_safe():
         (r"(?m)^(aster/\d+\.jpg,\w+,)aster,val", r"\1weed,val", 2, "label 'weed' has no column"),
         (r"(?m)^(aster/\d+\.jpg,\w+,aster,)val", r"\1holdout", 2, "split 'holdout', expected"),
         (r"(?m)^(aster/.*),[^,]+$", r"\1,nan", 2, "a logit is nan"),
-        (r"(?m)^(aster/.*),[^,]+$", r"\1,much", 2, "a logit is no number"),
+        (r"(?m)^(aster/.*),[^,]+$", r"\1,much", 2, "a logit is not a number"),
         (r"(?m)^(aster/.*),[^,]+$", r"\1", 2, "7 values, the header has 8"),
         (r"(?m)^(aster/.*)$", r"\1\n\1", 3, "repeats 'aster/"),
     ],

@@ -60,7 +60,7 @@ def test_scores_of_classes_are_those_of_scikit_learn():
     expected = f1_score(targets, predictions.answers, **arguments)
     assert [score.f1.value or 0.0 for score in scores] == pytest.approx(expected.tolist())
     assert [score.n for score in scores] == [(targets == k).sum() for k in range(12)]
-    assert scores[11].recall.value is None  # no image: a figure that does not exist is no zero
+    assert scores[11].recall.value is None  # no image: a figure that does not exist is not a zero
 
 
 def test_mean_f1_is_that_of_scikit_learn_and_repeats():

@@ -79,7 +79,7 @@ def test_few_images_are_inconclusive_with_words(stillroom, tiny_artifact: Path) 
     outcome = stillroom("parity", tiny_artifact)
     assert outcome.code == 0
     assert "parity inconclusive fp32" in outcome.out
-    assert "images < 300. Give a folder of more photographs with --photos." in outcome.out
+    assert "images < 300. Give a folder of more images with --photos." in outcome.out
     outcome = stillroom("parity", tiny_artifact, "--strict")
     assert outcome.code == 1
     assert "PARITY INCONCLUSIVE" in outcome.err

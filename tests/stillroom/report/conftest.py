@@ -270,7 +270,7 @@ def write_run(root: Path, labels: tuple[str, ...], **parts: Any) -> Context:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    """A run of three classes with 40 photographs each. Read only."""
+    """A run of three classes with 40 images each. Read only."""
     root = tmp_path_factory.mktemp("toy")
     return write_run(root, ("rose", "weed", "tulip"), per_class=40)
 

@@ -41,9 +41,9 @@ def _spoil(root: Path) -> None:
 def test_sound_photographs_say_so(root: Path, tmp_path: Path) -> None:
     page = _page(root, tmp_path / "run")
     assert 'class="verdict passed"' in page
-    assert "24 photographs in 3 classes: every file decodes" in page
+    assert "24 images in 3 classes: every file decodes" in page
     assert 'id="problems"' not in page
-    assert page.count("<img ") == 24  # every photograph is on a contact sheet
+    assert page.count("<img ") == 24  # every image is on a contact sheet
 
 
 def test_every_problem_is_shown_with_its_pictures(root: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_every_problem_is_shown_with_its_pictures(root: Path, tmp_path: Path) ->
     ]
     assert "bell/cut.jpg does not decode: The body holds no bytes." in page
     assert page.count("The same bytes.") == 2
-    assert page.count('alt="Photograph filed under') == 2 + 1 + 2
+    assert page.count('alt="Image filed under') == 2 + 1 + 2
 
 
 def test_the_page_needs_no_other_file_and_no_host(root: Path, tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def test_the_report_says_how_far_the_student_answers_as_its_teachers(
     make_run: Callable[..., Context],
 ) -> None:
     page = _page(make_run(), FOUND)
-    assert "answers as its teachers do on 87.0 % of the test photographs and 90.0 % of val" in page
+    assert "answers as its teachers do on 87.0 % of the test images and 90.0 % of val" in page
     assert "it was 50.0 % of val after the first epoch" in page
     assert "0.234 nats on test, 0.123 on val" in page
     assert "2 teachers, their probabilities averaged: resnet50, resnet18." in page
-    assert "1 200 photographs without labels took part; 3 were left out." in page
+    assert "1 200 images without labels took part; 3 were left out." in page
     assert "Teacher logits cached: inferior to online." in page
 
 

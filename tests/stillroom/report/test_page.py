@@ -115,7 +115,7 @@ def test_a_photo_that_is_gone_or_changed_leaves_an_empty_place_and_a_note(make_r
     shutil.copy(context.photos / "1/1.png", context.photos / "1/0.png")
     page = build(context)
     assert page.count('class="gone"') == 2
-    assert "2 of 12 photographs" in page
+    assert "2 of 12 images" in page
 
 
 def test_without_the_photos_the_page_still_stands(make_run):
@@ -123,7 +123,7 @@ def test_without_the_photos_the_page_still_stands(make_run):
     shutil.rmtree(context.photos)
     page = build(context)
     assert "data:image" not in page
-    assert "12 of 12 photographs" in page
+    assert "12 of 12 images" in page
 
 
 def test_warnings_and_failures_are_shown(make_run, make_load):

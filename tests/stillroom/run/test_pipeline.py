@@ -1,4 +1,4 @@
-"""The whole path on tiny photographs: one run, looked at from every side."""
+"""The whole path on tiny images: one run, looked at from every side."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_load_test_names_what_is_damaged_or_gone(stillroom, run_copy):
     record.write_text(json.dumps(told | {"photos": "/gone"}))
     outcome = stillroom("loadtest", run_copy, "--rate", 5)
     assert outcome.code == 2
-    assert "/gone, the photographs of this run, is not there. Give others" in outcome.err
+    assert "/gone, the images of this run, is not there. Give others" in outcome.err
     record.write_text(json.dumps(told))
     for folder in run_copy.iterdir():
         if (folder / "predictions.csv").exists():

@@ -59,7 +59,7 @@ def test_an_override_wins_and_a_whole_number_is_a_number():
         ("distil.kd_weight=1.5", "distil.kd_weight = 1.5: expected 0 to 1"),
         ("distil.temperature=0", "expected more than 0"),
         ("fixres.crop_pct=0", "fixres.crop_pct = 0.0: expected more than 0"),
-        ("--fast", "is no override"),
+        ("--fast", "is not an override"),
         ("qqqqqqq=1", "Sections: name, seed, data"),
     ],
 )

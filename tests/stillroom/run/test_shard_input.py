@@ -20,7 +20,7 @@ from train.evaluation import read_predictions
 
 @pytest.fixture
 def pattern(few_photos: Path) -> str:
-    """3 shards of 8 photographs, next to the folder they were packed from."""
+    """3 shards of 8 images, next to the folder they were packed from."""
     return pack(few_photos, few_photos.parent / "few", 3, name="train-")
 
 

@@ -68,7 +68,7 @@ def states(out: str) -> dict[str, str]:
     order = [*names.split(), "loadtest", "ablation", "report"]
     found = re.search(
         " ".join(rf"{re.escape(name)} (?P<s{i}>.*?)" for i, name in enumerate(order))
-        + r"(?: another .*| photographs: .*)?$",
+        + r"(?: another .*| images: .*)?$",
         out,
     )
     assert found, out

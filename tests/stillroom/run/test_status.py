@@ -1,4 +1,4 @@
-"""What `status` and `verify` see: files, parents, the saved recipe, the photographs."""
+"""What `status` and `verify` see: files, parents, the saved recipe, the images."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_every_train_size_is_tested_at_every_test_size(run, quick_latency):
         assert (row["minus_equal"] is None) == (row["train_size_px"] == row["test_size_px"])
     by_size = {(row["train_size_px"], row["test_size_px"]): row["flops"] for row in rows}
     assert by_size["24", "40"] == by_size["32", "40"] != by_size["24", "24"]
-    assert "test photographs were taken out" in page
+    assert "test images were taken out" in page
     kept = list((run / "sweep" / "resolution").glob("trials/*/checkpoint.json"))
     assert [path.parent.name for path in kept] == [str(best["trial"])]
     sweep_resolution(resolution_of(run))  # of what is kept: nothing is trained or measured again
@@ -158,7 +158,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(run, quick_latency, monkeypatch):
 
 @pytest.fixture
 def with_other_test_photographs(tmp_path) -> tuple[Path, Path]:
-    """Two datasets that differ in their test photographs alone."""
+    """Two datasets that differ in their test images alone."""
     roots = []
     for first in (500, 900):
         root = tmp_path / str(first) / "photos"
@@ -192,7 +192,7 @@ def test_no_sweep_holds_a_test_photograph(run):
     dataset = dataset_of(run)
     assert {photo.split for photo in dataset.photos} == {"train", "val"}
     with_test = replace(dataset, photos=[*dataset.photos, replace(dataset.photos[0], split="test")])
-    with pytest.raises(AssertionError, match="handed test photographs"):
+    with pytest.raises(AssertionError, match="handed test images"):
         train_trial(run / "trial", with_test, fast(), seed=0)
     assert judged_without_test(with_test) == dataset
 

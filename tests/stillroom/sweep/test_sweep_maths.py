@@ -52,7 +52,7 @@ def test_two_counts_are_no_curve():
 
 
 def hits_at(*accuracies: float, n: int = 400, seeds: int = 3) -> np.ndarray:
-    """Right answers of nested sets of photographs: the better training has all of the worse."""
+    """Right answers of nested sets of images: the better training has all of the worse."""
     order = np.random.default_rng(1).permutation(n)
     hits = np.zeros((len(accuracies), seeds, n), dtype=bool)
     for level, accuracy in enumerate(accuracies):
@@ -72,7 +72,7 @@ def test_a_rising_curve_says_that_more_would_help():
     assert curve.doubled.value == pytest.approx(
         curve.levels[-1].top1.value + curve.gain.value, abs=0.01
     )
-    assert curve.sentences()[0].startswith("Yes, more photographs would help: 2\u202f000")
+    assert curve.sentences()[0].startswith("Yes, more images would help: 2\u202f000")
 
 
 def test_a_flat_curve_says_that_more_would_hardly_help():

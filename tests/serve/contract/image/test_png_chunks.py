@@ -44,7 +44,7 @@ LARGE = {
     "XMP bomb": b"XML:com.adobe.xmp\0\1\0\0\0" + BOMB,
     "EXIF bomb": b"Raw profile type exif\0\0" + BOMB,
     "iCCP of an unknown method": b"x\0\7" + BOMB,
-    "tEXt that is no Latin text, without an end": b"\xff" * 90,
+    "tEXt that is not a Latin text, without an end": b"\xff" * 90,
     "zTXt that does not inflate": b"x\0\0garbage",
 }
 CHUNK = {"XMP bomb": b"iTXt", "EXIF bomb": b"zTXt"}

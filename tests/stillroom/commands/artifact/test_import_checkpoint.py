@@ -28,7 +28,7 @@ SCHEMA = Path(manifest_module.__file__).with_name("manifest.schema.json")
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported artifact of 312 photographs and what it was made of. Read only."""
+    """An imported artifact of 312 images and what it was made of. Read only."""
 
     checkpoint: Path
     labels: Path
@@ -270,7 +270,7 @@ def test_only_an_earlier_import_is_replaced(stillroom, imported: Imported, tmp_p
     (out / "diary.txt").write_text("mine")
     outcome = stillroom(*imported.arguments(out=out))
     assert outcome.code == 2
-    assert "is no artifact of an imported checkpoint" in outcome.err
+    assert "is not an artifact of an imported checkpoint" in outcome.err
     assert (out / "diary.txt").read_text() == "mine"
     shutil.rmtree(out)
     for _ in range(2):

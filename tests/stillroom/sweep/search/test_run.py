@@ -50,7 +50,7 @@ def test_a_search_leaves_a_recipe_a_table_and_a_page(unbroken):
     assert recipe.teacher.drop_rate == float(best["teacher.drop_rate"])
     assert recipe.teacher.epochs == 2
     page = (folder / "index.html").read_text()
-    assert "The 12 test photographs were taken out" in page
+    assert "The 12 test images were taken out" in page
     assert "<svg" in page
     assert "http" not in page.replace("http-equiv", "")
     kept = sorted(path.parent.name for path in folder.glob("trials/*/checkpoint.json"))
