@@ -18,13 +18,13 @@ SCRIPT = """
     import loadtest.plan.target
     from loadtest.__main__ import main
 
-    def burn(self, body, take=loadtest.target.Target.prediction_of):
+    def burn(self, body, take=loadtest.plan.target.Target.prediction_of):
         end = time.perf_counter() + {burn_s}
         while time.perf_counter() < end:
             pass
         return take(self, body)
 
-    loadtest.target.Target.prediction_of = burn
+    loadtest.plan.target.Target.prediction_of = burn
     sys.exit(main({arguments!r}))
 """
 
