@@ -142,7 +142,7 @@ def train_arm(dataset: Dataset, options: TrainOptions, folder: Path, seed: int) 
 def right_answers(folder: Path) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """(N,) whether each test photograph was answered right, and (N,) its class."""
     test = read_predictions(folder / "predictions.csv").of_split("test")
-    return test.answers == test.targets, test.targets
+    return test.predicted == test.targets, test.targets
 
 
 def right_by_candidate(

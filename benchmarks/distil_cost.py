@@ -92,12 +92,12 @@ def measure(dataset: Dataset, setting: Setting) -> Times:
         student_px=options.train_size_px if setting.teacher_px else 0,
         teacher_px=setting.teacher_px,
     )
-    lesson = TrainingTask(objective, view_px=setting.view_px if setting.teacher_px else 0)
+    task = TrainingTask(objective, view_px=setting.view_px if setting.teacher_px else 0)
     small = _batches(dataset, setting, 0)
     large = _batches(dataset, setting, setting.teacher_px)
     with tempfile.TemporaryDirectory() as folder:
         plain = _training(dataset, options, None, Path(folder) / "plain")
-        distilled = _training(dataset, options, lesson, Path(folder) / "distilled")
+        distilled = _training(dataset, options, task, Path(folder) / "distilled")
         precision = plain.plan.precision
         turns: dict[str, Callable[[], None]] = {
             "plain": lambda: _run(plain, small),
@@ -115,10 +115,10 @@ def measure(dataset: Dataset, setting: Setting) -> Times:
 
 
 def _training(
-    dataset: Dataset, options: TrainOptions, lesson: TrainingTask | None, folder: Path
+    dataset: Dataset, options: TrainOptions, task: TrainingTask | None, folder: Path
 ) -> Trainer:
     model = prepare_model(dataset, options, 0)
-    phase = phases_of(dataset, model, options, lesson, 0)[-1]
+    phase = phases_of(dataset, model, options, task, 0)[-1]
     training = Trainer("all", model, phase.objective, phase.policy, phase.plan, per_epoch=10**6)
     folder.mkdir()
     training.resume(folder / ".all")

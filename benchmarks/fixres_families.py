@@ -109,7 +109,7 @@ def read_family(arch: str, folders: list[tuple[Path, Path]], out: Path) -> Famil
                 ).of_split(split)
                 for s, f in folders
             ]
-            right[arm, split] = np.stack([one.answers == one.targets for one in answers])
+            right[arm, split] = np.stack([one.predicted == one.targets for one in answers])
     path = out / arch / "latency.json"
     if not path.exists():
         student, fixres = folders[0]

@@ -111,7 +111,7 @@ def train(
     folder: Path,
 ) -> ImageClassifier:
     """Distil into a model in place, as the student's stage does."""
-    lesson = TrainingTask(
+    task = TrainingTask(
         Distillation(*(t.model for t in teachers), kd_weight=0.9, temperature=2.0),
     )
     views = views_of(dataset, options, seed)
@@ -120,7 +120,7 @@ def train(
         pixels_of(dataset.root, dataset.of_split("val"), spec), dataset.targets("val")
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for phase in phases_of(dataset, model, options, lesson, seed):
+    for phase in phases_of(dataset, model, options, task, seed):
         fit(phase, model, views, validate=validate, folder=folder)
     return model.cpu().eval()
 

@@ -201,7 +201,7 @@ def rights_of(out: Path, seeds: int, folder: str) -> NDArray[np.bool_]:
         read_predictions(out / str(seed) / folder / "predictions.csv").of_split("test")
         for seed in range(seeds)
     ]
-    return np.stack([one.answers == one.targets for one in answers])
+    return np.stack([one.predicted == one.targets for one in answers])
 
 
 def steps_of(folder: Path) -> int:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compress.dataset_match import check_same_task
 from compress.fixres import ClassifierAndLastNorms, digests_of_model, test_time_views
 from compress.last_norms import LastNorms, find_last_norms
 from compress.options import FixResOptions
 from compress.proof import prove_frozen
-from compress.task import check_same_task
 from serve.contract.digest import canonical_json
 from serve.contract.preprocess import PreprocessSpec
 from train.data.dataset import Dataset
@@ -60,7 +60,8 @@ def fine_tune_fixres(
 ) -> tuple[Scores, dict[str, Any]]:
     """Fine-tune a student's classifier and last batch norms at the test size.
 
-    Writes what `train.stage.train_teacher` writes; resized.csv, the answers of the student merely
+    Writes what `train.stage.train_teacher` writes; resized.csv, the predictions of the student
+    merely
     tested at the new size, which FixRes is judged against; and fixres.json: the figures of those,
     and the proof that nothing else changed.
 

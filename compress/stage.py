@@ -25,7 +25,7 @@ from train.losses.objective import Objective, TrainingTask
 from train.options import TrainOptions
 from train.stage import train_model
 
-__all__ = ["REPORT", "build_lesson", "distil_student"]
+__all__ = ["REPORT", "build_task", "distil_student"]
 
 REPORT = "distillation.json"
 INFERIOR = (
@@ -74,8 +74,8 @@ def distil_student(
     device = pick_device()
     for teacher in teachers:
         teacher.model.to(device)
-    lesson = build_lesson(dataset, teachers, options, distil, unlabelled)
-    metrics = train_model(dataset, options, lesson, seed=seed, out=out, callbacks=callbacks)
+    task = build_task(dataset, teachers, options, distil, unlabelled)
+    metrics = train_model(dataset, options, task, seed=seed, out=out, callbacks=callbacks)
     if not current_world().is_writer:
         return metrics
     found = _agreements(dataset, teachers, out)
@@ -125,7 +125,7 @@ def _say_what_is_off(
         say(f"  {unlabelled.sentence()}")
 
 
-def build_lesson(
+def build_task(
     dataset: Dataset,
     teachers: Sequence[Teacher],
     options: TrainOptions,
@@ -142,10 +142,12 @@ def build_lesson(
     label_loss = build_label_loss(options.loss, label_smoothing=0.0, counts=counts)
     label_loss.to(pick_device())
     further = unlabelled.absolute if unlabelled else ()
-    answers = None
+    soft_targets = None
     if distil.teacher_logits == "cached":
         photos = [*dataset.of_split("train"), *further]
-        answers = teacher_logits(teachers, dataset.root, photos, temperature=distil.temperature)
+        soft_targets = teacher_logits(
+            teachers, dataset.root, photos, temperature=distil.temperature
+        )
     decides = {
         "temperature": distil.temperature,
         "kd_weight": distil.kd_weight,
@@ -158,8 +160,8 @@ def build_lesson(
         _objective(teachers, options, distil, label_loss, all_labelled=unlabelled is None),
         view_px=max(options.train_size_px, distil.teacher_size_px) if distil.teacher_size_px else 0,
         unlabelled=further,
-        answers=answers,
-        val_answers=teacher_logits(teachers, dataset.root, dataset.of_split("val")),
+        soft_targets=soft_targets,
+        val_logits=teacher_logits(teachers, dataset.root, dataset.of_split("val")),
         lineage={"lesson_digest": digest_of_json(decides)},
     )
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.task import check_same_task
+from compress.dataset_match import check_same_task
 from serve.contract.digest import sha256_of_file
 from train.data.dataset import Dataset
 from train.data.images import LabelledImage

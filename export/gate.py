@@ -79,13 +79,13 @@ class ReferenceModel:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Images, and what the reference answers.
+    """Images, and what the reference predicts.
 
     Args:
         root: the folder that the images' paths are relative to.
         photos: N images.
         pixels: (N, size_px, size_px, 3) uint8, through the serving preprocess.
-        reference: its answers on them; without targets where the truth is not known.
+        reference: its predictions on them; without targets where the truth is not known.
     """
 
     root: Path
@@ -104,7 +104,7 @@ class ReferenceSet:
 
     @property
     def predictions(self) -> Predictions:
-        """The reference's answers, with the images."""
+        """The reference's predictions, with the images."""
         return Predictions(list(self.photos), self.reference.labels, self.reference.logits)
 
 
@@ -114,7 +114,7 @@ class GateResult:
 
     Args:
         verdict: on the images that decide.
-        logits: (N, K) float32, its answers on them.
+        logits: (N, K) float32, its predictions on them.
         test: verdict on the test split, which decides nothing; None where there is none.
         runner: JSON facts of the runner.
         causes: of a failure, in sentences.
@@ -148,7 +148,7 @@ def judge_file(
 
     Raises:
         ArtifactError: the graph does not fit the labels or the preprocess spec.
-        GateError: the reference's own answers are not finite.
+        GateError: the reference's own predictions are not finite.
     """
     limits, min_images = options.parity.of(subject.precision), options.parity.min_images
     with open_candidate(subject, path, options.max_batch_size) as runner:

@@ -87,7 +87,7 @@ def write_ort(source: Path, path: Path) -> None:
 
 
 def check_ort(source: Path, path: Path, pixels: NDArray[np.uint8]) -> float:
-    """Compare the answers of an ORT file with those of the ONNX file it was made from.
+    """Compare the predictions of an ORT file with those of the ONNX file it was made from.
 
     Args:
         source: ONNX file.

@@ -40,7 +40,7 @@ def publish(
     advice: str = ADVICE,
     extra: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Judge `out`/model.onnx and write the other files of its artifact, if its answers hold.
+    """Judge `out`/model.onnx and write the other files of its artifact, if its predictions hold.
 
     Args:
         subject: what the file must answer as.
@@ -80,7 +80,7 @@ def publish(
     atol = _golden_atol(subject, verdict)
     asked = [gate, *([test] if test else [])]
     write_reference(out / "reference.csv", *(one.predictions for one in asked))
-    # A reduced file repeats its own answers, which are not quite those of the reference.
+    # A reduced file repeats its own predictions, which are not quite those of the reference.
     repeated = gate.predictions
     if subject.precision != "fp32":
         repeated = replace(repeated, logits=judged.logits)
@@ -100,7 +100,7 @@ def describe(verdict: Verdict) -> str:
     """The verdict in one line."""
     return (
         f"parity {verdict.status}: {verdict.images - len(verdict.flips)} of {verdict.images} "
-        f"answers agree (at least {verdict.agreement_low:.2%}), SNR {verdict.snr_db:.0f} dB, "
+        f"predictions agree (at least {verdict.agreement_low:.2%}), SNR {verdict.snr_db:.0f} dB, "
         f"largest difference {verdict.max_abs_diff:.1e}"
     )
 
@@ -134,7 +134,7 @@ def _refuse_inconclusive(
         advice += f" {_less_proof(subject, verdict.images, verdict.agreement_low, options)}"
     raise GateError(
         f"PARITY INCONCLUSIVE {subject.title}: {'; '.join(verdict.reasons)}, and {why}. "
-        f"{len(verdict.flips)} of {verdict.images} answers flipped; of all there are, "
+        f"{len(verdict.flips)} of {verdict.images} predictions flipped; of all there are, "
         f"{1 - verdict.agreement_low:.1%} could.",
         f"Nothing was published. {advice}",
     )

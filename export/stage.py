@@ -23,7 +23,7 @@ __all__ = ["export_artifact", "gate_of"]
 def export_artifact(
     dataset: Dataset, source: Path, options: ExportOptions, *, name: str, out: Path
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Export a checkpoint and write the artifact's files, if its answers hold.
+    """Export a checkpoint and write the artifact's files, if its predictions hold.
 
     Args:
         dataset: its val split is what parity is judged on; test is reported.

@@ -37,7 +37,7 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's answers on labelled images.
+    """A model's predictions on labelled images.
 
     Args:
         photos: N images with label, split and digest.
@@ -55,7 +55,7 @@ class Predictions:
         return np.array([self.labels.index(photo.label) for photo in self.photos], dtype=np.int64)
 
     @property
-    def answers(self) -> NDArray[np.int64]:
+    def predicted(self) -> NDArray[np.int64]:
         """(N,) predicted class numbers."""
         best: NDArray[np.int64] = np.argmax(self.logits, axis=1).astype(np.int64)
         return best
@@ -153,7 +153,7 @@ def evaluate(predictions: Predictions) -> dict[str, Any]:
         classes), and precision, recall, f1 and n of each class. Fractions in [0, 1].
     """
     targets, logits = predictions.targets, predictions.logits
-    answers = predictions.answers
+    answers = predictions.predicted
     hits = int((answers == targets).sum())
     low, high = wilson_interval(hits, len(targets))
     log_probs = log_softmax(logits.astype(np.float64), axis=1)
@@ -208,7 +208,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         names = [f"logit:{label}" for label in predictions.labels]
         writer.writerow(["path", "sha256", "label", "split", "predicted", *names])
         for photo, answer, row in zip(
-            predictions.photos, predictions.answers, predictions.logits, strict=True
+            predictions.photos, predictions.predicted, predictions.logits, strict=True
         ):
             predicted = predictions.labels[answer]
             # repr of float32 round-trips: what is read back is what was computed.

@@ -37,11 +37,11 @@ __all__ = [
     "Trained",
     "build_views",
     "fit_model",
-    "lesson_views",
     "lineage_of",
     "phases_of",
     "pick_device",
     "prepare_model",
+    "task_views",
     "views_of",
 ]
 
@@ -73,7 +73,7 @@ class Trained:
 def fit_model(
     dataset: Dataset,
     options: TrainOptions,
-    lesson: TrainingTask | None = None,
+    task: TrainingTask | None = None,
     *,
     seed: int,
     out: Path,
@@ -84,7 +84,7 @@ def fit_model(
     Args:
         dataset: its train split is fitted, its val split chooses among the final weights.
         options: of the training.
-        lesson: of the phases that train all layers; None takes the objective of the options.
+        task: of the phases that train all layers; None takes the objective of the options.
         seed: of everything random.
         out: where the unfinished training is saved, and found again.
         callbacks: what plugs in, called in this order.
@@ -92,17 +92,17 @@ def fit_model(
     model = prepare_model(dataset, options, seed)
     spec = PreprocessSpec(options.eval_size_px, options.crop_pct)
     views = views_of(dataset, options, seed)
-    taught = lesson_views(dataset, options, lesson, seed) if lesson else views
+    taught = task_views(dataset, options, task, seed) if task else views
     validate = validator(
         pixels_of(dataset.root, shard_of_rank(dataset.of_split("val")), spec),
         dataset.targets("val"),
-        lesson.val_answers if lesson else None,
+        task.val_logits if task else None,
     )
     best: tuple[Fitted, dict[str, Tensor]] | None = None
     kept: dict[str, str] = {}
     candidates: dict[str, dict[str, Scores]] = {}
-    phases = phases_of(dataset, model, options, lesson, seed)
-    lineage = lineage_of(dataset, options, seed) | dict(lesson.lineage if lesson else {})
+    phases = phases_of(dataset, model, options, task, seed)
+    lineage = lineage_of(dataset, options, seed) | dict(task.lineage if task else {})
     for phase in phases:
         shown = views if phase.name == HEAD else taught
         fitted = fit(
@@ -166,7 +166,7 @@ def phases_of(
     dataset: Dataset,
     model: ImageClassifier,
     options: TrainOptions,
-    lesson: TrainingTask | None,
+    task: TrainingTask | None,
     seed: int,
 ) -> list[Phase]:
     """The classifier alone where asked for, then all layers, then again from the best weights."""
@@ -183,9 +183,9 @@ def phases_of(
         phases.append(Phase(HEAD, labels_only, HeadOnly(), head))
     if not options.epochs:
         return phases
-    objective = lesson.objective if lesson else labels_only
-    if lesson and lesson.view_px:
-        plan = replace(plan, sizes_px=(lesson.view_px,))
+    objective = task.objective if task else labels_only
+    if task and task.view_px:
+        plan = replace(plan, sizes_px=(task.view_px,))
     policy = TrainAll(options.freeze_stages)
     phases.append(Phase("all", objective, policy, plan))
     for number in range(1, options.restarts + 1):
@@ -208,13 +208,13 @@ def views_of(
     return build_views(dataset, view, keep_px=2 * largest, seed=seed, unlabelled=unlabelled)
 
 
-def lesson_views(dataset: Dataset, options: TrainOptions, lesson: TrainingTask, seed: int) -> Views:
-    """As `views_of`, with what a lesson adds; an image's view is the same at another side."""
-    larger = replace(options, train_size_px=max(options.train_size_px, lesson.view_px))
-    views = views_of(dataset, larger, seed, lesson.unlabelled)
-    if lesson.answers is None:
+def task_views(dataset: Dataset, options: TrainOptions, task: TrainingTask, seed: int) -> Views:
+    """As `views_of`, with what a task adds; an image's view is the same at another side."""
+    larger = replace(options, train_size_px=max(options.train_size_px, task.view_px))
+    views = views_of(dataset, larger, seed, task.unlabelled)
+    if task.soft_targets is None:
         return views
-    return ViewsWithTargets(views, lesson.answers, len(dataset.labels))
+    return ViewsWithTargets(views, task.soft_targets, len(dataset.labels))
 
 
 def build_views(

@@ -59,14 +59,14 @@ def train_teacher(
 def train_model(
     dataset: Dataset,
     options: TrainOptions,
-    lesson: TrainingTask | None,
+    task: TrainingTask | None,
     *,
     seed: int,
     out: Path,
     callbacks: Sequence[Callback] = (),
 ) -> Scores:
-    """As `train_teacher`, with any lesson (distillation passes its own)."""
-    trained = fit_model(dataset, options, lesson, seed=seed, out=out, callbacks=callbacks)
+    """As `train_teacher`, with any task (distillation passes its own)."""
+    trained = fit_model(dataset, options, task, seed=seed, out=out, callbacks=callbacks)
     if not current_world().is_writer:
         return {}
     extra: dict[str, Any] = {"kept": trained.kept, "candidates": trained.candidates}

@@ -1,4 +1,4 @@
-"""Why a candidate failed parity: one thing is changed at a time until its answers are restored.
+"""Why a candidate failed parity: one thing is changed at a time until its predictions are restored.
 
     findings = diagnose(FailedCandidate(reference, logits, pixels, infer, limits, model=path))
     require_pass(verdict, what="fp32 student", causes=explain(findings))
@@ -64,7 +64,7 @@ def explain(findings: Sequence[SuspectResult]) -> list[str]:
 
 
 def _labels(context: FailedCandidate) -> Iterator[SuspectResult]:
-    """A permutation of the labels. Free: the answers are there."""
+    """A permutation of the labels. Free: the predictions are there."""
     expected = context.reference.logits[context.rows].astype(np.float64)
     found = context.candidate[context.rows].astype(np.float64)
     labels = context.reference.labels

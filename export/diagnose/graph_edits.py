@@ -1,4 +1,4 @@
-"""Copies of an ONNX file with one thing changed, to see whether that restores its answers.
+"""Copies of an ONNX file with one thing changed, to see whether that restores its predictions.
 
 Nothing here is ever published: the copies live in memory, for `export/diagnose/diagnosis.py`.
 """

@@ -27,7 +27,7 @@ GUESSING = 0.01  # p of a model that answers at random
 def export_imported(
     model: ImageClassifier, card: ModelCard, photos: Path, options: ExportOptions, out: Path
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Export a model and write an artifact's files, if the answers hold.
+    """Export a model and write an artifact's files, if the predictions hold.
 
     Args:
         model: in evaluation mode, on the CPU.

@@ -1,4 +1,4 @@
-"""What a candidate's other answers cost, where the truth is known. Needs no torch."""
+"""What a candidate's other predictions cost, where the truth is known. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A runner's answers on many images, in batches of mixed sizes, as a busy server makes them."""
+"""A runner's predictions on many images, in batches of mixed sizes, as a busy server makes them."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ USUAL_SD = (0.3, 5.0)  # of logits after cross-entropy; elsewhere margins are co
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """What a reference answers on N images.
+    """What a reference predicts on N images.
 
     Args:
         names: N, shown in messages; for example paths in the dataset.

@@ -28,7 +28,7 @@ class SuspectResult:
 
     Args:
         cause: short, stable name of the suspect.
-        explains: changing it restores the answers.
+        explains: changing it restores the predictions.
         before_db: SNR of the candidate on the probe images.
         after_db: SNR with the one thing changed; None where nothing could be run.
         sentence: what was found, with its numbers.
@@ -111,13 +111,13 @@ class FailedCandidate:
         Args:
             cause: short name.
             after_db: SNR of the trial.
-            tried: what was changed, as the subject of "restores the answers".
+            tried: what was changed, as the subject of "restores the predictions".
             repair: what it means where it does, and what to do then.
         """
         change = f"SNR {self.before_db:.1f} -> {after_db:.1f} dB"
         if not self.restored(after_db):
-            sentence = f"{tried} does not restore the answers ({change})."
+            sentence = f"{tried} does not restore the predictions ({change})."
             return SuspectResult(cause, False, self.before_db, after_db, sentence)
         meaning, next_step = repair
-        sentence = f"{tried} restores the answers ({change}): {meaning}."
+        sentence = f"{tried} restores the predictions ({change}): {meaning}."
         return SuspectResult(cause, True, self.before_db, after_db, sentence, next_step)

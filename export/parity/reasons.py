@@ -39,10 +39,10 @@ def reasons_to_fail(
 
 
 def why_not_shown(verdict: Verdict, limits: Tolerances) -> str:
-    """Enough answers agree, yet on so few images that the true share may be below the limit."""
+    """Enough predictions agree, yet on so few images that the true share may be below the limit."""
     wanted = images_to_show(verdict.agreement, limits.min_agreement)
     return (
-        f"{verdict.agreement:.1%} of {verdict.images} answers agree, which shows "
+        f"{verdict.agreement:.1%} of {verdict.images} predictions agree, which shows "
         f"{verdict.agreement_low:.1%} only, not {limits.min_agreement:.1%}"
         + (f": give about {math.ceil(wanted / 10) * 10} images" if wanted else "")
     )

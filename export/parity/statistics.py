@@ -32,7 +32,7 @@ def images_to_show(share: float, wanted: float, *, at_most: int = 10_000) -> int
     """How many images at this share of agreement lift its lower bound to `wanted`; None: too many.
 
     Args:
-        share: of equal answers, as observed.
+        share: of equal predictions, as observed.
         wanted: the bound that is asked for.
         at_most: where to stop.
     """

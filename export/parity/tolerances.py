@@ -15,7 +15,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 class Tolerances:
     """Limits of one precision; "sd" is the standard deviation of the reference's logits.
 
-    Rounding is bounded by its format: fp32 answers are equal but for the last bits. What int8 does
+    Rounding is bounded by its format: fp32 predictions are equal but for the last bits. What int8
+    does
     to a logit is not (sound files differ by 3 logits, broken ones by 6), so there the signal to
     noise ratio, the agreement and the flipped margins decide, and `max_diff_sd` only stops the
     absurd.
@@ -25,7 +26,7 @@ class Tolerances:
     max_diff_sd: float  # largest difference of any logit, in sd
     max_batch_diff_sd: float  # what the other images of a batch may change, in sd
     max_blank_diff_sd: float  # all-black and all-white images, in sd or their own size
-    min_agreement: float  # share of equal answers that must be shown, as a 95 % lower bound
+    min_agreement: float  # share of equal predictions that must be shown, as a 95 % lower bound
     max_flip_margin: float  # reference's lead of its answer that may flip; logits, or sd (judge.py)
     max_top1_drop: float  # a larger drop fails if chance does not explain it; a fraction
 

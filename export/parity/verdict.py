@@ -18,7 +18,7 @@ USUAL_CAUSES = "Usual causes: channel order, mean/std, a damaged weight."
 
 @dataclass(frozen=True)
 class Flip:
-    """An image whose answer changed.
+    """An image whose prediction changed.
 
     Args:
         path: of the image in the dataset.
@@ -48,14 +48,14 @@ class Verdict:
         status: passed, failed, or inconclusive (too few images to say).
         reasons: what failed or is not shown, each with its number and limit.
         images: number of images compared.
-        agreement: share with equal answers.
+        agreement: share with equal predictions.
         agreement_low: one-sided 95 % lower bound of the true share (Clopper-Pearson).
         max_abs_diff: largest difference of any logit; -1 where one is not finite.
         sd: standard deviation of the reference logits.
         snr_db: signal to noise of the logits; 999 where they are equal, -999 where not finite.
         mean_kl: mean KL(reference || candidate) in nats; None where a logit is not finite.
         margin_scale: logits in which margins are counted: 1, or sd where that is unusual.
-        flips: every image whose answer changed, widest margin first.
+        flips: every image whose prediction changed, widest margin first.
         batch_max_diff: what the other images of a batch changed, in logits; None: not measured.
         blank_max_diff: largest difference on blank images, in logits; None: not measured.
         accuracy: by the labels; None where there are none.
@@ -134,16 +134,16 @@ def require_pass(verdict: Verdict, *, what: str, causes: Sequence[str] = ()) -> 
     agree = verdict.images - len(verdict.flips)
     raise GateError(
         f"PARITY FAIL {what}: {'; '.join(verdict.reasons)}. "
-        f"{agree} of {verdict.images} answers agree ({verdict.agreement:.1%}, at least "
+        f"{agree} of {verdict.images} predictions agree ({verdict.agreement:.1%}, at least "
         f"{verdict.agreement_low:.1%})"
         + _accuracy_words(verdict.accuracy)
-        + (f". Worst flips: {worst}." if worst else ". No answer flipped."),
+        + (f". Worst flips: {worst}." if worst else ". No prediction flipped."),
         " ".join(["Nothing was published.", *(causes or [USUAL_CAUSES])]),
     )
 
 
 def write_flips(path: Path, gate: Verdict, test: Verdict | None = None) -> None:
-    """Write flips.csv: every image whose answer changed.
+    """Write flips.csv: every image whose prediction changed.
 
     Args:
         path: of the file.
@@ -164,6 +164,6 @@ def _accuracy_words(accuracy: AccuracyChange | None) -> str:
         return ""
     return (
         f"; top-1 {accuracy.reference_top1:.1%} -> {accuracy.candidate_top1:.1%}, "
-        f"{accuracy.lost} right answers lost, {accuracy.gained} gained "
+        f"{accuracy.lost} right predictions lost, {accuracy.gained} gained "
         f"(McNemar p = {accuracy.mcnemar_p:.2g})"
     )

@@ -41,7 +41,7 @@ def export_precision(
     name: str,
     out: Path,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Make a smaller file of a published fp32 one and write its artifact, if its answers hold.
+    """Make a smaller file of a published fp32 one and write its artifact, if its predictions hold.
 
     Writes what `export.stage.export_artifact` writes, and benefit.json: how much faster it is than
     fp32 here, and for int8 what was tried.

@@ -177,14 +177,14 @@ def _row_of(key: str, title: str, folders: Sequence[Path], latency: Mapping[str,
     answered = [read_predictions(folder / name) for folder in folders]
     tests = [predictions.of_split("test") for predictions in answered]
     vals = [predictions.of_split("val") for predictions in answered]
-    tops = [float((val.answers == val.targets).mean()) for val in vals if val.photos]
+    tops = [float((val.predicted == val.targets).mean()) for val in vals if val.photos]
     sources = [folder / STUDENT if resized else folder for folder in folders]
     epochs, steps = (0, 0) if key == "teacher" else _budget(sources[0])
     card = json.loads((folders[0] / "checkpoint.json").read_bytes())
     return ArmRow(
         key,
         title,
-        np.stack([test.answers == test.targets for test in tests]),
+        np.stack([test.predicted == test.targets for test in tests]),
         float(np.mean(tops)) if tops else None,
         epochs,
         steps,

@@ -16,7 +16,7 @@ DRAWS = 4000
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean difference of right answers, as a fraction, with its 95 % interval and p-value.
+    """Mean difference of right predictions, as a fraction, with its 95 % interval and p-value.
 
     Args:
         mean: second minus first.

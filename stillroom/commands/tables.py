@@ -154,7 +154,7 @@ def _lines(run: RunFolder, state: RunState) -> list[str]:
         )
     if http := _current(run, state, "http"):
         metrics = http["metrics"]
-        lines.append(f"HTTP      {metrics['agree']} of {metrics['images']} answers as offline")
+        lines.append(f"HTTP      {metrics['agree']} of {metrics['images']} predictions as offline")
     if load := _current(run, state, "loadtest"):
         metrics, loads = load["metrics"], _loads(run)
         p99_ms = metrics["open_p99_ms"]

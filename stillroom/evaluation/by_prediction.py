@@ -38,7 +38,7 @@ def sample_by_prediction(
     Returns:
         Positions in the predictions, by predicted class; classes that were never answered too.
     """
-    answers = predictions.answers
+    answers = predictions.predicted
     sample = {}
     for k, label in enumerate(predictions.labels):
         those = np.flatnonzero(answers == k)

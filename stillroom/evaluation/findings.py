@@ -32,9 +32,9 @@ class EvaluationResult:
         split: val or test.
         predictions: of the split.
         confusion: (K, K) counts, rows are true classes.
-        wrong: number of wrong answers.
+        wrong: number of wrong predictions.
         top1: share right.
-        top: share of images whose truth is among the best k answers, by k.
+        top: share of images whose truth is among the best k predictions, by k.
         macro: mean F1 of the classes.
         loss: mean cross-entropy in nats.
         ece: expected calibration error.

@@ -76,7 +76,7 @@ def suspect_labels(predictions: Predictions) -> list[LabelIssue]:
     held_out = Predictions(
         [predictions.photos[i] for i in chosen], predictions.labels, predictions.logits[chosen]
     )
-    targets, answers = held_out.targets, held_out.answers
+    targets, answers = held_out.targets, held_out.predicted
     probabilities = softmax(held_out.logits.astype(np.float64), axis=1)
     counted = confident_classes(probabilities, targets)
     rows = np.arange(len(targets))

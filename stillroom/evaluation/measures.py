@@ -141,7 +141,7 @@ def macro_f1(confusion: Confusion, *, seed: int = 0) -> Estimate:
 
 
 def top_k(predictions: Predictions, targets: NDArray[np.int64]) -> list[tuple[int, Estimate]]:
-    """How often the truth is among the best k answers, for 1, 3, 5 and 10 below the classes."""
+    """How often the truth is among the best k predictions, for 1, 3, 5 and 10 below the classes."""
     logits = predictions.logits
     truth = logits[np.arange(len(targets)), targets][:, None]
     earlier = np.arange(logits.shape[1]) < targets[:, None]  # of equals the first wins, as argmax
@@ -155,7 +155,7 @@ def overconfidence(predictions: Predictions, targets: NDArray[np.int64]) -> Esti
     Positive: surer than right. Unlike the other estimates it lies in [-1, 1].
     """
     confidence = softmax(predictions.logits.astype(np.float64), axis=1).max(axis=1)
-    gaps = confidence - (predictions.answers == targets)
+    gaps = confidence - (predictions.predicted == targets)
     mean, n = float(gaps.mean()), len(gaps)
     reach = 1.96 * float(gaps.std(ddof=1)) / n**0.5 if n > 1 else 1.0
     return Estimate(mean, mean - reach, mean + reach, n)

@@ -60,7 +60,7 @@ def report_verdict(
         raise GateError(error.message, " ".join([next_step, *causes])) from error
     agree = verdict.images - len(verdict.flips)
     _say(
-        f"parity {verdict.status} {what}: {agree} of {verdict.images} answers agree (at least "
+        f"parity {verdict.status} {what}: {agree} of {verdict.images} predictions agree (at least "
         f"{verdict.agreement_low:.2%}), SNR {verdict.snr_db:.0f} dB, largest difference "
         f"{verdict.max_abs_diff:.1e}"
     )

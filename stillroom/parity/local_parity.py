@@ -1,4 +1,4 @@
-"""`stillroom parity ARTIFACT`: its answers on this machine against its stored reference, no torch.
+"""`stillroom parity ARTIFACT`: its predictions here against its stored reference, without torch.
 
 What is judged is the runner that would serve here, with the server's options and batches.
 """
@@ -28,7 +28,7 @@ __all__ = ["check_local_parity"]
 def check_local_parity(
     target: Path, photos: Path | None, *, out: Path | None = None, strict: bool = False
 ) -> None:
-    """Answer every image that has a stored reference answer; judge and print the verdict.
+    """Answer every image that has a stored reference prediction; judge and print the verdict.
 
     Args:
         target: an artifact, or a run folder with one.
@@ -38,8 +38,9 @@ def check_local_parity(
         strict: too few images are a failure.
 
     Raises:
-        UsageError: no such folder, or no image in `photos` has a stored reference answer.
-        GateError: the answers here are not the stored ones; or, if strict, too few images to say.
+        UsageError: no such folder, or no image in `photos` has a stored reference.
+        GateError: the predictions here are not the stored ones; or, if strict, too few images to
+            say.
     """
     artifact = open_artifact(target)
     folder = artifact.root / "golden" if photos is None else photos
@@ -49,7 +50,7 @@ def check_local_parity(
     )
     if not probes.photos:
         raise UsageError(
-            f"No image in {folder} has a reference answer in {artifact.root}.",
+            f"No image in {folder} has a reference prediction in {artifact.root}.",
             "Give the folder of images that the artifact was judged on.",
         )
     with open_local_runner(artifact) as runner:

@@ -1,4 +1,4 @@
-"""The reference answers that an artifact keeps, and a runner judged by them. No torch."""
+"""The reference predictions that an artifact keeps, and a runner judged by them. No torch."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def compare_runner(
     Args:
         artifact: whose limits are used.
         runner: the very one that serves here.
-        reference: stored answers of N images.
+        reference: stored predictions of N images.
         pixels: (N, size_px, size_px, 3) uint8 of the same images.
 
     Raises:
         ValueError: no image.
-        GateError: the stored answers are not finite.
+        GateError: the stored predictions are not finite.
     """
     said = said_at_export(artifact)
     candidate = mixed_batch_logits(runner, pixels)

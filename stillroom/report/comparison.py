@@ -67,7 +67,7 @@ def compare(title: str, first: Predictions, second: Predictions) -> Comparison:
     if [p.sha256 for p in first.photos] != [p.sha256 for p in second.photos]:
         raise ValueError(f"{title}: the predictions are not of the same images in the same order.")
     targets = first.targets
-    a, b = first.answers == targets, second.answers == second.targets
+    a, b = first.predicted == targets, second.predicted == second.targets
     gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
     n = len(targets)
     return Comparison(title, n, (gained - lost) / n, gained, lost, mcnemar_p(lost, gained))

@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer with the probabilities of the answer and of the truth."""
+    """A wrong prediction with the probabilities of the answer and of the truth."""
 
     photo: LabelledImage
     answer: str
@@ -53,9 +53,9 @@ class Bin:
 
 
 def confident_mistakes(predictions: Predictions, limit: int) -> list[Mistake]:
-    """Wrong answers, the most confident first."""
+    """Wrong predictions, the most confident first."""
     probabilities = softmax(predictions.logits.astype(np.float64), axis=1)
-    targets, answers = predictions.targets, predictions.answers
+    targets, answers = predictions.targets, predictions.predicted
     wrong = np.flatnonzero(answers != targets)
     order = sorted(wrong, key=lambda i: (-probabilities[i, answers[i]], predictions.photos[i].path))
     return [
@@ -84,7 +84,7 @@ def reliability_bins(predictions: Predictions) -> list[Bin]:
     """The occupied bins of the expected calibration error, by rising confidence."""
     probabilities = softmax(predictions.logits.astype(np.float64), axis=1)
     confidence = probabilities.max(1)
-    right = predictions.answers == predictions.targets
+    right = predictions.predicted == predictions.targets
     number = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     bins = []
     for b in np.unique(number):

@@ -50,7 +50,7 @@ class Paired:
 def pair(first: Predictions, second: Predictions) -> Paired:
     """Compare answers to the same images in the same order."""
     result = compare("first − second", first, second)
-    right = [one.answers == one.targets for one in (second, first)]
+    right = [one.predicted == one.targets for one in (second, first)]
     low, high = paired_interval(*right)
     return Paired(result.n, result.difference, low, high, result.p, result.shown)
 

@@ -22,13 +22,13 @@ from train.data.images import LabelledImage
 __all__ = ["FOLDERS", "precision_section"]
 
 FOLDERS = {"fp32": "artifact", **{name: f"artifact-{name}" for name in REDUCED}}
-SHOWN = 24  # changed answers of each precision
+SHOWN = 24  # changed predictions of each precision
 
 
 def precision_section(
     run: RunFolder, photos: Sequence[LabelledImage], thumbnails: Thumbnails
 ) -> dict[str, Any]:
-    """A row for each published precision, fp32 first, and the test images whose answer changed."""
+    """A row for each published precision, fp32 first, and test images whose prediction changed."""
     rows = [row for name in FOLDERS if (row := _row(run, name))]
     by_path = {photo.path: photo for photo in photos}
     return {
@@ -75,7 +75,7 @@ def _benefit(folder: Path) -> dict[str, Any] | None:
 
 
 def _mobile(artifact: Artifact) -> dict[str, Any]:
-    """Size of ONNX Runtime's format for devices, and how far its golden answers are off."""
+    """Size of ONNX Runtime's format for devices, and how far its golden predictions are off."""
     with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
         source, made = artifact.root / MODEL, Path(folder) / "model.ort"
         write_ort(source, made)

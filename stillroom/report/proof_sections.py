@@ -14,7 +14,7 @@ MAX_FLIPS = 24
 
 
 def parity_section(facts: Facts, thumbnails: Thumbnails) -> dict[str, Any]:
-    """Numbers of both parity checks, and the images whose answer changed."""
+    """Numbers of both parity checks, and the images whose prediction changed."""
     by_path = {photo.path: photo for photo in facts.photos}
     export = [
         (flip["path"], flip["reference"], flip["candidate"], float(flip["margin"]))

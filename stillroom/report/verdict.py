@@ -103,10 +103,10 @@ def headline(model: ModelRow, teacher: ModelRow) -> str:
 
 
 def parity_sentence(parity: dict[str, Any], http: dict[str, Any]) -> str:
-    """What became of the answers on their way from training to HTTP."""
+    """What became of the predictions on their way from training to HTTP."""
     reasons = f" ({'; '.join(parity['reasons'])})" if parity["reasons"] else ""
     flips = parity["flips"]
-    changed = "no answer changed" if flips == 0 else f"{count(flips)} answers changed"
+    changed = "no prediction changed" if flips == 0 else f"{count(flips)} predictions changed"
     return (
         f"Parity {parity['status']} on {count(parity['images'])} images{reasons}, {changed}; "
         f"{count(http['agree'])} of {count(http['images'])} answers over HTTP equal."
@@ -149,13 +149,13 @@ def badges_of(
             "Parity of the export",
             parity["status"],
             parity["status"],
-            f"{count(parity['flips'])} of {count(parity['images'])} answers changed",
+            f"{count(parity['flips'])} of {count(parity['images'])} predictions changed",
         ),
         Badge(
             "Parity over HTTP",
             "passed" if equal and http["images"] else "failed",
             "passed" if equal and http["images"] else "failed",
-            f"{count(http['agree'])} of {count(http['images'])} answers equal",
+            f"{count(http['agree'])} of {count(http['images'])} predictions equal",
         ),
         _objective_badge(loads["open"]),
         _closed_badge(loads["closed"]),

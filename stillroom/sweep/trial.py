@@ -56,7 +56,7 @@ class TrialResult:
 
     Args:
         n: validation images.
-        hits: right answers.
+        hits: right predictions.
         top1: hits / n.
         top1_low: of its Wilson interval.
         top1_high: likewise.
@@ -130,7 +130,7 @@ def train_trial(
     *,
     seed: int,
     listen: Listener | None = None,
-    lesson: TrainingTask | None = None,
+    task: TrainingTask | None = None,
 ) -> TrialResult:
     """Train one model, or read the outcome where that is done.
 
@@ -142,20 +142,20 @@ def train_trial(
         options: of the training.
         seed: of everything random.
         listen: gets each epoch's record; what it raises ends the training.
-        lesson: what is learnt beside the labels; None for those alone.
+        task: what is learnt beside the labels; None for those alone.
 
     Raises:
         Interrupted: a signal came; the state is saved.
         StillroomError: the training failed.
     """
     assert not dataset.of_split("test"), "a sweep was handed test images"
-    key = _key(dataset, options, seed, lesson)
+    key = _key(dataset, options, seed, task)
     if (outcome := read_outcome(folder, key)) is not None:
         return outcome
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch(listen)
-    trained = fit_model(dataset, options, lesson, seed=seed, out=state, callbacks=[OnEpoch(watch)])
+    trained = fit_model(dataset, options, task, seed=seed, out=state, callbacks=[OnEpoch(watch)])
     model = trained.model.cpu().to(memory_format=torch.contiguous_format)  # as it will be loaded
     predictions = predict_val(model, dataset, trained.card.preprocess)
     figures = evaluate(predictions)
@@ -205,11 +205,11 @@ def read_outcome(folder: Path, key: str | None = None) -> TrialResult | None:
     return outcome if key in (None, value["key"]) else None
 
 
-def _key(dataset: Dataset, options: TrainOptions, seed: int, lesson: TrainingTask | None) -> str:
+def _key(dataset: Dataset, options: TrainOptions, seed: int, task: TrainingTask | None) -> str:
     splits = [[photo.path, photo.label, photo.split] for photo in dataset.photos]
     parts = [dataset_digest(dataset.photos), splits, asdict(options), seed]
-    if lesson is not None:
-        parts.append(dict(lesson.lineage))
+    if task is not None:
+        parts.append(dict(task.lineage))
     return digest_of_json(parts)
 
 

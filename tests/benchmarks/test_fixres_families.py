@@ -40,7 +40,7 @@ def test_the_table_is_of_the_answers_that_the_stages_wrote(
         resized = tmp_path / "out" / "test_efficientnet" / str(seed) / "fixres" / RESIZED
         answers = read_predictions(resized).of_split("test")
         assert np.array_equal(
-            family.right["larger size only", "test"][seed], answers.answers == answers.targets
+            family.right["larger size only", "test"][seed], answers.predicted == answers.targets
         )
     lines = table_of([family])
     assert len(lines) == 2 + len(ARMS)

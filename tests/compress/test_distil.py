@@ -260,7 +260,7 @@ def test_a_student_is_trained_and_compared_with_its_teacher(
         read_predictions(folder / "predictions.csv").of_split("test")
         for folder in (teacher_folder, tmp_path)
     )
-    assert metrics["teacher_agreement"] == (teacher.answers == student.answers).mean()
+    assert metrics["teacher_agreement"] == (teacher.predicted == student.predicted).mean()
     assert metrics["teacher_kl"] > 0
     p, q = (torch.tensor(x.logits).double().softmax(1) for x in (teacher, student))
     assert metrics["teacher_kl"] == pytest.approx((p * (p / q).log()).sum(1).mean().item())

@@ -30,7 +30,7 @@ class Bench:
 
     Args:
         folder: for the files.
-        reference: its answers on N images.
+        reference: its predictions on N images.
         pixels: (N, H, W, 3) of them.
         graph: the sound file.
         normalisation: mean and std inside.

@@ -1,6 +1,7 @@
 """Every exported model parses and builds under the real TensorRT-RTX, which needs no GPU.
 
-That a plan gives the right answers needs one: tests/serve/runners/test_base.py, marked `tensorrt`.
+That a plan gives the right predictions needs one: tests/serve/runners/test_base.py, marked
+`tensorrt`.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def test_a_graph_that_answers_otherwise_is_not_published(
     with pytest.raises(GateError, match="PARITY FAIL fp32 test_efficientnet: ") as caught:
         _export(exported, tmp_path)
     message = caught.value.message
-    assert "of 312 answers agree" in message
+    assert "of 312 predictions agree" in message
     assert ".jpg" in message
     assert "dB <" in message
     # The evidence stays beside the graph.

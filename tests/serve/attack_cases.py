@@ -67,7 +67,7 @@ class Target:
         assert self.times_s(1)[0] < 2
 
     def times_s(self, requests: int) -> list[float]:
-        """What good images wait for their answers, one after the other."""
+        """What good images wait for their predictions, one after the other."""
         found = []
         with httpx.Client(timeout=20) as client:
             for _ in range(requests):

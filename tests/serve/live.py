@@ -147,7 +147,7 @@ class Outcome:
 
 @dataclass
 class Load:
-    """Requests at a fixed rate, whatever the answers do.
+    """Requests at a fixed rate, whatever the predictions do.
 
     Args:
         send: sends one image, told which try it is; raises httpx.TransportError where there is

@@ -62,7 +62,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     predictions = _predictions(logits, targets.tolist())
     result = evaluate(predictions)
     answers, classes = logits.argmax(1), list(range(7))
-    assert (predictions.answers == answers).all()
+    assert (predictions.predicted == answers).all()
     assert (predictions.targets == targets).all()
     assert result["n"] == 200
     assert result["top1"] == result["hits"] / 200 == (answers == targets).mean()

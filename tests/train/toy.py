@@ -106,7 +106,7 @@ def toy_model(seed: int = 0, *, classes: int = 3, arch: str = FAST.arch) -> Imag
 
 
 def lively(model: ImageClassifier, seed: int = 1) -> ImageClassifier:
-    """Make an untrained model's answers differ from image to image, as a trained one's do."""
+    """Make an untrained model's predictions differ from image to image, as a trained one's do."""
     random = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (32, SIZE_PX, SIZE_PX, 3), generator=random)
     model.train()

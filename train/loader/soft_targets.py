@@ -1,4 +1,4 @@
-"""Figures of each image, such as teachers' answers, that go to the objective with labels."""
+"""Figures of each image, such as teachers' predictions, that go to the objective with labels."""
 
 from __future__ import annotations
 

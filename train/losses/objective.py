@@ -138,17 +138,17 @@ class TrainingTask:
         objective: forward and loss.
         view_px: side of the views that it asks for; 0 is the training size.
         unlabelled: further training images, with absolute paths and empty labels.
-        answers: (N, M) float32: figures that the objective gets with the label of each training
-            image, then of each unlabelled one (`train.loader.soft_targets`).
-        val_answers: (n, K) logits on the val split, which every epoch is compared with.
-        lineage: digests of all that; a state of another lesson is not resumed from.
+        soft_targets: (N, M) float32: figures that the objective gets with the label of each
+            training image, then of each unlabelled one (`train.loader.soft_targets`).
+        val_logits: (n, K) logits on the val split, which every epoch is compared with.
+        lineage: digests of all that; a state of another task is not resumed from.
     """
 
     objective: Objective
     view_px: int = 0
     unlabelled: tuple[LabelledImage, ...] = ()
-    answers: NDArray[np.float32] | None = None
-    val_answers: NDArray[np.float32] | None = None
+    soft_targets: NDArray[np.float32] | None = None
+    val_logits: NDArray[np.float32] | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -67,7 +67,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
 ) -> None:
     """Export to ONNX behind the parity gate: a run, or a timm checkpoint trained elsewhere.
 
-    The artifact appears only if its answers are those of the checkpoint. A file of reduced
+    The artifact appears only if its predictions are those of the checkpoint. A file of reduced
     precision gets an artifact of its own; exit code 4 says that it works and is not faster here.
     Of a checkpoint, mean, std, size, crop and filter are those of timm's data config unless given.
     With --tensorrt an artifact folder will do: engines are built for the GPU that is here, run and

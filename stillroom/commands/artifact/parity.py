@@ -46,7 +46,7 @@ def parity(  # noqa: PLR0913  # as export
     out: Annotated[Path | None, typer.Option(help="Gets parity.json and flips.csv.")] = None,
     strict: Strict = False,
 ) -> None:
-    """Compare answers on this machine with an artifact's stored ones; or two ONNX classifiers.
+    """Compare predictions on this machine with an artifact's stored ones; or two ONNX classifiers.
 
     Too few images to say is a warning, with --strict a failure. Of two files, what neither says
     (mean and std of a float input, size, crop) is asked for.

@@ -175,8 +175,8 @@ def _removed_if_wrong(artifact: Artifact, runner: TensorRTRunner) -> Iterator[No
 def _summary(verdict: Verdict) -> str:
     agree = verdict.images - len(verdict.flips)
     return (
-        f"{agree} of {verdict.images} answers agree (at least {verdict.agreement_low:.2%}), SNR "
-        f"{verdict.snr_db:.0f} dB, largest difference {verdict.max_abs_diff:.1e}"
+        f"{agree} of {verdict.images} predictions agree (at least {verdict.agreement_low:.2%}), "
+        f"SNR {verdict.snr_db:.0f} dB, largest difference {verdict.max_abs_diff:.1e}"
     )
 
 

@@ -74,7 +74,7 @@ def _same_images(before: Predictions, after: Predictions) -> tuple[Predictions, 
 
 def _line(name: str, before: Predictions, after: Predictions) -> str:
     result: Comparison = compare(name, after, before)
-    right = [p.answers == p.targets for p in (before, after)]
+    right = [p.predicted == p.targets for p in (before, after)]
     low, high = paired_interval(*right)
     return (
         f"  {name:9} {100 * right[0].mean():5.1f} % -> {100 * right[1].mean():5.1f} %  "

@@ -47,7 +47,7 @@ def predict(
 
 
 def predict_images(target: str, images: list[Path], top_k: int, *, as_json: bool = False) -> None:
-    """Print the best answers for each image; of a file without one, why, and go on.
+    """Print the best predictions for each image; of a file without one, why, and go on.
 
     Args:
         target: run or artifact folder, or URL of a service, which is asked for several at once.

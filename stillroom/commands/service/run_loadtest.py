@@ -54,7 +54,7 @@ def loadtest_target(
         further: words for the load test, such as the interface of another classifier.
 
     Returns:
-        The exit code of the load test: 0, 1 objective missed or wrong answers, 2, 3 or 75.
+        The exit code of the load test: 0, 1 objective missed or wrong predictions, 2, 3 or 75.
 
     Raises:
         UsageError: a URL without a corpus, or a folder that is not a run or is damaged.

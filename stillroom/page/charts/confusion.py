@@ -1,4 +1,4 @@
-"""The confusion matrix as a heat map: right answers in one hue, mistakes in another."""
+"""The confusion matrix as a heat map: right predictions in one hue, mistakes in another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Attributes = dict[str, str | float]
 def draw_confusion(
     confusion: list[list[int]], labels: list[str], totals: list[int] | None = None
 ) -> Markup:
-    """Rows are true classes, columns are answers; colour is the share of the row.
+    """Rows are true classes, columns are predictions; colour is the share of the row.
 
     Args:
         confusion: (K, K) counts.
@@ -33,7 +33,7 @@ def draw_confusion(
     top = margin if rotated else 44.0
     right_pad = 0.6 * margin if rotated else 8.0
     parts = [
-        text("answer", margin, 12, class_="axis"),
+        text("prediction", margin, 12, class_="axis"),
         text("truth", 4, top - 8, class_="axis"),
     ]
     for k, (label, name) in enumerate(zip(labels, names, strict=True)):

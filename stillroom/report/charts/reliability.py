@@ -13,7 +13,7 @@ __all__ = ["draw_reliability"]
 
 
 def draw_reliability(bins: list[Bin], *, name: str) -> Markup:
-    """Share right over mean confidence with 95 % intervals, and how many answers each bin holds."""
+    """Share right over mean confidence with 95 % intervals, and how many each bin holds."""
     confidence = np.array([b.confidence for b in bins])
     right = np.array([b.right for b in bins])
     reach = np.array([[b.right - b.low for b in bins], [b.high - b.right for b in bins]])
@@ -40,5 +40,5 @@ def draw_reliability(bins: list[Bin], *, name: str) -> Markup:
         lower.set_xlim(-0.03, 1.03)
         lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         plain(upper, title="answered right")
-        plain(lower, x="confidence of the answer", title="answers")
+        plain(lower, x="confidence of the prediction", title="predictions")
         return inline_svg(figure, name=name, label="Reliability diagram")

@@ -1,4 +1,4 @@
-"""Parity over HTTP: test images' file bytes through the live service, against offline answers."""
+"""Parity over HTTP: files of test images through the live service, against offline predictions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_http_parity(context: Context) -> dict[str, Any]:
             "Nothing was published.",
         )
     say(
-        f"  parity over HTTP: {result['agree']} of {result['images']} answers equal, largest "
+        f"  parity over HTTP: {result['agree']} of {result['images']} predictions equal, largest "
         f"difference of a probability {result['max_probability_diff']:.1e}"
     )
     return {key: result[key] for key in ("images", "agree", "max_probability_diff")}
@@ -92,7 +92,7 @@ def _without(
 
 
 def compare_answers(reference: Predictions, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Compare answers of the service with offline logits.
+    """Compare predictions of the service with offline logits.
 
     Args:
         reference: N images with offline logits.
@@ -107,7 +107,7 @@ def compare_answers(reference: Predictions, answers: list[dict[str, Any]]) -> di
     for i, answer in enumerate(answers):
         probabilities = _probabilities(answer, reference.labels)
         worst = max(worst, float(np.abs(probabilities - offline[i]).max()))
-        before = reference.labels[int(reference.answers[i])]
+        before = reference.labels[int(reference.predicted[i])]
         after = answer["predictions"][0]["label"]
         if before != after:
             row = reference.logits[i]

@@ -117,7 +117,7 @@ def write_corpus(folder: Path, photos: Path, reference: Predictions) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "expected"])
-        for photo, answer in zip(reference.photos, reference.answers, strict=True):
+        for photo, answer in zip(reference.photos, reference.predicted, strict=True):
             if is_refused_by_service(read_bytes(photos / photo.path)):
                 continue  # it would count as a failure of the service
             row = [f"photos/{photo.path}", photo.label, reference.labels[int(answer)]]

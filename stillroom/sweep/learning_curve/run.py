@@ -115,11 +115,11 @@ def _seed(subject: StudyData, seed: int) -> int:
 
 
 def _hits(folder: SweepFolder, fractions: int, seeds: int) -> Any:
-    """(F, S, N) right answers."""
+    """(F, S, N) right predictions."""
     hits = []
     for number in range(fractions * seeds):
         predictions = read_predictions(folder.trial(number) / PREDICTIONS)
-        hits.append(predictions.answers == predictions.targets)
+        hits.append(predictions.predicted == predictions.targets)
     return np.array(hits).reshape(fractions, seeds, -1)
 
 

@@ -39,7 +39,7 @@ class SizePair:
         return self.test_size_px / self.train_size_px
 
     def file(self, trial: Path) -> Path:
-        """Where its answers are."""
+        """Where its predictions are."""
         return trial / f"predictions-{self.test_size_px}.csv"
 
     def describe(self) -> str:

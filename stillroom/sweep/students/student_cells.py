@@ -14,7 +14,7 @@ from typing import Any
 
 from compress.fixres_stage import tune_fixres
 from compress.options import FixResOptions, deciding_distil
-from compress.stage import build_lesson
+from compress.stage import build_task
 from compress.teachers import Teacher
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json, digest_of_json
@@ -143,11 +143,11 @@ def distil_cell(folder: SweepFolder, course: SearchContext, options: TrainOption
     path = folder.path / "trials" / f"{options.arch}-{course.key(options)[:10]}"
     outcome = read_outcome(path)
     if outcome is None:
-        lesson = build_lesson(
+        task = build_task(
             subject.dataset, course.teachers, options, recipe.distil, course.unlabelled
         )
         seed = derive_seed(recipe.seed, "student")  # as the pipeline's stage
-        outcome = train_trial(path, subject.dataset, options, seed=seed, lesson=lesson)
+        outcome = train_trial(path, subject.dataset, options, seed=seed, task=task)
     say(f"  val top-1 {outcome.top1:.1%} ({outcome.top1_low:.1%} to {outcome.top1_high:.1%})")
     return Student(path, options, outcome)
 

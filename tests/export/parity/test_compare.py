@@ -156,7 +156,7 @@ def test_an_agreement_that_few_images_cannot_show_is_inconclusive() -> None:
     assert verdict.status == "inconclusive"
     assert verdict.agreement_low < 0.95 < verdict.agreement
     (reason,) = verdict.reasons
-    assert reason.startswith("97.0% of 300 answers agree, which shows 94.8% only, not 95.0%")
+    assert reason.startswith("97.0% of 300 predictions agree, which shows 94.8% only, not 95.0%")
     assert reason.endswith("give about 390 images")
     require_pass(verdict, what="few")
     more = answers(400)

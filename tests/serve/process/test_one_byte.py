@@ -24,7 +24,7 @@ from serve.settings import Settings
 PARTS = {
     "model": "model.onnx",
     "manifest": "manifest.json",
-    "golden answers": "golden/golden.json",
+    "golden predictions": "golden/golden.json",
     "golden image": "golden/photo.jpg",
     "reference": "reference.csv",
     "verdict": "parity.json",

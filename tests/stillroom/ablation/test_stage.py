@@ -103,7 +103,7 @@ def test_figures_are_those_of_the_predictions(ablated: Path) -> None:
             name = "resized.csv" if resized else "predictions.csv"
             files = [cell_folder(ablated / "ablation", arm, n) / name for n in range(2)]
         tests = [read_predictions(file).of_split("test") for file in files]
-        each = [float((test.answers == test.targets).mean()) for test in tests]
+        each = [float((test.predicted == test.targets).mean()) for test in tests]
         assert row["test_top1_of_seeds"] == each
         assert row["test_top1"] == pytest.approx(np.mean(each))
     assert results["images"] == len(tests[0].photos)

@@ -88,7 +88,7 @@ def test_a_run_becomes_a_page_with_all_its_facts(stillroom, run):
     page = (out / "index.html").read_text()
     metrics = json.loads((out / "metrics.json").read_bytes())
     predictions = read_predictions(run / "student" / "predictions.csv").of_split("test")
-    right = int((predictions.answers == predictions.targets).sum())
+    right = int((predictions.predicted == predictions.targets).sum())
     assert metrics["n"] == len(predictions.photos)
     assert metrics["wrong"] == metrics["n"] - right
     assert f"{right} of {metrics['n']}" in page
@@ -128,11 +128,11 @@ def test_the_folder_of_samples_has_the_original_bytes_and_says_what_is_wrong(sti
     by_digest = {photo.sha256: i for i, photo in enumerate(predictions.photos)}
     for k, label in enumerate(CLASSES):
         files = sorted((folder / label).iterdir())
-        assert len(files) == min(3, int((predictions.answers == k).sum()))
+        assert len(files) == min(3, int((predictions.predicted == k).sum()))
         for file in files:
             i = by_digest[sha256_of_file(file)]
             photo = predictions.photos[i]
-            assert predictions.labels[predictions.answers[i]] == label
+            assert predictions.labels[predictions.predicted[i]] == label
             assert ("WRONG-" in file.name) == (photo.label != label)
             assert photo.label in file.name
 
@@ -282,7 +282,7 @@ def test_samples_are_seeded_and_fair():
     assert sample != sample_by_prediction(predictions, 10, seed=1)
     for label, chosen in sample.items():
         assert len(set(chosen)) == len(chosen) == 10
-        assert {predictions.labels[predictions.answers[i]] for i in chosen} == {label}
+        assert {predictions.labels[predictions.predicted[i]] for i in chosen} == {label}
 
 
 def test_names_of_files_are_safe():
@@ -325,7 +325,7 @@ def test_a_damaged_file_is_refused_with_its_line(stillroom, run, pattern, new, l
 def test_an_answer_that_contradicts_its_logits_is_refused(run):
     path = run / "student" / "predictions.csv"
     first = read_predictions(path)
-    answer = first.labels[first.answers[0]]
+    answer = first.labels[first.predicted[0]]
     other = next(label for label in first.labels if label != answer)
     lines = path.read_text().splitlines(keepends=True)
     fields = lines[1].split(",")

@@ -45,7 +45,7 @@ def random_predictions(n: int = 400, classes: int = 12) -> tuple[Predictions, np
 def matrix(predictions: Predictions) -> np.ndarray:
     size = len(predictions.labels)
     confusion = np.zeros((size, size), dtype=np.int64)
-    np.add.at(confusion, (predictions.targets, predictions.answers), 1)
+    np.add.at(confusion, (predictions.targets, predictions.predicted), 1)
     return confusion
 
 
@@ -54,10 +54,10 @@ def test_scores_of_classes_are_those_of_scikit_learn():
     scores = score_classes(matrix(predictions), predictions.labels)
     arguments = {"labels": list(range(12)), "average": None, "zero_division": 0.0}
     for name, function in (("precision", precision_score), ("recall", recall_score)):
-        expected = function(targets, predictions.answers, **arguments)
+        expected = function(targets, predictions.predicted, **arguments)
         values = [getattr(score, name).value or 0.0 for score in scores]
         assert values == pytest.approx(expected.tolist())
-    expected = f1_score(targets, predictions.answers, **arguments)
+    expected = f1_score(targets, predictions.predicted, **arguments)
     assert [score.f1.value or 0.0 for score in scores] == pytest.approx(expected.tolist())
     assert [score.n for score in scores] == [(targets == k).sum() for k in range(12)]
     assert scores[11].recall.value is None  # no image: a figure that does not exist is not a zero
@@ -66,8 +66,8 @@ def test_scores_of_classes_are_those_of_scikit_learn():
 def test_mean_f1_is_that_of_scikit_learn_and_repeats():
     predictions, targets = random_predictions()
     estimate = macro_f1(matrix(predictions))
-    present = sorted({*targets.tolist(), *predictions.answers.tolist()})
-    expected = f1_score(targets, predictions.answers, labels=present, average="macro")
+    present = sorted({*targets.tolist(), *predictions.predicted.tolist()})
+    expected = f1_score(targets, predictions.predicted, labels=present, average="macro")
     assert estimate.value == pytest.approx(expected)
     assert estimate.low < estimate.value < estimate.high
     assert macro_f1(matrix(predictions)) == estimate
@@ -210,7 +210,7 @@ def test_what_is_answered_as_labelled_is_never_suspected(logits, random):
     wrong = {
         photo.path
         for photo, answer, target in zip(
-            predictions.photos, predictions.answers, targets, strict=True
+            predictions.photos, predictions.predicted, targets, strict=True
         )
         if answer != target
     }
@@ -223,7 +223,7 @@ def test_galleries_hold_the_most_confident_of_each_pair():
     for pair, mistakes in mistakes_by_pair(predictions, pairs, 2):
         chances = softmax(predictions.logits.astype(float), axis=1)
         answer, truth = (predictions.labels.index(x) for x in (pair.answer, pair.label))
-        those = (predictions.answers == answer) & (predictions.targets == truth)
+        those = (predictions.predicted == answer) & (predictions.targets == truth)
         assert those.sum() == pair.count
         expected = sorted(chances[those, answer], reverse=True)[:2]
         assert [one.probability for one in mistakes] == pytest.approx(expected)

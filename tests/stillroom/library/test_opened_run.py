@@ -31,7 +31,7 @@ def test_predictions_of_a_stage(run):
     rows = run.predictions("student")
     stored = read_predictions(run.path / "student" / "predictions.csv")
     assert [row.image for row in rows] == [image.path for image in stored.photos]
-    assert [row.label for row in rows] == [stored.labels[i] for i in stored.answers]
+    assert [row.label for row in rows] == [stored.labels[i] for i in stored.predicted]
     test = run.predictions("student", split="test", top_k=1)
     assert {row.split for row in test} == {"test"}
     top1 = sum(row.correct for row in test) / len(test)

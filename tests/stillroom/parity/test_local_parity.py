@@ -136,4 +136,4 @@ def test_the_limits_are_those_of_the_artifact(artifact: Path) -> None:
 def test_images_without_a_stored_answer(stillroom, tiny_artifact: Path, few_photos: Path) -> None:
     outcome = stillroom("parity", tiny_artifact, "--photos", few_photos)
     assert outcome.code == 2
-    assert "has a reference answer" in outcome.err
+    assert "has a reference prediction" in outcome.err

@@ -41,7 +41,7 @@ def test_two_exports_of_one_model_in_different_layouts_pass(stillroom, photos, t
     outcome = stillroom(*_files(a, b, photos), *FLOATS, *CROP, "--out", out, "--strict")
     assert outcome.code == 0, outcome.err
     assert "parity passed fp32" in outcome.out
-    assert "320 of 320 answers agree" in outcome.out
+    assert "320 of 320 predictions agree" in outcome.out
     parity = json.loads((out / "parity.json").read_bytes())
     assert parity["status"] == "passed"
     assert parity["reference"]["name"] == "a.onnx"
@@ -87,7 +87,7 @@ def test_outputs_in_another_order_are_found_and_said(stillroom, photos, tmp_path
     b = write_classifier(tmp_path / "b.onnx", matrix=weights()[:, [1, 0, 2, 3]].copy())
     outcome = stillroom(*_files(a, b, photos), *CROP)
     assert outcome.code == 1
-    assert "Putting 2 of 4 labels in another order restores the answers" in outcome.err
+    assert "Putting 2 of 4 labels in another order restores the predictions" in outcome.err
 
 
 def _damaged(path: Path) -> Path:

@@ -83,7 +83,7 @@ def test_equal_runs_give_equal_bytes(toy_run, toy_page, tmp_path):
 
 
 def test_the_page_names_no_folder_of_this_machine(make_run, make_load, tmp_path):
-    warning = f"Wrong answers: 1; the first: {tmp_path}/photos/0/2.png gave 'weed'."
+    warning = f"Wrong predictions: 1; the first: {tmp_path}/photos/0/2.png gave 'weed'."
     page = build(make_run(open=make_load("open", warnings=[warning])))
     assert str(tmp_path) not in page
     assert "the first: 0/2.png gave" in page

@@ -52,7 +52,7 @@ def test_two_counts_are_no_curve():
 
 
 def hits_at(*accuracies: float, n: int = 400, seeds: int = 3) -> np.ndarray:
-    """Right answers of nested sets of images: the better training has all of the worse."""
+    """Right predictions of nested sets of images: the better training has all of the worse."""
     order = np.random.default_rng(1).permutation(n)
     hits = np.zeros((len(accuracies), seeds, n), dtype=bool)
     for level, accuracy in enumerate(accuracies):

@@ -16,7 +16,7 @@ from tests.train.toy import PATIENT, SIZE_PX, draw, fast
 from train.data.audit.near_duplicates import near_matches, near_pairs
 from train.data.folder import find_unlabelled, fingerprint
 from train.data.unlabelled import open_unlabelled
-from train.fitting import lesson_views, views_of
+from train.fitting import task_views, views_of
 from train.loader.sampler import BatchSampler, ViewKey
 from train.losses.objective import CrossEntropy, TrainingTask
 from train.losses.targets import UNLABELLED
@@ -179,8 +179,8 @@ def test_the_views_of_labelled_photographs_stay_what_they_were(
     options = fast()
     unlabelled = open_unlabelled(pool, dataset).absolute
     alone = views_of(dataset, options, seed=3)
-    lesson = TrainingTask(CrossEntropy(), unlabelled=unlabelled)
-    both = lesson_views(dataset, options, lesson, seed=3)
+    task = TrainingTask(CrossEntropy(), unlabelled=unlabelled)
+    both = task_views(dataset, options, task, seed=3)
     count = len(alone)
     assert len(both) == count + 9
     assert (both.targets[:count] == alone.targets).all()
@@ -188,7 +188,7 @@ def test_the_views_of_labelled_photographs_stay_what_they_were(
     for position in range(3):
         key = ViewKey(1, position, 0, SIZE_PX)
         assert (alone[key][0] == both[key][0]).all()
-    again = lesson_views(replace(dataset, cache_mib=0), options, lesson, seed=3)
+    again = task_views(replace(dataset, cache_mib=0), options, task, seed=3)
     key = ViewKey(1, count + 4, 0, SIZE_PX)
     assert (both[key][0] == again[key][0]).all()
     assert both[key][1] == UNLABELLED

@@ -155,7 +155,7 @@ def _first_loss(subject: SanityCase) -> Answer:
     limit = 0.25 + 0.25 * expected
     if found > expected + limit or not math.isfinite(found):
         return False, (
-            f"Loss {words}: before it learnt anything the classifier is sure of wrong answers. "
+            f"Loss {words}: before it learnt anything the classifier is sure of wrong predictions. "
             "Its start is too large: set init=xavier, or take pretrained weights."
         )
     if found < expected - limit:

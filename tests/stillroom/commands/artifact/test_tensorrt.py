@@ -154,7 +154,7 @@ def test_parity_of_a_run_is_judged_and_kept_with_where_it_ran(
     digest = open_artifact(artifact).digest
     done = stillroom("export", run_copy, "--tensorrt")
     assert done.code == 0, done.err
-    assert "parity passed: 615 of 615 answers agree" in done.out
+    assert "parity passed: 615 of 615 predictions agree" in done.out
     (report,) = (artifact / "engines").glob("*.parity.json")
     found = json.loads(report.read_bytes())
     assert found["status"] == "passed"

@@ -188,7 +188,7 @@ def test_each_precision_is_a_cell_of_its_own(run, lenient, monkeypatch):
     for entry in found.entries:
         own = read_predictions(entry.cell.folder / "predictions.csv")
         assert {photo.split for photo in own.photos} == {"val"}
-        assert entry.cell.scores["top1"] == (own.answers == own.targets).mean()
+        assert entry.cell.scores["top1"] == (own.predicted == own.targets).mean()
     fp32, _, int8 = (read_predictions(e.cell.folder / "predictions.csv") for e in found.entries)
     assert [p.sha256 for p in fp32.photos] == [p.sha256 for p in int8.photos]
     assert 0 < np.abs(fp32.logits - int8.logits).max() < 1
