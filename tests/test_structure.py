@@ -7,6 +7,7 @@ What is optional is loaded when it is asked for: by a command of its own, or by 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -183,3 +184,18 @@ def loaded(start: str, graph: dict[str, frozenset[str]]) -> set[str]:
             found.add(name)
             todo += graph.get(name, ())
     return found
+
+
+def test_a_folder_says_what_its_modules_have() -> None:
+    """The docstring of a package below the top names each of its modules, and names of theirs."""
+    for path in sources():
+        if path.name != "__init__.py" or path.parent.parent == ROOT:
+            continue
+        doc = ast.get_docstring(tree(path)) or ""
+        rows = dict(re.findall(r"^\* `(\w+)`(?:: (.+))?$", doc, re.MULTILINE))
+        modules = {file.stem for file in path.parent.glob("*.py")} - {"__init__", "__main__"}
+        assert set(rows) == modules, path
+        for module, names in rows.items():
+            public = re.findall(r"\w+", names)
+            source = text(path.parent / f"{module}.py")
+            assert [name for name in public if f'"{name}"' not in source] == [], (path, module)

@@ -1,1 +1,5 @@
-"""Throughput over the number of clients, and the law behind it (optional)."""
+"""Throughput over the number of clients, and the law behind it (optional).
+
+* `saturation`: describe_saturation, saturate
+* `usl`: Usl, fit_usl
+"""

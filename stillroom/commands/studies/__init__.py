@@ -1,1 +1,5 @@
-"""Commands that compare many trainings: sweep, ablate."""
+"""Commands that compare many trainings: sweep, ablate.
+
+* `ablate`: ablate
+* `sweep`: show_verdict, sweep_app
+"""
