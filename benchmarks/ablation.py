@@ -52,8 +52,8 @@ BASE = TrainOptions(
     precision="fp32",
     workers=1,
 )
-SHARES = (1.0, 0.3, 0.1, 0.1, 0.05)  # of each class's training photographs, imbalanced version
-PER_CLASS = 120  # training photographs of the other versions: few, where methods matter most
+SHARES = (1.0, 0.3, 0.1, 0.1, 0.05)  # of each class's training images, imbalanced version
+PER_CLASS = 120  # training images of the other versions: few, where methods matter most
 BN_IMAGES = 512
 
 
@@ -107,11 +107,11 @@ def options_of(arm: Arm, base: TrainOptions = BASE) -> TrainOptions:
 
 
 def thinned(dataset: Dataset, per_class: Callable[[int, int], int]) -> Dataset:
-    """The dataset with fewer training photographs; val and test stay as they are.
+    """The dataset with fewer training images; val and test stay as they are.
 
     Args:
         dataset: whole.
-        per_class: photographs to keep of class number k, of which there are n.
+        per_class: images to keep of class number k, of which there are n.
     """
     kept = [photo for photo in dataset.photos if photo.split != "train"]
     for number, label in enumerate(dataset.labels):
@@ -123,7 +123,7 @@ def thinned(dataset: Dataset, per_class: Callable[[int, int], int]) -> Dataset:
 
 
 def data_of(arm: Arm, dataset: Dataset) -> Dataset:
-    """The photographs that an arm is trained on."""
+    """The images that an arm is trained on."""
     if arm.imbalanced:
         return thinned(dataset, lambda k, n: max(2, round(n * SHARES[k % len(SHARES)])))
     return thinned(dataset, lambda _, n: min(n, PER_CLASS))
@@ -140,7 +140,7 @@ def train_arm(dataset: Dataset, options: TrainOptions, folder: Path, seed: int) 
 
 
 def right_answers(folder: Path) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(N,) whether each test photograph was answered right, and (N,) its class."""
+    """(N,) whether each test image was answered right, and (N,) its class."""
     test = read_predictions(folder / "predictions.csv").of_split("test")
     return test.predicted == test.targets, test.targets
 
@@ -213,7 +213,7 @@ def conditions(options: TrainOptions, dataset: Dataset, seeds: int, train_photos
     return (
         f"{options.arch}, weights {options.weights}, {options.train_size_px} px, "
         f"{options.head_epochs} + {options.epochs} epochs, n = {seeds} seeds x "
-        f"{len(dataset.of_split('test'))} test photographs, trained on {train_photos}; "
+        f"{len(dataset.of_split('test'))} test images, trained on {train_photos}; "
         f" {os.cpu_count()} CPU cores ({device or platform.machine()}), Python "
         f"{platform.python_version()}, {versions}."
     )

@@ -5,8 +5,8 @@
 train.py comes from github.com/huggingface/pytorch-image-models and is not part of this project.
 Both sides start from the same bytes: ImageNet weights (the extra `weights`) with a new classifier.
 Ours and theirs are trained in turn; each is timed as a whole process. Ours predicts the val and
-test photographs and writes its files in that time; its audit, done once, is timed apart. Theirs
-validates after each epoch, as ours does. Both final models answer the test photographs through the
+test images and writes its files in that time; its audit, done once, is timed apart. Theirs
+validates after each epoch, as ours does. Both final models answer the test images through the
 serving preprocess, and through timm's own reader and transform. Finished trainings are kept.
 """
 
@@ -81,7 +81,7 @@ class Bench:
 
 
 def open_bench(photos: Path, recipe: Recipe, script: Path, out: Path) -> Bench:
-    """Split the photographs once, and lay the split out as folders of links."""
+    """Split the images once, and lay the split out as folders of links."""
     folder, data = out / "photos", out / "data"
     if not (data / "index.csv").exists():
         data.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ class Outcome:
     """What one side reached.
 
     Args:
-        right: (seeds, images), whether each test photograph was answered right.
+        right: (seeds, images), whether each test image was answered right.
         by_timm: (seeds,) top-1 by timm's reader and transform.
         wall_s: (seeds,).
     """
@@ -243,7 +243,7 @@ def conditions(bench: Bench, seeds: int) -> list[str]:
     return [
         f"{bench.recipe.arch}, {bench.recipe.size_px} px, {bench.recipe.epochs} epochs, fp32, "
         f"average of weights {bench.recipe.ema_decay or 'off'}; n = {seeds} seeds x {counts[2]} "
-        f"test photographs, {counts[0]} to train on, {counts[1]} to validate. {device}, "
+        f"test images, {counts[0]} to train on, {counts[1]} to validate. {device}, "
         f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, {versions}, train.py "
         f"sha256 {sha256_of_file(bench.script)[:12]}.",
         "",

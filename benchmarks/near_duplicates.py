@@ -4,7 +4,7 @@
 
 Two sets. *Objects*: lids, coins, screws, bottles on plain backgrounds, drawn from the seed. Those
 of one outline lie in the same place and differ in colour, lightness, texture, print or a defect, or
-are the same object photographed again (moved, lit otherwise). *Photographs*: those of a folder with
+are the same object photographed again (moved, lit otherwise). *Images*: those of a folder with
 one folder a class. Beside every third image lies one copy: resized, compressed again, brighter and
 so on. Judged is what the audit says: two images that it puts into one group are one claim.
 Thresholds were chosen on objects of seed 0 and on daisy and dandelion; other seeds and classes are
@@ -97,7 +97,7 @@ class Look:
 
 
 def looks(rng: np.random.Generator) -> Iterator[Look]:
-    """Objects of one outline, none the same photograph as another."""
+    """Objects of one outline, none the same image as another."""
     grey = (150, 150, 150)
     for colour in COLOURS:
         yield Look("colour", colour)
@@ -201,7 +201,7 @@ class Result:
 
     Args:
         images: of the set, copies among them.
-        true: claims that are right: images of one photograph.
+        true: claims that are right: images of one image.
         false: those that are wrong, by what the two images differ in.
         found: of each kind of copy, how many were found, and of how many.
     """
@@ -271,7 +271,7 @@ def main() -> None:
         if given.photos:
             folder = Path(scratch) / "photos"
             linked = copy_photos(given.photos, given.labels.split(","), folder)
-            names = dict.fromkeys(linked, "photographs")
+            names = dict.fromkeys(linked, "images")
             result = judge(folder, names, plant(folder, linked))
             rows += rows_of(f"{given.note}{given.labels}", result)
     print("\n".join(rows))

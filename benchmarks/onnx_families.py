@@ -3,7 +3,7 @@
     python -m benchmarks.onnx_families --photos PHOTOS --table T.md
     python -m benchmarks.onnx_families --only resnet18 vit_tiny_patch16_224
 
-Weights are random (seeded) and batch norm's statistics are estimated on the photographs, or on
+Weights are random (seeded) and batch norm's statistics are estimated on the images, or on
 generated pictures: without that, activations of a deep random network vanish or explode, and no
 difference would mean anything. Eager PyTorch in fp32 is the reference, ONNX Runtime on one CPU
 thread with the server's options the candidate, in mixed batches, under the limits of fp32. The
@@ -180,7 +180,7 @@ def random_model(arch: str, pixels: NDArray[np.uint8]) -> ImageClassifier:
 
 
 def generated_pixels(count: int, size_px: int) -> NDArray[np.uint8]:
-    """Pictures with the large and small shades of photographs, which white noise has not.
+    """Pictures with the large and small shades of images, which white noise has not.
 
     Returns:
         (count, size_px, size_px, 3) uint8; equal for equal arguments.
@@ -199,7 +199,7 @@ def generated_pixels(count: int, size_px: int) -> NDArray[np.uint8]:
 
 
 def pixels_for(photos: Path | None, size_px: int) -> NDArray[np.uint8]:
-    """IMAGES photographs at a size; generated ones where there are none."""
+    """IMAGES images at a size; generated ones where there are none."""
     if photos is None:
         return generated_pixels(IMAGES, size_px)
     return read_image_set(photos, PreprocessSpec(size_px, 1.0), (), limit=IMAGES).pixels
@@ -236,7 +236,7 @@ def main() -> None:
             print(f"{arch}: {results[-1].status}", flush=True)
     names = ("torch", "timm", "onnx", "onnxruntime")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    where = f"{IMAGES} {'photographs' if args.photos else 'generated pictures'}, one CPU thread"
+    where = f"{IMAGES} {'images' if args.photos else 'generated pictures'}, one CPU thread"
     text = f"{table_of(results)}\n\n{where}, {platform.machine()}, {versions}.\n"
     print(f"\n{text}")
     if args.table:

@@ -5,7 +5,7 @@
 Each STUDENT is a folder with a checkpoint and its predictions.csv, trained on PHOTOS with the
 default split. The files are made, judged and timed by the stages of the pipeline: PyTorch in fp32
 is the reference, the gate and the search of layers to leave in float look at val (topped up from
-train), int8 is calibrated on training photographs. All answers of the table are of test. Latency is
+train), int8 is calibrated on training images. All answers of the table are of test. Latency is
 ONNX Runtime's on one CPU thread, in turns with fp32. What is finished in --out is not done again.
 The table goes to standard output, and with --table into a file.
 """
@@ -69,12 +69,12 @@ def rows_of(dataset: Dataset, folder: Path, out: Path) -> list[Row]:
     """Make the files of a student, or refuse them.
 
     Args:
-        dataset: of all photographs.
+        dataset: of all images.
         folder: with the checkpoint and predictions.csv.
         out: for the files.
 
     Raises:
-        UsageError: the checkpoint was tested on other photographs.
+        UsageError: the checkpoint was tested on other images.
     """
     _check_split(dataset, folder)
     _, card = load_checkpoint(folder)
@@ -183,9 +183,9 @@ def conditions(dataset: Dataset) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     tested, val = len(dataset.of_split("test")), len(dataset.of_split("val"))
     return (
-        f"n = {tested} test photographs; the gate and the search looked at {val} of val, topped up "
+        f"n = {tested} test images; the gate and the search looked at {val} of val, topped up "
         f"from train to {OPTIONS.parity.min_images}; int8 calibrated on "
-        f"{OPTIONS.calibration_images} training photographs. Reference: PyTorch fp32, eager. "
+        f"{OPTIONS.calibration_images} training images. Reference: PyTorch fp32, eager. "
         "Timed on one CPU thread in turns with fp32; medians over the turns, with quartiles. "
         f"{os.cpu_count()} CPU cores ({cpu_name()}), Python {platform.python_version()}, "
         f"{versions}."
@@ -215,8 +215,8 @@ def _check_split(dataset: Dataset, folder: Path) -> None:
     trained = read_predictions(folder / "predictions.csv").of_split("test")
     if {p.sha256 for p in trained.photos} != {p.sha256 for p in dataset.of_split("test")}:
         raise UsageError(
-            f"{folder} was not tested on the test split of these photographs.",
-            "Give the photographs it was trained on; the split is that of the default options.",
+            f"{folder} was not tested on the test split of these images.",
+            "Give the images it was trained on; the split is that of the default options.",
         )
 
 

@@ -53,7 +53,7 @@ from train.options import TrainOptions
 
 OPSET = ExportOptions().opset
 ROUND_TO = 8  # channels; other widths leave vector lanes idle
-SCORED = 256  # photographs whose gradients the Taylor criterion sums
+SCORED = 256  # images whose gradients the Taylor criterion sums
 KEPT_AT_LEAST = 0.1  # of each layer's channels
 CLOSE = 0.02  # of the pruning ratio, in the search for the latency
 
@@ -301,8 +301,8 @@ def conditions(dataset: Dataset, setting: Setting, teachers: list[Teacher], seed
         f"{student.arch} from ImageNet weights under {teachers[0].card.arch} (kd_weight 0.9, "
         f"temperature 2): {student.epochs} epochs, pruned, {setting.further} more; the others "
         f"{student.epochs + setting.further}. n = {seeds} seeds x {counts['val']} val and "
-        f"{counts['test']} test photographs, trained on {counts['train']}; intervals: two-way "
-        "bootstrap over seeds and photographs. Latency: models of the first seed in turn, one "
+        f"{counts['test']} test images, trained on {counts['train']}; intervals: two-way "
+        "bootstrap over seeds and images. Latency: models of the first seed in turn, one "
         f"image, one CPU thread, ONNX Runtime. {os.cpu_count()} CPU cores, Python "
         f"{platform.python_version()}, {versions}."
     )
@@ -312,7 +312,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("run", type=Path, help="a run on these photographs, with a teacher")
+    parser.add_argument("run", type=Path, help="a run on these images, with a teacher")
     parser.add_argument("--out", type=Path, default=Path("pruning"))
     parser.add_argument("--student", default="tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=96, help="px, of the student")

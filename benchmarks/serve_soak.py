@@ -2,7 +2,7 @@
 
     python -m benchmarks.serve_soak runs/mine --photos PHOTOS --minutes 10 --rate 50
 
-Photographs are sent at a fixed rate whatever the answers do. Once a second the worker's resident
+Images are sent at a fixed rate whatever the answers do. Once a second the worker's resident
 memory, open files and threads are read from /proc. The slope of memory is Theil and Sen's, over the
 requests answered, with its 95 % interval; the first fifth of the time is warm-up and not counted.
 It fails (exit code 1) when the upper end of the interval is above 1 MB for 10 000 requests, when
@@ -160,7 +160,7 @@ def report(soak: Soak, verdict: Verdict, seconds: float) -> str:
             f"{sum(soak.statuses.values())} requests in {seconds:.0f} s at {soak.rate:g}/s, "
             f"{verdict.failed} not answered with 200 (by status: {dict(soak.statuses)}).",
             f"{platform.machine()}, {os.cpu_count()} CPU cores, load average {load}, Python "
-            f"{platform.python_version()}, {versions}; {len(soak.photos)} photographs of "
+            f"{platform.python_version()}, {versions}; {len(soak.photos)} images of "
             f"{sum(map(len, soak.photos)) / len(soak.photos) / 1e3:.0f} kB on average.",
             "PASSED" if verdict.passed else "FAILED",
         ]
@@ -178,10 +178,10 @@ def worker_process() -> psutil.Process:
 
 
 def photos_in(folder: Path, most: int) -> list[bytes]:
-    """Bodies of up to `most` photographs, in an order that does not follow the folders."""
+    """Bodies of up to `most` images, in an order that does not follow the folders."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise SystemExit(f"{folder} holds no photographs ({', '.join(SUFFIXES)}).")
+        raise SystemExit(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
     step = max(1, len(paths) // most)
     return [path.read_bytes() for path in paths[::step][:most]]
 
@@ -190,7 +190,7 @@ def main() -> int:
     """Soak, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path, help="run folder or artifact folder")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of images")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=50.0, help="requests per second")
     options = parser.parse_args()

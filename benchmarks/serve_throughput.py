@@ -176,7 +176,7 @@ def conditions_of(bench: Bench, trials: Sequence[Trial]) -> str:
     loud = sum(one > BUSY for one in foreign)
     drifts = [abs(trial.drift - 1) for trial in trials]
     return (
-        f"{len(photos_in(bench.out / 'bodies'))} photographs, {bench.rounds} rounds of "
+        f"{len(photos_in(bench.out / 'bodies'))} images, {bench.rounds} rounds of "
         f"{bench.seconds:g} s a load, median and range. "
         f"{os.cpu_count()} CPU cores, {cpu_name()}, Python {platform.python_version()}, "
         f"{versions}. "

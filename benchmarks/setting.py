@@ -1,4 +1,4 @@
-"""What the benchmarks share: the photographs that they open, and the machine that they name."""
+"""What the benchmarks share: the images that they open, and the machine that they name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["audited", "cpu_name"]
 
 
 def audited(photos: Path, out: Path, cache_mib: int) -> Dataset:
-    """Photographs with the default split and seed 0; the index in `out`/data is made once.
+    """Images with the default split and seed 0; the index in `out`/data is made once.
 
     Args:
         photos: a folder for each class.
         out: the benchmark's folder.
-        cache_mib: of decoded photographs.
+        cache_mib: of decoded images.
     """
     data = out / "data"
     if not (data / "index.csv").exists():

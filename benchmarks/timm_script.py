@@ -23,7 +23,7 @@ class Recipe:
         size_px: side of the views, and of the evaluation.
         epochs: in all, the warm-up among them.
         warmup_epochs: of a linear rise, after which the cosine begins.
-        batch_size: photographs a step.
+        batch_size: images a step.
         lr: peak.
         ema_decay: of the average of weights; 0 for none.
         workers: loader processes.

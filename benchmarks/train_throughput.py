@@ -4,7 +4,7 @@
         [--timm-train TIMM/train.py] [--torchvision-train VISION/references/classification/train.py]
 
 The loop and the steps in memory run in turn, an epoch each, in one process: the loop as `fit` runs
-it (cache of decoded photographs, loader, augmentation, progress), the steps with batches that the
+it (cache of decoded images, loader, augmentation, progress), the steps with batches that the
 loop had made before. The others run for as many epochs in processes of their own, before and after;
 theirs are the epochs from the second on, their loaders included, without validation. timm's script
 gets our weights, split, batch, precision, crops, flips and colours, once in its own memory layout
@@ -167,7 +167,7 @@ def report(
     ratios = np.array(rates.loop) / np.array(rates.memory)
     lines = [
         f"{bench.recipe.arch}, {bench.recipe.size_px} px, batch {bench.recipe.batch_size}, fp32, "
-        f"{bench.recipe.workers} loader worker, {len(bench.dataset.of_split('train'))} photographs,"
+        f"{bench.recipe.workers} loader worker, {len(bench.dataset.of_split('train'))} images,"
         f" epochs 2 to {bench.recipe.epochs}. {device}, {os.cpu_count()} CPU cores, Python "
         f"{platform.python_version()}, {versions}.",
         "",

@@ -1,11 +1,11 @@
-"""Few labels, many photographs: what the teacher, photographs without labels, and FixRes bring.
+"""Few labels, many images: what the teacher, images without labels, and FixRes bring.
 
     python -m benchmarks.unlabelled PHOTOS --labels 20 --unlabelled 180 --seeds 3 --table T.md
 
-PHOTOS' own training split gives so many labelled photographs of each class, drawn by the seed, and
+PHOTOS' own training split gives so many labelled images of each class, drawn by the seed, and
 so many more whose labels are thrown away; as many labelled ones of val as of train choose what is
 kept. Each seed draws its own. All students take nearly the same number of steps, which the table
-has: an epoch of an arm with photographs without labels is longer, so it has fewer of them; the
+has: an epoch of an arm with images without labels is longer, so it has fewer of them; the
 first, of the classifier alone, is besides. The teacher learns from the labelled ones alone. What is
 finished in --out is not done again; it is of one setting, and more seeds may join it. Test is
 looked at once, for the table.
@@ -60,8 +60,8 @@ class Setting:
     """What all seeds have in common.
 
     Args:
-        labels: labelled photographs of each class, to train and to choose by.
-        unlabelled: photographs without labels of each class.
+        labels: labelled images of each class, to train and to choose by.
+        unlabelled: images without labels of each class.
         steps: of each student, those of FixRes included; the classifier's first epoch is besides.
         teacher_px: sides that the teacher is trained and tested at; it sees the student's views at
             the former.
@@ -120,10 +120,10 @@ ARMS = (
 def few_labels(
     dataset: Dataset, labels: int, unlabelled: int, seed: int
 ) -> tuple[Dataset, list[LabelledImage]]:
-    """So many labelled photographs of each class, test as it is, and those without labels.
+    """So many labelled images of each class, test as it is, and those without labels.
 
     Raises:
-        ValueError: a class has too few photographs.
+        ValueError: a class has too few images.
     """
     chosen, rest = list(dataset.of_split("test")), []
     for split, more in (("train", unlabelled), ("val", 0)):
@@ -161,7 +161,7 @@ def train_seed(
 
 
 def _copy(root: Path, rest: list[LabelledImage], out: Path) -> None:
-    """The photographs under names that tell no class."""
+    """The images under names that tell no class."""
     if out.exists():
         return
     partial_copy = out.with_name(f".{out.name}")
@@ -196,7 +196,7 @@ def _once(folder: Path, build: Callable[[], object]) -> None:
 
 
 def rights_of(out: Path, seeds: int, folder: str) -> NDArray[np.bool_]:
-    """(seeds, images), whether the answer to each test photograph is right."""
+    """(seeds, images), whether the answer to each test image is right."""
     answers = [
         read_predictions(out / str(seed) / folder / "predictions.csv").of_split("test")
         for seed in range(seeds)
@@ -248,14 +248,14 @@ def conditions(dataset: Dataset, setting: Setting, seeds: int) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
     teacher, student, fixres = setting.teacher(), setting.student(1), setting.fixres()
     return (
-        f"{setting.labels} labelled photographs of each of {len(dataset.labels)} classes to train "
+        f"{setting.labels} labelled images of each of {len(dataset.labels)} classes to train "
         f"and as many to choose by, {setting.unlabelled} of each without labels, about "
         f"{setting.steps} steps of {BATCH}; teacher {teacher.arch} {teacher.train_size_px} -> "
         f"{teacher.test_size_px} px, {teacher.head_epochs} + {teacher.epochs} epochs; student "
         f"{student.arch} at {student.train_size_px} px, FixRes at {fixres.test_size_px}; ImageNet "
-        f"weights for both. n = {seeds} seeds (each draws its own photographs) x "
-        f"{len(dataset.of_split('test'))} test photographs; intervals: two-way bootstrap over "
-        f"seeds and photographs. Latency: one image, one CPU thread, ONNX Runtime. "
+        f"weights for both. n = {seeds} seeds (each draws its own images) x "
+        f"{len(dataset.of_split('test'))} test images; intervals: two-way bootstrap over "
+        f"seeds and images. Latency: one image, one CPU thread, ONNX Runtime. "
         f"{os.cpu_count()} CPU cores ({cpu_name()}), Python {platform.python_version()}, "
         f"{versions}."
     )
@@ -265,7 +265,7 @@ def run(dataset: Dataset, setting: Setting, seeds: int, out: Path) -> list[str]:
     """Train what is not done, measure the latency once; the lines of the table.
 
     Raises:
-        ValueError: `out` is of another setting, or there are too few photographs.
+        ValueError: `out` is of another setting, or there are too few images.
     """
     settings, latency = out / "setting.json", out / "latency.json"
     found = json.dumps(asdict(setting))
@@ -288,7 +288,7 @@ def run(dataset: Dataset, setting: Setting, seeds: int, out: Path) -> list[str]:
         f"--teacher-px {' '.join(map(str, setting.teacher_px))} "
         f"--student-px {' '.join(map(str, setting.student_px))}"
     )
-    title = "# Few labels, many photographs"
+    title = "# Few labels, many images"
     head = [title, "", f"    {command}", "", conditions(dataset, setting, seeds), ""]
     return [*head, *table_of(out, seeds), ""]
 

@@ -47,7 +47,7 @@ def measure_bound(artifact: Path, photos: Path, seconds: float) -> Bound:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """The photographs that `benchmarks.serving.load.write_bodies` chose, in its order."""
+    """The images that `benchmarks.serving.load.write_bodies` chose, in its order."""
     return sorted(folder.glob("*.jpg"))
 
 

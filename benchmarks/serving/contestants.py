@@ -157,7 +157,7 @@ def check_answer(name: str, answer: Any, expected: list[dict[str, Any]]) -> None
     Args:
         name: of the service.
         answer: JSON of its answer: a list of label and probability, bare or as "predictions".
-        expected: from `Answering.answer` of the same photograph.
+        expected: from `Answering.answer` of the same image.
 
     Raises:
         MeasurementError: another label or order, or a probability that is off by 1e-4 or more.

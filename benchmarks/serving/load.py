@@ -1,4 +1,4 @@
-"""Requests by wrk: real photographs, one after another, over connections that stay open.
+"""Requests by wrk: real images, one after another, over connections that stay open.
 
 wrk takes 0.1 ms of CPU for a request where a generator in Python takes as much as a small model;
 it is a closed loop, so that its latencies hide queueing: of those only the ones of a single
@@ -20,7 +20,7 @@ from serve.contract.preprocess import read_size
 __all__ = ["MULTIPART", "RAW", "Load", "find_wrk", "run_load", "write_bodies"]
 
 RAW, MULTIPART = "raw", "multipart"
-BOUNDARY = "stillroom-photograph"
+BOUNDARY = "stillroom-image"
 SCRIPT = Path(__file__).with_name("post.lua")
 
 
@@ -61,12 +61,12 @@ def find_wrk() -> str:
 
 
 def write_bodies(photos: Path, folder: Path, count: int) -> None:
-    """Choose photographs, and write them as bodies of requests with a list for each kind of body.
+    """Choose images, and write them as bodies of requests with a list for each kind of body.
 
     Args:
         photos: a folder of JPEG files, at any depth; every n-th is taken.
         folder: gets NNN.jpg, NNN.multipart, raw.txt and multipart.txt.
-        count: photographs.
+        count: images.
 
     Raises:
         UsageError: the folder holds fewer.
@@ -74,7 +74,7 @@ def write_bodies(photos: Path, folder: Path, count: int) -> None:
     found = [path for path in sorted(photos.rglob("*.jp*g")) if _is_accepted(path)]
     if len(found) < count:
         raise UsageError(
-            f"{photos} holds {len(found)} JPEG photographs, {count} are needed.",
+            f"{photos} holds {len(found)} JPEG images, {count} are needed.",
             "Name another folder, or ask for fewer with --bodies.",
         )
     lists: dict[str, list[str]] = {RAW: [], MULTIPART: []}

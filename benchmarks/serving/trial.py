@@ -88,7 +88,7 @@ def measure(
         contestant: which.
         artifact: that it serves.
         bodies: folder that `write_bodies` filled.
-        expected: answer to its first photograph.
+        expected: answer to its first image.
         model: for the table.
         seconds: of each load, and of each measurement of the bound.
         number: of the round.
