@@ -23,6 +23,7 @@ JPEG_CONVERTED = {"RGB": 4.25, "L": 5.25, "CMYK": 8.25}
 CHARGE = {"PNG": 12.0, "WEBP": 24.0}
 PNG_16_BIT_COLOURS = 16.0  # no more memory, but twice the bytes to undo the filters of
 COEFFICIENT_BYTES = 2  # libjpeg keeps them all while an image has more than one scan
+MOST_A_PIXEL = 12.25  # decoded, and the coefficients of four bands at full size
 
 
 def shrink_of(image: Image.Image, data: bytes) -> int:
@@ -31,7 +32,11 @@ def shrink_of(image: Image.Image, data: bytes) -> int:
     What would take more than 200 MB whole, 47 megapixels or 27 of a progressive image, is decoded
     at half its sides, in training as in serving: at a quarter of the cost.
     """
-    if image.format not in ("JPEG", "MPO") or _jpeg_bytes(image, data, 1) <= MOST_WHOLE_BYTES:
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    if image.width * image.height * MOST_A_PIXEL <= MOST_WHOLE_BYTES:
+        return 1  # whatever its scans, which take long to count
+    if _jpeg_bytes(image, data, 1) <= MOST_WHOLE_BYTES:
         return 1
     shrink = 2
     converted = image.width * image.height * JPEG_CONVERTED.get(image.mode, 8.25)
