@@ -98,10 +98,10 @@ def preprocess_sized(
         limits: refused above these.
         room: entered with the bytes that decoding takes, while it takes them.
     """
-    opened = _open(data, limits)
-    shrink = shrink_of(opened, data)
-    with room(charge_of(opened, data)):
-        image = _decoded(opened, data, spec.background)
+    opened, scans = _open(data, limits)
+    shrink = shrink_of(opened, scans)
+    with room(charge_of(opened, scans)):
+        image = _decoded(opened, data, spec.background, shrink)
         size = (image.width * shrink, image.height * shrink)
         return np.asarray(crop_and_resize(image, spec)), size
 
@@ -125,7 +125,8 @@ def decode(
     Raises:
         ImageError: as `preprocess`.
     """
-    return _decoded(_open(data, limits), data, background, at_least_px)
+    opened, scans = _open(data, limits)
+    return _decoded(opened, data, background, shrink_of(opened, scans), at_least_px)
 
 
 def read_size(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
@@ -134,7 +135,7 @@ def read_size(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, 
     Raises:
         ImageError: as `preprocess`, for all that the header shows.
     """
-    return _open(data, limits).size
+    return _open(data, limits)[0].size
 
 
 def charge_of_file(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
@@ -143,7 +144,7 @@ def charge_of_file(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
     Raises:
         ImageError: as `preprocess`, for all that the header shows.
     """
-    return charge_of(_open(data, limits), data)
+    return charge_of(*_open(data, limits))
 
 
 def crop_and_resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
@@ -173,7 +174,8 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
+def _open(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
+    """An image that was opened and not loaded, and the scans of its file."""
     if not data:
         raise EmptyImage("The body holds no bytes.", "Send the bytes of an image file.")
     if len(data) > limits.max_bytes:
@@ -188,18 +190,21 @@ def _open(data: bytes, limits: DecodeLimits) -> Image.Image:
         raise unsupported(data) from error
     except Exception as error:  # as in `_decoded`
         raise image_error(error, data) from error
-    check_cost(image, data, limits)
+    scans = check_cost(image, data, limits)
     # MPO is what phones write: a JPEG image first, then a depth map or preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnsupportedImage("Animated images are not accepted.", "Send a single frame.")
-    return image
+    return image, scans
 
 
 def _decoded(
-    image: Image.Image, data: bytes, background: tuple[int, int, int], at_least_px: int = 0
+    image: Image.Image,
+    data: bytes,
+    background: tuple[int, int, int],
+    shrink: int,
+    at_least_px: int = 0,
 ) -> Image.Image:
     try:
-        shrink = shrink_of(image, data)
         if at_least_px or shrink > 1:  # a draft has an effect on JPEG alone
             width, height = image.width // shrink, image.height // shrink
             least_px = at_least_px or max(width, height)

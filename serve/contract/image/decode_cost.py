@@ -53,6 +53,7 @@ MOST_WHOLE_BYTES = 200_000_000  # of a JPEG that is decoded at its full size
 # Bytes of a pixel: of a decoded JPEG, and of that and what it is converted to.
 JPEG_DECODED = {"RGB": 4.25, "L": 1.0, "CMYK": 4.0}
 JPEG_CONVERTED = {"RGB": 4.25, "L": 5.25, "CMYK": 8.25}
+MOST_A_PIXEL = 12.25  # decoded, and the coefficients of four bands at full size
 CHARGE = {"PNG": 12.0, "WEBP": 24.0}
 PNG_16_BIT_COLOURS = 16.0  # no more memory, but twice the bytes to undo the filters of
 COEFFICIENT_BYTES = 2  # libjpeg keeps them all while an image has more than one scan
@@ -95,13 +96,21 @@ DEFAULT_LIMITS = DecodeLimits()
 NO_LIMITS = DecodeLimits(2**63, 2**63, 2**63, math.inf)
 
 
-def shrink_of(image: Image.Image, data: bytes) -> int:
+def shrink_of(image: Image.Image, scans: int) -> int:
     """By how much a JPEG's sides are divided while it is decoded: 1, 2, 4 or 8.
 
     What would take more than 200 MB whole, 47 megapixels or 27 of a progressive image, is decoded
     at half its sides, in training as in serving: at a quarter of the cost.
+
+    Args:
+        image: opened, not loaded.
+        scans: of its file, from `scans_of`.
     """
-    if image.format not in ("JPEG", "MPO") or _jpeg_bytes(image, data, 1) <= MOST_WHOLE_BYTES:
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    if image.width * image.height * MOST_A_PIXEL <= MOST_WHOLE_BYTES:
+        return 1
+    if _jpeg_bytes(image, scans, 1) <= MOST_WHOLE_BYTES:
         return 1
     shrink = 2
     converted = image.width * image.height * JPEG_CONVERTED.get(image.mode, 8.25)
@@ -110,23 +119,23 @@ def shrink_of(image: Image.Image, data: bytes) -> int:
     return shrink
 
 
-def charge_of(image: Image.Image, data: bytes) -> int:
+def charge_of(image: Image.Image, scans: int) -> int:
     """Bytes that decoding an opened image takes at its peak.
 
     Args:
         image: opened, not loaded.
-        data: its file.
+        scans: of its file, from `scans_of`.
     """
     if image.format not in ("JPEG", "MPO"):
         return int(image.width * image.height * _charge_a_pixel(image))
-    return _jpeg_bytes(image, data, shrink_of(image, data))
+    return _jpeg_bytes(image, scans, shrink_of(image, scans))
 
 
-def _jpeg_bytes(image: Image.Image, data: bytes, shrink: int) -> int:
+def _jpeg_bytes(image: Image.Image, scans: int, shrink: int) -> int:
     pixels = image.width * image.height
     left = pixels / shrink**2
     decoded = left * JPEG_DECODED.get(image.mode, 4.25)
-    coefficients = pixels * _coefficients_a_pixel(image, data) * COEFFICIENT_BYTES
+    coefficients = pixels * _coefficients_a_pixel(image, scans) * COEFFICIENT_BYTES
     return int(max(decoded + coefficients, left * JPEG_CONVERTED.get(image.mode, 8.25)))
 
 
@@ -137,16 +146,19 @@ def _charge_a_pixel(image: Image.Image) -> float:
     return CHARGE[image.format or ""]
 
 
-def _coefficients_a_pixel(image: Image.Image, data: bytes) -> float:
+def _coefficients_a_pixel(image: Image.Image, scans: int) -> float:
     """That the decoder must hold at once: none of a JPEG that comes in one scan."""
-    if "progressive" not in image.info and scans_of(data) <= 1:
+    if "progressive" not in image.info and scans <= 1:
         return 0.0
     areas: list[int] = [across * down for _, across, down, *_ in getattr(image, "layer", [])]
     return sum(areas) / max(areas, default=1)
 
 
-def check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> None:
+def check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> int:
     """Refuse an opened image that costs more than the limits allow, before a pixel is decoded.
+
+    Returns:
+        The scans of its file, which take long to count.
 
     Raises:
         TooManyPixels: by its header, its charge or its scans.
@@ -165,8 +177,8 @@ def check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> None:
             f"The JPEG has more than {MOST_SCANS} scans.", "Save it again by any program."
         )
     if limits.max_charge == math.inf:
-        return
-    charge = charge_of(image, data)
+        return scans
+    charge = charge_of(image, scans)
     if charge > limits.max_charge:
         most = pixels * limits.max_charge / charge / 1e6
         raise TooManyPixels(
@@ -181,6 +193,7 @@ def check_cost(image: Image.Image, data: bytes, limits: DecodeLimits) -> None:
             f"{scans} scans of {pixels / 1e6:.1f} megapixels cost more than decoding may here.",
             "Save it as a JPEG that is not progressive.",
         )
+    return scans
 
 
 def _kind_of(image: Image.Image, scans: int) -> str:
