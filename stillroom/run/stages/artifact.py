@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
+
 from export.model_latency import compare_latency
 from export.stage import export_artifact
 from stillroom.run.stage_graph import Built, Context
 from stillroom.run.stages.data import dataset_of
 
 __all__ = ["build_export", "build_latency", "build_precision"]
+
+PRECISION = "export.precision.stage:export_precision"
 
 
 def build_export(context: Context) -> Built:
@@ -25,8 +29,7 @@ def build_export(context: Context) -> Built:
 
 def build_precision(context: Context, precision: str) -> Built:
     """Reduce the fp32 artifact to another precision, behind the same gate."""
-    from export.precision.stage import export_precision
-
+    export_precision = resolve_name(PRECISION)  # optional: loaded where a recipe asks for it
     options = context.recipe.export
     metrics, fields = export_precision(
         dataset_of(context),
