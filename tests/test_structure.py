@@ -24,7 +24,6 @@ OPTIONAL = (
     "export.bilinear_graph",
     "export.diagnose",
     "export.foreign",
-    "export.mobile",
     "export.precision",
     "serve.engines",
     "serve.http.oip_v2",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from export.mobile import check_ort, download_size, write_ort
 from export.options import REDUCED
 from serve.contract.artifact import MODEL, Artifact, open_artifact
 from serve.contract.errors import GateError
@@ -22,7 +22,6 @@ from train.data.images import LabelledImage
 __all__ = ["FOLDERS", "precision_section"]
 
 FOLDERS = {"fp32": "artifact", **{name: f"artifact-{name}" for name in REDUCED}}
-MOBILE = "export.mobile"  # optional: loaded where there are files of reduced precision
 SHOWN = 24  # changed predictions of each precision
 
 
@@ -77,12 +76,11 @@ def _benefit(folder: Path) -> dict[str, Any] | None:
 
 def _mobile(artifact: Artifact) -> dict[str, Any]:
     """Size of ONNX Runtime's format for devices, and how far its golden predictions are off."""
-    mobile = import_module(MOBILE)
     with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
         source, made = artifact.root / MODEL, Path(folder) / "model.ort"
-        mobile.write_ort(source, made)
+        write_ort(source, made)
         try:
-            worst = mobile.check_ort(source, made, golden_pixels(artifact))
+            worst = check_ort(source, made, golden_pixels(artifact))
         except GateError as error:
             return {"failed": error.message}
-        return {**mobile.download_size(made).to_dict(), "max_abs_diff": worst}
+        return {**download_size(made).to_dict(), "max_abs_diff": worst}
