@@ -24,16 +24,13 @@ OPTIONAL = (
     "stillroom.commands.artifact.tensorrt",
     "stillroom.commands.service.admin",
 )
+ELSEWHERE = ("export.precision", "export.foreign", "serve.http.oip_v2", "loadtest.extras")
 BEING_CUT = (
     "train.extras",
-    "export.precision",
     "export.diagnose",
-    "export.foreign",
     "export.mobile",
     "serve.engines",
-    "serve.http.oip_v2",
     "serve.process.hot_reload",
-    "loadtest.extras",
 )
 
 
@@ -45,6 +42,7 @@ def is_below(name: str, package: str) -> bool:
     "package",
     [
         *OPTIONAL,
+        *ELSEWHERE,
         *(
             pytest.param(
                 name, marks=pytest.mark.xfail(strict=False, reason="being cut free of the core")
