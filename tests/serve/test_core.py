@@ -22,7 +22,7 @@ OPTIONAL = (
     "serve.telemetry.tracing",
 )
 REGISTRIES = ("serve.plugins", "serve.runners.open")  # these name optional modules, in strings
-MOST_LOADED = 42  # modules of ours in a worker with nothing optional, handlers included
+MOST_LOADED = 38  # modules of ours in a worker with nothing optional, handlers included
 
 # The worker as BentoML's process makes it; what stands for BentoML's app is never called.
 WORKER = """
