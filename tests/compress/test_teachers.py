@@ -128,7 +128,7 @@ def test_the_weight_is_continuous_with_several_teachers_too() -> None:
 
 
 def test_no_teacher_is_refused() -> None:
-    with pytest.raises(ValueError, match="no teacher"):
+    with pytest.raises(ValueError, match="No teacher"):
         Distillation(kd_weight=0.5, temperature=2.0)
 
 

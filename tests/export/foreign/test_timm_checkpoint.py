@@ -122,7 +122,7 @@ def test_a_safetensors_file_is_read_under_another_suffix(state: State, tmp_path:
 def test_a_pickle_is_not_read_under_the_suffix_of_safetensors(state: State, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.safetensors")
     error = _refusal(str(tmp_path / "w.safetensors"))
-    assert "no readable safetensors file, but one of PyTorch" in error.message
+    assert "not a readable safetensors file, but one of PyTorch" in error.message
     assert ".pth" in error.next_step
 
 

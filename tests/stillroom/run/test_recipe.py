@@ -77,7 +77,7 @@ def test_a_missing_recipe_names_the_shipped_ones():
 def test_a_file_that_is_no_toml_is_refused(tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text("[teacher\n")
-    with pytest.raises(RecipeError, match="no readable TOML"):
+    with pytest.raises(RecipeError, match="not readable TOML"):
         load_recipe(path)
 
 

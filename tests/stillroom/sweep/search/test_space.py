@@ -106,7 +106,7 @@ def test_a_missing_file_and_one_that_is_no_toml(tmp_path):
     with pytest.raises(RecipeError, match="No space file"):
         read_space(tmp_path / "no.toml", [])
     (tmp_path / "bad.toml").write_text("lr = = 2")
-    with pytest.raises(RecipeError, match="no readable TOML"):
+    with pytest.raises(RecipeError, match="not readable TOML"):
         read_space(tmp_path / "bad.toml", [])
     (tmp_path / "half.toml").write_text("[teacher]\nlr = {low = 1, hihg = 2}")
     with pytest.raises(RecipeError, match="expected a range"):

@@ -98,7 +98,7 @@ def test_a_shard_that_is_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     end = 8 * 512  # four members with a header each
     for size in (*range(0, end, 256), end, end + 1, end + 511):
         (tmp_path / "0.tar").write_bytes(whole[:size])
-        _refused(tmp_path / "0.tar", "no whole, plain tar file")
+        _refused(tmp_path / "0.tar", "not a whole, plain tar file")
     (tmp_path / "0.tar").write_bytes(whole[: end + 512])
     assert len(_index(tmp_path / "0.tar")) == 2
 
@@ -106,13 +106,13 @@ def test_a_shard_that_is_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_plain_tar_file_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "0.tar", "w:gz") as tar:
         tar.add(__file__)
-    _refused(tmp_path / "0.tar", "no whole, plain tar file")
+    _refused(tmp_path / "0.tar", "not a whole, plain tar file")
     write_tar(tmp_path / "0.tar")
     _refused(tmp_path / "0.tar", "holds no sample")
     damaged = bytearray(write_tar(tmp_path / "0.tar", A, {**A, "__key__": "b"}).read_bytes())
     damaged[4 * 512 + 3] ^= 1  # in the header of the second sample
     (tmp_path / "0.tar").write_bytes(damaged)
-    _refused(tmp_path / "0.tar", "no whole, plain tar file")
+    _refused(tmp_path / "0.tar", "not a whole, plain tar file")
 
 
 def test_an_index_is_read_as_written_and_anew_when_it_changes(tmp_path: Path) -> None:

@@ -418,7 +418,7 @@ def test_bad_bundles_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ):
         record["objective"] = {"class": foreign, "has": {}}
         (tmp_path / "bundle.json").write_text(json.dumps(record))
-        with pytest.raises(CheckpointError, match="no class"):
+        with pytest.raises(CheckpointError, match="not a class"):
             load_bundle(tmp_path)
 
 
