@@ -27,7 +27,7 @@ def test_fp16_gets_an_artifact_and_its_speed_is_the_exit_code(stillroom, run_cop
     benefit = json.loads((run_copy / "artifact-fp16" / "benefit.json").read_bytes())["benefit"]
     slow = benefit["verdict"] != "worth it"
     assert done.code == (NOT_WORTH_IT if slow else 0), done.err
-    assert ("no faster than fp32 here" in done.err) == slow
+    assert ("not faster than fp32 here" in done.err) == slow
     assert f"stillroom report {run_copy} shows it" in done.err
     assert stillroom("report", run_copy).code == 0
     assert 'id="precisions"' in (run_copy / "report" / "index.html").read_text(encoding="utf-8")
