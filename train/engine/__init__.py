@@ -11,6 +11,6 @@
 * `step`: Part, StepResult, Stepper
 * `throughput`: ThroughputMeter, peak_memory_mib, peak_rss_mib
 * `trainer`: RunningSums, Trainer, Validate
-* `weight_averaging`: Candidate, build_swa, choose, measure_norms, norms_that_move
+* `weight_averaging`: Candidate, build_ema, build_swa, choose, measure_norms, norms_that_move
 * `world`: Forward, World, current_world, shard_of_rank, single_process, use_world, ...
 """

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -21,7 +20,7 @@ from train.engine.progress import say
 from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
 from train.engine.seed import derive_seed
 from train.engine.step import Part, Stepper, StepResult
-from train.engine.weight_averaging import Scores, build_swa
+from train.engine.weight_averaging import Scores, build_ema, build_swa
 from train.engine.world import World, current_world
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ class Trainer:
         self._policy = policy
         policy.freeze(model)
         self._stepper = Stepper(model, objective, plan, late)
-        self._ema = (
-            ModelEmaV3(model, decay=plan.ema_decay, use_warmup=True) if plan.ema_decay else None
-        )
+        self._ema = build_ema(model, plan.ema_decay) if plan.ema_decay else None
         self._swa: AveragedModel | None = build_swa(model) if plan.swa_epochs else None
         self._schedule = plan.schedule_of(per_epoch)
         self._plateau = plan.plateau()

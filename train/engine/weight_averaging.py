@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from train.engine.world import current_world
 
-__all__ = ["Candidate", "build_swa", "choose", "measure_norms", "norms_that_move"]
+__all__ = ["Candidate", "build_ema", "build_swa", "choose", "measure_norms", "norms_that_move"]
 
 Scores = dict[str, float]
 
@@ -37,6 +38,11 @@ class Candidate:
     name: str
     model: nn.Module
     scores: Scores
+
+
+def build_ema(model: nn.Module, decay: float) -> ModelEmaV3:
+    """A moving average of the weights, buffers included; its decay warms up from 0."""
+    return ModelEmaV3(model, decay=decay, use_warmup=True)
 
 
 def build_swa(model: nn.Module) -> AveragedModel:
