@@ -137,14 +137,14 @@ def tune_fixres(
     candidates = {"student": resized, PHASE: fitted.scores}
     kept = choose_kept(candidates)
     if kept == "student":
-        say("  FixRes answers val no better: kept the student as it was.")
+        say("  FixRes is not better on val: kept the student as it was.")
         model.load_state_dict(weights)
         proof["changed"] = []
     return Tuned(model, _card_of(model, card, spec), norms, kept, candidates, proof)
 
 
 def choose_kept(candidates: dict[str, Scores]) -> str:
-    """The name of the candidate that answers val best.
+    """The name of the candidate that is best on val.
 
     By top-1 first, by the loss where that is equal: images that were memorised make a
     model surer, and the loss of its few errors higher, while it answers more of them right.

@@ -144,7 +144,7 @@ def _lines(run: RunFolder, state: RunState) -> list[str]:
     lines = []
     if (fixres := _current(run, state, "fixres")) and fixres_not_kept(fixres):
         lines.append(
-            "fixres    not kept, for it answered val no better: the row is the student at its size"
+            "fixres    not kept, for it was not better on val: the row is the student at its size"
         )
     if artifact := _current(run, state, "artifact"):
         parity = artifact["parity"]

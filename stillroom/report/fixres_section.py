@@ -63,7 +63,7 @@ def _sentence(made: dict[str, Any], facts: Facts, val: Paired, test: Paired) -> 
     fixres, student = facts.model("fixres"), facts.model("student")
     if made["kept"] == "student":
         return (
-            f"Fine-tuning at {fixres.test_px} px answers val no better, so the student "
+            f"Fine-tuning at {fixres.test_px} px is not better on val, so the student "
             "was kept as it was: the last two rows are one model."
         )
     size = f"Tested at {fixres.test_px} instead of {student.test_px} px"

@@ -128,12 +128,12 @@ def read_models(run: RunFolder, source: str) -> tuple[ModelRow, ...]:
 
 
 def _not_kept(fixres: ModelRow) -> ModelRow:
-    """What FixRes leaves where its fine-tuning answered val no better."""
+    """What FixRes leaves where its fine-tuning was not better on val."""
     at = f"at {fixres.test_px} px"
     return replace(
         fixres,
         title=f"Student {at}; FixRes was not kept",
-        name=f"student, tested {at} (FixRes answered val no better and was not kept),",
+        name=f"student, tested {at} (FixRes was not better on val and was not kept),",
         as_student=True,
     )
 

@@ -109,7 +109,7 @@ def parity_sentence(parity: dict[str, Any], http: dict[str, Any]) -> str:
     changed = "no prediction changed" if flips == 0 else f"{count(flips)} predictions changed"
     return (
         f"Parity {parity['status']} on {count(parity['images'])} images{reasons}, {changed}; "
-        f"{count(http['agree'])} of {count(http['images'])} answers over HTTP equal."
+        f"{count(http['agree'])} of {count(http['images'])} predictions over HTTP equal."
     )
 
 
@@ -126,7 +126,7 @@ def load_sentence(load: dict[str, Any]) -> str:
     seen = ms(observed) if observed is not None else "unbounded, so many requests failed"
     return (
         f"{text}. Objective {_objective(slo)} {status_of_slo(load)}: "
-        f"{seen} over all planned requests, a failed one counted as endless."
+        f"{seen} over all planned requests, a failed one counted as infinite."
     )
 
 
@@ -182,10 +182,10 @@ def _closed_badge(load: dict[str, Any]) -> Badge:
 
 
 def _answers_badge(loads: dict[str, dict[str, Any]]) -> Badge:
-    title = "Answers under load"
+    title = "Predictions under load"
     checked = sum(load["answers"]["checked"] for load in loads.values())
     wrong = sum(load["answers"]["wrong"] for load in loads.values())
-    detail = f"{count(wrong)} of {count(checked)} checked answers wrong"
+    detail = f"{count(wrong)} of {count(checked)} checked predictions wrong"
     status = Status.FAILED if wrong else Status.PASSED if checked else Status.INCONCLUSIVE
     return _badge(title, status, detail)
 

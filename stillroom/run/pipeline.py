@@ -123,7 +123,7 @@ PIPELINE = Graph(
             f"{TRAINING}:build_fixres",
             resumable=True,
             section="fixres",
-            version=3,  # kept where it answers val better: by top-1, then by the loss
+            version=3,  # kept where it is better on val: by top-1, then by the loss
         ),
         Stage(
             "baseline",

@@ -60,8 +60,8 @@ def check_http_parity(context: Context) -> dict[str, Any]:
             for flip in result["flips"][:SHOWN]
         )
         raise GateError(
-            f"PARITY FAIL http: {result['agree']} of {result['images']} answers over HTTP are the "
-            f"offline ones. Flips: {worst}.",
+            f"PARITY FAIL http: {result['agree']} of {result['images']} predictions over HTTP are "
+            f"the offline ones. Flips: {worst}.",
             "Nothing was published.",
         )
     say(

@@ -171,7 +171,7 @@ class Students:
         unfixed = sum(cell.kept == "student" for cell in fp32)
         if unfixed:
             sentences.append(
-                f"In {unfixed} cells FixRes answers val no better, and the student is "
+                f"In {unfixed} cells FixRes is not better on val, and the student is "
                 "merely tested at that size."
             )
         if self.refused:

@@ -102,7 +102,7 @@ class StudentTrial:
         test_size_px: side of the square that it sees.
         scores: n, hits, top1 with its Wilson interval and loss, on val.
         flops: multiply-adds of one image.
-        kept: fixres, or student where that answers val no better.
+        kept: fixres, or student where that is not better on val.
         precision: fp32, whose checkpoint is in the folder; of others the file alone is.
     """
 

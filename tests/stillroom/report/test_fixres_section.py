@@ -77,7 +77,7 @@ def test_no_sentence_credits_fixres_with_what_was_not_kept(make_run):
     write_report(context)
     text = _text((context.out / "index.html").read_text())
     assert (
-        "The student, tested at 24 px (FixRes answered val no better and was not kept), answers"
+        "The student, tested at 24 px (FixRes was not better on val and was not kept), answers"
         in text
     )
     assert "fine-tuned with FixRes" not in text

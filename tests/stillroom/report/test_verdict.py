@@ -78,7 +78,7 @@ def test_one_different_answer_over_http_fails(judged):
 
 def test_answers_under_load(judged):
     wrong = {"checked": 200, "wrong": 1, "examples": []}
-    assert judged(answers=wrong)["Answers under load"] == ("failed", "failed")
+    assert judged(answers=wrong)["Predictions under load"] == ("failed", "failed")
 
 
 def test_failed_requests_are_a_warning(judged, make_load):
@@ -90,7 +90,7 @@ def test_load_sentences(make_load):
     met = load_sentence(make_load("open"))
     assert plain(met) == (
         "Under load 100 requests/s at p99 12.0 ms. Objective p99 ≤ 100 ms passed: 12.0 ms over all "
-        "planned requests, a failed one counted as endless."
+        "planned requests, a failed one counted as infinite."
     )
     missed = load_sentence(make_load("open", good_rps=90.0, slo=slo(met=False, observed_ms=None)))
     assert "100 requests/s (90 of them answered right)" in missed
