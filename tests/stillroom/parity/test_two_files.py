@@ -241,4 +241,4 @@ def test_wrong_use(stillroom, photos, tmp_path) -> None:
     _refused(stillroom(*_files(a, a, photos), "--precision", "int4"), "fp32, fp16, int8")
     _refused(stillroom(*_files(a, a, tmp_path / "none"), *CROP), "No such folder")
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    _refused(stillroom(*_files(a, tmp_path / "bad.onnx", photos), *CROP), "no ONNX file")
+    _refused(stillroom(*_files(a, tmp_path / "bad.onnx", photos), *CROP), "not an ONNX file")

@@ -113,4 +113,4 @@ def test_parity_takes_a_list_of_images(stillroom, tiny_run, tiny_photos, tmp_pat
     outcome = stillroom("parity", tiny_run, "--photos", tmp_path / "few.txt")
     assert outcome.code == 0, outcome.err
     assert "parity inconclusive" in outcome.out  # five images prove little
-    assert "5 of 5 answers" in outcome.out
+    assert "5 of 5 predictions" in outcome.out
