@@ -186,7 +186,7 @@ def test_parity_here_repeats_the_reference_answers(stillroom, tiny_run, tiny_pho
     assert "parity inconclusive" in golden.out  # 16 images
     whole = stillroom("parity", tiny_run, "--photos", tiny_photos)
     assert "parity passed" in whole.out
-    assert "615 of 615 answers" in whole.out  # those of val and of test
+    assert "615 of 615 predictions" in whole.out  # those of val and of test
 
 
 def test_the_resolved_recipe_is_kept(tiny_run):
