@@ -69,10 +69,10 @@ def test_a_path_is_no_range():
     [
         ("teacher.lr", "neither an override nor a dimension"),
         ("teacher.lr=", "neither an override nor a dimension"),
-        ("teacher.lr=1e-2..1e-4", "no range of numbers"),
+        ("teacher.lr=1e-2..1e-4", "not a range of numbers"),
         ("teacher.lr=0..1e-2:log", "cannot begin at 0"),
         ("teacher.lr=1e-4..1e-2:cubic", "'cubic' is not a scale"),
-        ("teacher.lr=1e-4..much", "no range of numbers"),
+        ("teacher.lr=1e-4..much", "not a range of numbers"),
         ("teacher.lr=1e-4,1e-4", "twice"),
         ("study.pruner=sometimes", "expected one of median, hyperband, none"),
         ("study.prune=none", "Unknown key 'study.prune'. There are study.pruner, study.keep."),
