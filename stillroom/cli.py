@@ -71,7 +71,7 @@ def main() -> None:
     for number in ending_signals():
         signal.signal(number, _interrupt)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="stillroom", standalone_mode=False)
     except StillroomError as error:
         show_error(f"error: {error}")
         sys.exit(error.exit_code)
