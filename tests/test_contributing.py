@@ -107,7 +107,7 @@ WORKS = {
         Path("run/artifact/model.onnx").write_bytes(bytes(4000))
         Path("out").mkdir()
         context = Context(Path("photos"), RunFolder(Path("run")), load_recipe("digits"), "x")
-        built = stage.build(replace(context, out=Path("out")))
+        built = stage.builder(replace(context, out=Path("out")))
         assert json.loads(Path("out/size.json").read_text()) == built.metrics
         assert built.metrics["bytes"] == 4000 > built.metrics["zipped_bytes"]
     """,
