@@ -24,7 +24,7 @@ _PUBLIC = {
     "classify": "serve.client:classify",
     "describe_model": "serve.client:describe_model",
     "open_artifact": "serve.contract.artifact:open_artifact",
-    "open_runner": "serve.runners.base:open_runner",
+    "open_runner": "serve.runners.open:open_runner",
     "preprocess": "serve.contract.preprocess:preprocess",
     "running_server": "serve.process.launch:running_server",
 }
