@@ -99,6 +99,7 @@ def test_with_a_pooled_linear_head_it_is_the_weighted_map() -> None:
     ],
 )
 def test_the_last_layer_with_positions_is_found(arch: str, name: str, layout: str) -> None:
+    torch.manual_seed(0)  # of some untrained weights the evidence is nowhere above zero
     size_px = 128
     model = build_model(arch, 3, size_px=size_px).eval()
     layer = find_cam_layer(model, size_px)

@@ -68,7 +68,7 @@ def test_a_pickle_is_refused_whatever_its_name(tmp_path: Path) -> None:
         torch.save(toy_model().backbone.state_dict(), tmp_path / name)
     with pytest.raises(CheckpointError, match=r"only \.safetensors files are read, never pickles"):
         load_pretrained(toy_model(), str(tmp_path / "weights.pth"))
-    with pytest.raises(CheckpointError, match="no readable safetensors file") as caught:
+    with pytest.raises(CheckpointError, match="not a readable safetensors file") as caught:
         load_pretrained(toy_model(), str(tmp_path / "weights.safetensors"))
     assert caught.value.next_step
 
