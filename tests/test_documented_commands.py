@@ -314,6 +314,7 @@ def test_the_list_of_precisions_is_built_as_documented(
 
 @pytest.mark.ci
 @pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("exact_int8")
 def test_with_the_default_limit_int8_is_refused_in_one_line_that_says_the_next_step(
     place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

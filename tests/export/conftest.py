@@ -3,9 +3,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 from export.onnx_graph import write_graph
@@ -35,27 +32,6 @@ class Exported:
     card: ModelCard
     graph: Path
     reference: Predictions
-
-
-@pytest.fixture(scope="session")
-def exact_int8() -> None:
-    """Skip where this processor adds products of 8 bits in 16: the largest of them saturate."""
-    deep = 64
-    a = onnx.helper.make_tensor_value_info("a", onnx.TensorProto.UINT8, [1, deep])
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, [1, 16])
-    b = onnx.numpy_helper.from_array(np.full((deep, 16), 127, np.int8), "b")
-    node = onnx.helper.make_node("MatMulInteger", ["a", "b"], ["y"])
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "sums", [a], [y], [b]),
-        opset_imports=[onnx.helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (found,) = session.run(None, {"a": np.full((1, deep), 255, np.uint8)})
-    if found[0, 0] != deep * 255 * 127:
-        pytest.skip("this processor's int8 sums saturate (it has no VNNI)")
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ def test_a_bento_serves_the_artifact_and_holds_nothing_else(
         assert (
             line in dockerfile
         )  # after BentoML's own BENTOML_HOME, which a read-only root refuses
-    assert not [name for name in packed if re.search(r"plan|runtime|__pycache__|torch", name)]
+    assert not [name for name in packed if re.search(r"\.plan$|(^|/)runtime|__pycache__|torch", name)]
     for path in folder.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
