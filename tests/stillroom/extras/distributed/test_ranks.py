@@ -149,7 +149,7 @@ def test_what_the_ranks_cannot_do_is_refused_before_the_training(
     assert process.returncode == 2, said
     assert said.strip().splitlines()[-1] == (
         "error: teacher.batch_size = 13 is the batch of all ranks together, and 2 ranks cannot "
-        "share it equally. Set teacher.batch_size=12."
+        "share it equally. Set teacher.batch_size=12"
     )
     process = start(photos / "none", tmp_path / "run", "--nproc=2")
     _, said = process.communicate(timeout=60)
