@@ -149,7 +149,7 @@ def _lines(run: RunFolder, state: RunState) -> list[str]:
     if artifact := _current(run, state, "artifact"):
         parity = artifact["parity"]
         lines.append(
-            f"parity    {parity['status']}: {parity['flips']} of {parity['images']} answers "
+            f"parity    {parity['status']}: {parity['flips']} of {parity['images']} predictions "
             f"flipped, SNR {parity['snr_db']:.0f} dB"
         )
     if http := _current(run, state, "http"):
