@@ -5,7 +5,7 @@ distillation loss, `Distillation` the training task with it; `prove_frozen` show
 changed nothing but what it says.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import serve.contract  # noqa: F401  # settles what holds for every process, before any library
@@ -27,8 +27,7 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(_PUBLIC[name])
 
 
 def __dir__() -> list[str]:

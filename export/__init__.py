@@ -5,7 +5,7 @@ trained elsewhere. `compare_outputs` is the parity gate: it takes a reference (`
 the logits of a candidate, and gives a `Verdict` by `LIMITS`. `times_in_turns` times models fairly.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import serve.contract  # noqa: F401  # settles what holds for every process, before any library
@@ -27,8 +27,7 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(_PUBLIC[name])
 
 
 def __dir__() -> list[str]:

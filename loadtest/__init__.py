@@ -17,7 +17,7 @@ say what is sent, `Slo` what must hold, `build_summary` and `Status` what came o
 """
 
 import os
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 os.environ["DO_NOT_TRACK"] = "1"  # before Locust: nothing but the service is called
@@ -40,8 +40,7 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(_PUBLIC[name])
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ The core imports nothing of `loadtest.extras` but through this table.
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 __all__ = ["OPTIONAL", "load_optional"]
@@ -26,5 +26,4 @@ def load_optional(name: str) -> Any:
     Args:
         name: a key of OPTIONAL.
     """
-    module, _, attribute = OPTIONAL[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(OPTIONAL[name])

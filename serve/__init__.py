@@ -7,7 +7,7 @@ Whatever of ours a process imports, this comes first: what holds for every proce
 """
 
 import os
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from serve.process.environment import settle_home, switch_reports_off
@@ -34,8 +34,7 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(_PUBLIC[name])
 
 
 def __dir__() -> list[str]:

@@ -6,10 +6,10 @@ their own, `serve.runners.open`.
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
-__all__ = ["PLUGINS", "load_plugin", "object_named"]
+__all__ = ["PLUGINS", "load_plugin"]
 
 PLUGINS = {
     # STILLROOM_CONTROL, which `stillroom serve` sets, or STILLROOM_WATCH_S
@@ -29,18 +29,4 @@ def load_plugin(name: str) -> Any:
     Raises:
         KeyError: PLUGINS has no such name.
     """
-    return object_named(PLUGINS[name])
-
-
-def object_named(path: str) -> Any:
-    """An object of a module, both by name.
-
-    Args:
-        path: "module:attribute".
-
-    Raises:
-        ImportError: the module is missing, or cannot be imported.
-        AttributeError: the module does not have it.
-    """
-    module, _, attribute = path.partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(PLUGINS[name])

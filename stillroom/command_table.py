@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
-
-from stillroom.registry import load_named
 
 __all__ = ["COMMANDS", "CommandTable"]
 
@@ -58,7 +57,7 @@ class _Imported(Mapping[str, Any]):
     """Commands by name, each imported when it is asked for."""
 
     def __getitem__(self, name: str) -> Any:
-        found = load_named(f"stillroom.commands.{COMMANDS[name]}")
+        found = resolve_name(f"stillroom.commands.{COMMANDS[name]}")
         app = typer.Typer(**PLAIN)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)

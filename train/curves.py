@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -123,7 +123,7 @@ def open_trackers(folder: Path, *, name: str, config: dict[str, Any]) -> Tracker
     """
     trackers: dict[str, Tracker] = {"TensorBoard": TensorBoardCurves(folder, config)}
     if os.environ.get(URI):
-        mlflow_run = import_module("train.extras.mlflow_run").MlflowRun
+        mlflow_run = resolve_name("train.extras.mlflow_run:MlflowRun")
         trackers["MLflow"] = mlflow_run(folder, name, _plain(config))
     return Trackers(trackers)
 

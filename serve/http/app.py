@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 
 from starlette.datastructures import State
 from starlette.responses import Response
@@ -15,7 +16,6 @@ from serve.http.exchange import exchange_of
 from serve.http.problems import RequestError, problem_of_status
 from serve.http.routes import BENTOML_PATHS, RouteTable, route_table
 from serve.model.served_model import ServedModel
-from serve.plugins import object_named
 from serve.telemetry.metrics import Metrics
 
 __all__ = ["App", "AsgiSwitch", "build_app"]
@@ -58,7 +58,7 @@ def build_app(
     table = routes or route_table()
     app = App(
         [
-            StarletteRoute(row.path, object_named(row.handler), methods=list(row.methods))
+            StarletteRoute(row.path, resolve_name(row.handler), methods=list(row.methods))
             for row in table.routes
             if row.handler
         ]

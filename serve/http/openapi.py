@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from pkgutil import resolve_name
 from typing import Any
 
 from serve.http.problems import MEDIA_TYPE
 from serve.http.routes import Route, RouteTable
 from serve.http.upload import FIELDS, MAX_FILES
-from serve.plugins import object_named
 
 __all__ = ["batch_operation", "classify_operation", "core_schemas", "openapi_document"]
 
@@ -25,7 +25,7 @@ def openapi_document(table: RouteTable) -> JSON:
             paths.setdefault(route.path, {})[route.methods[0].lower()] = _operation(route)
     schemas: JSON = {}
     for group in table.groups:
-        schemas |= object_named(group.schemas)() if group.schemas else {}
+        schemas |= resolve_name(group.schemas)() if group.schemas else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -44,7 +44,7 @@ def openapi_document(table: RouteTable) -> JSON:
 
 def _operation(route: Route) -> JSON:
     if route.operation:
-        operation: JSON = object_named(route.operation)(route)
+        operation: JSON = resolve_name(route.operation)(route)
         return operation
     if route.schema:
         return {"summary": route.summary, "responses": _responses(route.schema)}

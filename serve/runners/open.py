@@ -10,11 +10,11 @@ A new runner is a file with a function like `open_session_runner`, and a row in 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from serve.contract.artifact import Artifact
 from serve.contract.errors import ArtifactError, UsageError
-from serve.plugins import object_named
 from serve.runners.base import Runner
 
 __all__ = ["BACKENDS", "RUNNERS", "RunnerRow", "open_runner"]
@@ -105,7 +105,7 @@ def _opened(
     max_batch_size: int,
     reasons: list[str],
 ) -> Runner:
-    runner: Runner = object_named(row.opener)(
+    runner: Runner = resolve_name(row.opener)(
         artifact,
         backend=backend,
         threads=threads,

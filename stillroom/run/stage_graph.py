@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from serve.contract.digest import canonical_json, digest_of_json
 from serve.contract.errors import GateError, RunError, UsageError
 from stillroom.command_text import command_text
-from stillroom.registry import load_named
 from stillroom.run.folder import OVERRIDES, RunFolder
 from stillroom.run.recipe import Recipe, load_recipe
 from stillroom.run.section_advice import advising
@@ -117,7 +117,7 @@ class Stage:
         """The function of `build`."""
         if not isinstance(self.build, str):
             return self.build
-        found: Builder = load_named(self.build)
+        found: Builder = resolve_name(self.build)
         return found
 
 

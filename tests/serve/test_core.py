@@ -6,11 +6,12 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
 import serve
-from serve.plugins import PLUGINS, load_plugin, object_named
+from serve.plugins import PLUGINS, load_plugin
 from serve.runners.open import RUNNERS
 
 ROOT = Path(serve.__file__).parent
@@ -85,7 +86,7 @@ def test_every_optional_part_exists() -> None:
     for name in PLUGINS:
         assert load_plugin(name) is not None
     for row in RUNNERS:
-        assert callable(object_named(row.opener))
+        assert callable(resolve_name(row.opener))
 
 
 def modules_of_a_worker(artifact: Path, **settings: object) -> list[str]:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 import pytest
 
 from stillroom.command_table import COMMANDS
-from stillroom.registry import load_named
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -14,7 +14,7 @@ def test_a_command_is_in_a_file_of_its_name(name):
     module, _, attribute = COMMANDS[name].partition(":")
     assert module.rpartition(".")[2] == name
     assert attribute in (name, f"{name}_app")
-    assert load_named(f"stillroom.commands.{COMMANDS[name]}")
+    assert resolve_name(f"stillroom.commands.{COMMANDS[name]}")
 
 
 @pytest.mark.parametrize(

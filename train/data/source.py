@@ -50,7 +50,10 @@ SOURCES: list[tuple[re.Pattern[str], str]] = [
 
 
 class Source(Protocol):
-    """Labelled images by name; `str` of it is what the user typed."""
+    """Labelled images by name; `str` of it is what the user typed.
+
+    Their bytes are read by `train.data.image_bytes`, by their paths below `root`.
+    """
 
     @property
     def name(self) -> str:
@@ -69,9 +72,6 @@ class Source(Protocol):
         Raises:
             DatasetError: nothing there that could be used.
         """
-
-    def read(self, path: str) -> bytes:
-        """All bytes of the image at a path below `root`."""
 
 
 Origin = Path | Source  # a folder or a list file, or one of SOURCES
@@ -202,10 +202,6 @@ class FileSource:
         """As `Source`."""
         return type(self)(str(self.path))
 
-    def read(self, path: str) -> bytes:
-        """As `Source`."""
-        return (self.root / path).read_bytes()
-
 
 class ListSource(FileSource):
     """A list file, see `train.data.list_file`."""
@@ -259,10 +255,6 @@ class FolderSource:
         if "train" in files and files["train"].stem.lower() == "train":  # else a log, more likely
             return _agreeing(self.path, files, found)
         return found
-
-    def read(self, path: str) -> bytes:
-        """As `Source`."""
-        return (self.root / path).read_bytes()
 
 
 def _opened(source: Source, options: DataOptions) -> OpenedSource:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from serve.contract.errors import StillroomError
@@ -75,8 +75,7 @@ def explain_nonfinite(
     for callback in callbacks:
         if (error := callback.on_nonfinite(trainer, failed)) is not None:
             return error
-    module, _, name = NAN_DOCTOR.partition(":")
-    doctor: Callback = getattr(import_module(module), name)()
+    doctor: Callback = resolve_name(NAN_DOCTOR)()
     error = doctor.on_nonfinite(trainer, failed)
     assert error is not None  # the doctor always has an answer
     return error

@@ -106,7 +106,7 @@ class Supervised(nn.Module):
         ValueError: no terms.
 
     Example:
-        centre = CentreLoss(classes=5, features=1280)
+        centre = CenterLoss(classes=5, features=1280)
         Supervised({"ce": Term(LabelLoss()), "centre": Term(centre, 1e-3, reads="features")})
     """
 

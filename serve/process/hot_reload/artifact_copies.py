@@ -1,4 +1,4 @@
-"""KeptArtifact: a copy of what is being served, so that a replaced worker serves the same.
+"""ArtifactCopy: a copy of what is being served, so that a replaced worker serves the same.
 
     <control>/kept/<digest>/    a verified artifact
     <control>/kept/current      the digest to serve

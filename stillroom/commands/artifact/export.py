@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
@@ -18,7 +19,6 @@ from stillroom.commands.artifact.model_options import (
     Strict,
     choice_of,
 )
-from stillroom.registry import load_named
 
 __all__ = ["export"]
 
@@ -107,9 +107,9 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
             told = [*(overrides or ()), *(["export.strict=true"] if strict else [])]
             code = export_run(run, told, precision or [])
         if tensorrt:
-            load_named(ENGINES)(run, gpus or [])
+            resolve_name(ENGINES)(run, gpus or [])
         if mobile:
-            load_named(MOBILE)(run)
+            resolve_name(MOBILE)(run)
         raise typer.Exit(code)
     if tensorrt or mobile:
         raise UsageError(
@@ -124,7 +124,7 @@ def export(  # noqa: PLR0913  # typer reads options from parameters
     if checkpoint is not None and model is not None and labels is not None:
         choice = choice_of(size, crop_pct, interpolation, mean, std)
         key = weights_key or ""
-        request = load_named(f"{IMPORT}:ImportRequest")(
+        request = resolve_name(f"{IMPORT}:ImportRequest")(
             checkpoint, model, labels, photos, out, choice, strict, key
         )
-        load_named(f"{IMPORT}:import_checkpoint")(request)
+        resolve_name(f"{IMPORT}:import_checkpoint")(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
@@ -18,7 +19,6 @@ from stillroom.commands.artifact.model_options import (
     choice_of,
 )
 from stillroom.commands.stale import say_if_stale
-from stillroom.registry import load_named
 
 __all__ = ["parity"]
 
@@ -74,7 +74,7 @@ def parity(  # noqa: PLR0913  # as export
         check_local_parity(target, photos, out=out, strict=strict)
     elif reference is not None and candidate is not None and photos is not None:
         choice = choice_of(size, crop_pct, interpolation, mean, std)
-        request = load_named(f"{TWO_FILES}:FilesRequest")(
+        request = resolve_name(f"{TWO_FILES}:FilesRequest")(
             reference, candidate, photos, precision or "fp32", choice, labels, out, strict
         )
-        load_named(f"{TWO_FILES}:compare_files")(request)
+        resolve_name(f"{TWO_FILES}:compare_files")(request)

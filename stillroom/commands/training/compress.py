@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
@@ -11,7 +12,6 @@ import typer
 from serve.contract.errors import UsageError
 from stillroom.commands.arguments import Overrides, Run
 from stillroom.commands.building import build_and_show, build_stages
-from stillroom.registry import load_named
 
 __all__ = ["compress"]
 
@@ -57,7 +57,7 @@ def compress(  # noqa: PLR0913  # typer reads options from parameters
     if unlabelled is not None:
         told.append(f"distil.unlabelled={json.dumps(str(unlabelled.resolve()))}")
     if search is not None:
-        search_student = load_named(SEARCH)
+        search_student = resolve_name(SEARCH)
         search_student(run, told, search, test_sizes, precisions, max_latency_ms, min_top1)
         return
     if test_sizes or precisions or max_latency_ms is not None or min_top1 is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
@@ -12,7 +13,6 @@ import typer
 from serve.contract.errors import UsageError
 from stillroom.commands.arguments import Overrides, Photos, RecipeOption, RunOption
 from stillroom.commands.building import build_and_show
-from stillroom.registry import load_named
 from train.engine.world import world_from_env
 
 __all__ = ["train"]
@@ -64,16 +64,16 @@ def train(
         if nproc > 1 or world.world_size > 1:
             raise UsageError(f"{option} needs one process.", "Leave --nproc and torchrun out.")
         with advising("teacher"):
-            load_named(LOOKS[option])(request)
+            resolve_name(LOOKS[option])(request)
     elif nproc > 1:
         options = ["--run", str(run), *(["--recipe", recipe] if recipe else [])]
         loudness = LOUDNESS.get(logging.getLogger("stillroom").level, [])
         arguments = [*loudness, "train", *options, "--", photos, *request.overrides]
-        raise typer.Exit(load_named(LAUNCH)(nproc, arguments))
+        raise typer.Exit(resolve_name(LAUNCH)(nproc, arguments))
     elif world.world_size > 1:
         from stillroom.commands.tables import summary_table
 
-        folder = load_named(RANK)(world, request)
+        folder = resolve_name(RANK)(world, request)
         if folder is not None:
             summary_table(folder)
     else:

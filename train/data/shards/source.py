@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from train.data.folder import Listing
-from train.data.image_bytes import read_bytes
 from train.data.shards.patterns import ShardPattern
 from train.data.shards.shard_images import find_images_in_shards, index_folder
 from train.options import DataOptions
@@ -31,7 +30,3 @@ class ShardSource(ShardPattern):
         """As `Source`; shards without an index are read once, from begin to end."""
         del options  # they are about folders
         return Listing(find_images_in_shards(self))
-
-    def read(self, path: str) -> bytes:
-        """As `Source`; the bytes are those that were indexed."""
-        return read_bytes(self.root / path)

@@ -32,9 +32,9 @@ TENSORS = "bundle.safetensors"
 RECORD = "bundle.json"
 SCHEMA = 1
 CLASSES_FROM = ("train.", "compress.", "torch.nn.")
-MOVED = {  # modules of bundles that were written before packages had folders
+MOVED = {  # modules of bundles that were written before packages had folders, or their classes
     "train.bilinear": "train.extras.bilinear",
-    "train.centre_loss": "train.extras.center_loss",
+    "train.centre_loss:CentreLoss": "train.extras.center_loss:CenterLoss",
     "train.label_loss": "train.losses.label_loss",
     "train.models": "train.models.classifier",
     "train.objective": "train.losses.objective",
@@ -63,7 +63,7 @@ def save_bundle(folder: Path, step: Step, notes: dict[str, Any]) -> None:
 
     Args:
         folder: of the bundle.
-        step: its model is a PhotoClassifier.
+        step: its model is an ImageClassifier.
         notes: further entries of bundle.json.
 
     Raises:
@@ -168,7 +168,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _made(path: str, attributes: dict[str, Any]) -> Any:
-    module, _, name = path.partition(":")
+    module, _, name = MOVED.get(path, path).partition(":")
     module = MOVED.get(module, module)
     if not module.startswith(CLASSES_FROM):
         raise ValueError(f"{path} is not a class of this project")

@@ -336,6 +336,29 @@ def test_a_bundle_of_a_bilinear_head_and_a_centre_loss(tmp_path: Path) -> None:
     assert "losses.centre.centres is not finite" in found.where
 
 
+def test_a_bundle_of_before_packages_had_folders_is_read(tmp_path: Path) -> None:
+    """Classes are named in it, by the modules and the names of commit 404c1f5."""
+    objective = Supervised(
+        {"ce": Term(LabelLoss()), "centre": Term(CenterLoss(3, 64), 1e-3, reads="features")}
+    ).train()
+    model = build_model(ARCHS[0], 3, size_px=SIZE_PX, head="bilinear", bilinear_dim=64).train()
+    step = a_step(model=model, objective=objective)
+    save_bundle(tmp_path, step, {})
+    record = (tmp_path / "bundle.json").read_text()
+    for now, before in (
+        ("train.losses.objective:", "train.objective:"),
+        ("train.losses.label_loss:", "train.label_loss:"),
+        ("train.extras.center_loss:CenterLoss", "train.centre_loss:CentreLoss"),
+    ):
+        assert now in record
+        record = record.replace(now, before)
+    assert "train.losses" not in record
+    assert "train.extras" not in record
+    (tmp_path / "bundle.json").write_text(record)
+    back, _ = load_bundle(tmp_path)
+    assert replay(back, "fp32").loss == replay(step, "fp32").loss
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_bundle_gives_the_step_back(arch: str, tmp_path: Path) -> None:
     step = a_step(arch)
