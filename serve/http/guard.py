@@ -147,7 +147,8 @@ class Guard:
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
                 while not body.complete:
-                    self._held_bytes += await body.read_chunk()
+                    came = await body.read_chunk()  # not in one line: others count meanwhile
+                    self._held_bytes += came
                     if body.size > self._limits.max_body_bytes:
                         raise RequestError(too_large(self._limits.max_body_bytes))
                     if self._held_bytes > self._limits.max_held_bytes():

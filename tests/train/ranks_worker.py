@@ -20,7 +20,7 @@ from tests.train.toy import SIZE_PX, lively, toy_model, toy_views
 from train.data.dataset import Dataset
 from train.engine.loop import Fitted
 from train.engine.weight_averaging import measure_norms
-from train.engine.world import current_world, shard_of_rank, use_world, world_from_env
+from train.engine.world import current_world, shard_of_rank, world_from_env
 from train.evaluation import predict_logits
 from train.extras.center_loss import CenterLoss
 from train.extras.distributed.process_group import open_process_group
@@ -148,7 +148,7 @@ def main() -> None:
     """`python -m tests.train.ranks_worker PHOTOS INDEX OUT`."""
     root, index, out = map(Path, sys.argv[1:])
     place = world_from_env(os.environ)
-    with open_process_group(place), use_world(place):
+    with open_process_group(place):
         said = run(Dataset.open(root, index, 64), out)
         if place.is_writer:
             (out / "said.json").write_text(json.dumps(said))

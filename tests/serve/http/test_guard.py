@@ -142,6 +142,23 @@ def test_bodies_of_all_requests_together_are_bounded(log_lines) -> None:
     assert guard._held_bytes == 0
 
 
+def test_bodies_that_wait_for_each_other_are_counted_whole() -> None:
+    class Slow(Wire):
+        async def receive(self) -> dict[str, Any]:
+            await asyncio.sleep(0.01)  # others count meanwhile
+            return await super().receive()
+
+    wires = [Slow(b"x" * 300, b"x" * 300, b"x" * 300) for _ in range(3)]
+    guard = Guard(echo, limits=LIMITS)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(guard(request(), wire.receive, wire.send) for wire in wires))
+
+    asyncio.run(asyncio.wait_for(all_of_them(), 15))
+    assert sorted(wire.status for wire in wires) == [200, 200, 503]
+    assert guard._held_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "name"),
     [
