@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from serve.contract.digest import sha256_of_file
 from train.data.folder import find_unlabelled, fingerprint
+from train.options import check_at_least, check_positive, check_within
 
 __all__ = ["DistilOptions", "FixResOptions", "deciding_distil"]
 
@@ -36,10 +37,9 @@ class DistilOptions:
                 f"teacher_size_px = {self.teacher_size_px}: cached teachers see no views; "
                 "expected 0, or teacher_logits = online"
             )
-        if not 0 <= self.kd_weight <= 1:
-            raise ValueError(f"kd_weight = {self.kd_weight}: expected 0 to 1")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature = {self.temperature}: expected more than 0")
+        check_within(self, 0, 1, "kd_weight")
+        check_at_least(self, 0, "teacher_size_px")
+        check_positive(self, "temperature")
 
 
 def deciding_distil(options: DistilOptions) -> dict[str, Any]:
@@ -65,17 +65,15 @@ class FixResOptions:
 
     test_size_px: int = 160  # about 1.15-1.3 times the student's train_size_px
     crop_pct: float = 1.0  # share of the shorter side that the centre crop keeps
-    epochs: int = 5
-    lr: float = 1e-3
-    batch_size: int = 64
-    weight_decay: float = 1e-4
+    epochs: int = 5  # over the images at the test resolution
+    lr: float = 1e-3  # peak learning rate
+    batch_size: int = 64  # images a step
+    weight_decay: float = 1e-4  # of the classifier
     norm: Literal["affine", "statistics"] = "affine"  # what of the last batch norm may change
 
     def __post_init__(self) -> None:
-        for name in ("test_size_px", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        check_at_least(self, 1, "test_size_px", "epochs", "batch_size")
+        check_at_least(self, 0, "weight_decay")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1")
-        if self.lr <= 0:
-            raise ValueError(f"lr = {self.lr}: expected more than 0")
+        check_positive(self, "lr")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from export.parity.tolerances import LIMITS, Tolerances
+from train.options import check_at_least
 
 __all__ = ["REDUCED", "ExportOptions", "ParityLimits", "deciding_export"]
 
@@ -21,6 +22,9 @@ class ParityLimits:
     fp16: Tolerances = LIMITS["fp16"]
     int8: Tolerances = LIMITS["int8"]
 
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "min_images")
+
     def of(self, precision: str) -> Tolerances:
         """Those of fp32, fp16 or int8."""
         limits: Tolerances = getattr(self, precision)
@@ -31,8 +35,8 @@ class ParityLimits:
 class ExportOptions:
     """Which model is exported, and how strictly it is judged."""
 
-    source: Literal["fixres", "student", "teacher"] = "fixres"
-    opset: int = 20
+    source: Literal["fixres", "student", "teacher"] = "fixres"  # the stage that is exported
+    opset: int = 20  # of ONNX
     golden_images: int = 16  # stored with the artifact; replayed at every start of the server
     max_batch_size: int = 16  # largest batch that is checked
     strict: bool = False  # refuse an fp32 file, too, that too few images were there to prove
@@ -48,8 +52,7 @@ class ExportOptions:
                     f"precisions = {list(self.precisions)}: expected some of {', '.join(REDUCED)}; "
                     "fp32 is always built"
                 )
-        if self.calibration_images < 1:
-            raise ValueError(f"calibration_images = {self.calibration_images}: expected 1 or more")
+        check_at_least(self, 1, "calibration_images", "golden_images", "max_batch_size", "opset")
         if len(set(self.precisions)) < len(self.precisions):
             raise ValueError(f"precisions = {list(self.precisions)}: one is named twice")
 

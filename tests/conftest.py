@@ -18,6 +18,9 @@ from PIL import Image
 from tests.serve.fake_tensorrt import FakeMachine
 from train.engine.progress import log_to_console
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Equal examples in every run: a test that fails, fails again. `make soak` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("default" if os.environ.get("STILLROOM_SOAK") else "repeatable")

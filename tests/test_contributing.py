@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("train", "compress", "export", "serve", "loadtest", "stillroom")
 DIFF = re.compile(r"^\*\*A (\w+)\*\*.*?```diff\n(.*?)^```", re.MULTILINE | re.DOTALL)

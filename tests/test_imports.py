@@ -63,6 +63,7 @@ def test_serve_never_imports_a_training_library():
     assert not wrong
 
 
+@pytest.mark.ci
 def test_locust_stays_in_its_own_process():
     """Its patching of the standard library breaks threads, and with them torch and BentoML."""
     names = [

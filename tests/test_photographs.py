@@ -14,10 +14,13 @@ from train.options import DataOptions
 
 PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder"))
 
-pytestmark = pytest.mark.skipif(
-    not (PHOTOS / "flowers").is_dir(),
-    reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test images)",
-)
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not (PHOTOS / "flowers").is_dir(),
+        reason="STILLROOM_TEST_PHOTOS does not name a folder with flowers/ (README: test images)",
+    ),
+]
 
 
 def test_the_audit_reads_every_flower_and_finds_the_copies_that_are_in_the_set(tmp_path):

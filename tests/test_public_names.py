@@ -36,6 +36,7 @@ LEFT_OUT = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("packages", [PACKAGES[:-1], ("loadtest",)])  # Locust patches its process
 def test_every_public_name_is_there_whatever_was_imported_before(packages):
     code = CODE.replace("LEFT_OUT", repr(LEFT_OUT))

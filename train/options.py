@@ -14,6 +14,9 @@ __all__ = [
     "LossOptions",
     "TrainOptions",
     "as_json",
+    "check_at_least",
+    "check_positive",
+    "check_within",
     "deciding",
 ]
 
@@ -38,7 +41,9 @@ class DataOptions:
     class_level: int = field(default=0, metadata=NEWER)
 
     def __post_init__(self) -> None:
-        _check_within(self, 1, 10_000, "max_megapixels")
+        check_within(self, 1, 10_000, "max_megapixels")
+        check_within(self, 0, 1, "val_fraction", "test_fraction")
+        check_at_least(self, 0, "cache_mib", "class_level")
         if self.splits and not {"train"} <= set(self.splits) <= {"train", "val", "test"}:
             raise ValueError(
                 f"splits = {self.splits}: expected a folder for train, and perhaps val and test"
@@ -60,8 +65,8 @@ class AugmentOptions:
     flip: float = 0.5  # probability of a left-right mirror
     rotate_deg: float = 0.0  # rotation drawn from +- this
     brightness: float = 0.2  # factor drawn from 1 +- this
-    contrast: float = 0.2
-    saturation: float = 0.2
+    contrast: float = 0.2  # factor drawn from 1 +- this
+    saturation: float = 0.2  # factor drawn from 1 +- this
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"  # of torchvision
     policy_ops: int = 2  # randaugment: operations a view
     policy_magnitude: int = 9  # randaugment: 0 to 30
@@ -81,28 +86,29 @@ class AugmentOptions:
             raise ValueError(f"min_scale = {self.min_scale}: expected more than 0, at most 1")
         if self.max_aspect < 1:
             raise ValueError(f"max_aspect = {self.max_aspect}: expected 1 or more")
-        _check_within(self, 0, 1, "flip", "erase", "blur", "noise", "jpeg")
-        _check_within(self, 0, 0.5, "box_jitter", "multi_scale")
-        _check_within(self, 0, 30, "policy_magnitude")
-        _check_within(self, 1, 95, "jpeg_quality")
-        _check_at_least(self, 0, "mixup", "cutmix", "mix_off_epochs", "blur_radius_px")
-        _check_at_least(self, 0, "noise_levels", "brightness", "contrast", "saturation")
-        _check_at_least(self, 1, "policy_ops")
+        check_within(self, 0, 1, "flip", "erase", "blur", "noise", "jpeg")
+        check_within(self, 0, 0.5, "box_jitter", "multi_scale")
+        check_within(self, 0, 30, "policy_magnitude")
+        check_within(self, 0, 180, "rotate_deg")
+        check_within(self, 1, 95, "jpeg_quality")
+        check_at_least(self, 0, "mixup", "cutmix", "mix_off_epochs", "blur_radius_px")
+        check_at_least(self, 0, "noise_levels", "brightness", "contrast", "saturation")
+        check_at_least(self, 1, "policy_ops")
 
 
 @dataclass(frozen=True)
 class LossOptions:
     """What is minimised on the labels, as a weighted sum of named terms."""
 
-    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"  # focal: hard images count more
     focal_gamma: float = 2.0  # arXiv:1708.02002; 0 is cross-entropy
     class_weights: Literal["none", "inverse", "effective"] = "none"  # effective: arXiv:1901.05555
     centre_weight: float = 0.0  # of the centre loss on the features before the classifier; 0 = off
     centre_rate: float = 0.5  # how far a class's centre moves towards its batch mean
 
     def __post_init__(self) -> None:
-        _check_at_least(self, 0, "focal_gamma", "centre_weight")
-        _check_within(self, 0, 1, "centre_rate")
+        check_at_least(self, 0, "focal_gamma", "centre_weight")
+        check_within(self, 0, 1, "centre_rate")
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class TrainOptions:
     init: Literal["timm", "kaiming", "xavier", "orthogonal"] = "timm"  # of what weights leave open
     head: Literal["linear", "bilinear"] = "linear"  # bilinear: compact bilinear pooling
     bilinear_dim: int = 4096  # width of the bilinear features, 1 024 to 8 192
-    train_size_px: int = 128
+    train_size_px: int = 128  # side of the views that are trained on
     test_size_px: int = 0  # evaluation size; 0 = train_size_px
     crop_pct: float = 1.0  # evaluation: share of the shorter side that the centre crop keeps
     epochs: int = 10  # of all layers; 0 trains the classifier alone, for head_epochs
@@ -127,6 +133,7 @@ class TrainOptions:
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd has Nesterov momentum 0.9
     lr: float = 1e-3  # peak, after warm-up
     layer_decay: float = 1.0  # factor of the rate from each group of layers to the one before it
+    # How the rate falls from `lr` to `min_lr`.
     schedule: Literal["cosine", "constant", "step", "plateau", "cyclic"] = "cosine"
     cycles: int = 1  # cyclic: cosines with warm restarts, each as long as the others
     decay_epochs: float = 3.0  # step: epochs between two decays; plateau: epochs of patience
@@ -135,7 +142,7 @@ class TrainOptions:
     warmup_epochs: float = 1.0  # at most a quarter of all steps
     weight_decay: float = 0.02  # not on biases and norms
     l1: float = 0.0  # weight of the sum of absolute weights; not of biases and norms
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # share of the target that all classes get alike
     drop_rate: float = 0.0  # dropout before the classifier
     drop_path_rate: float = 0.0  # stochastic depth, where the architecture has it
     ema_decay: float = 0.999  # 0 = no moving average of the weights
@@ -154,19 +161,18 @@ class TrainOptions:
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
-        _check_at_least(self, 1, "train_size_px", "batch_size", "cycles")
-        _check_at_least(self, 0, "test_size_px", "head_epochs", "restarts", "freeze_stages")
-        _check_at_least(self, 0 if self.head_epochs else 1, "epochs")
-        _check_at_least(self, 0, "swa_epochs", "precise_bn_images", "l1", "weight_decay", "min_lr")
-        _check_at_least(self, 0, "warmup_epochs", "clip_norm", "workers", "swa_lr", "decay_epochs")
-        _check_at_least(self, 0, "save_minutes")
-        _check_within(self, 1, self.batch_size, "accumulate")
+        check_at_least(self, 1, "train_size_px", "batch_size", "cycles")
+        check_at_least(self, 0, "test_size_px", "head_epochs", "restarts", "freeze_stages")
+        check_at_least(self, 0 if self.head_epochs else 1, "epochs")
+        check_at_least(self, 0, "swa_epochs", "precise_bn_images", "l1", "weight_decay", "min_lr")
+        check_at_least(self, 0, "warmup_epochs", "clip_norm", "workers", "swa_lr", "decay_epochs")
+        check_at_least(self, 0, "save_minutes")
+        check_within(self, 1, self.batch_size, "accumulate")
         if self.bilinear_dim < 16:
             raise ValueError(f"bilinear_dim = {self.bilinear_dim}: expected 16 or more")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct = {self.crop_pct}: expected more than 0, at most 1")
-        if not (self.lr > 0 and self.head_lr > 0):
-            raise ValueError(f"lr = {self.lr}, head_lr = {self.head_lr}: expected more than 0")
+        check_positive(self, "lr", "head_lr")
         for name in ("label_smoothing", "drop_rate", "drop_path_rate", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected 0 to less than 1")
@@ -211,13 +217,22 @@ def as_json(options: Any) -> dict[str, Any]:
     return values
 
 
-def _check_within(options: Any, low: float, high: float, *names: str) -> None:
+def check_within(options: Any, low: float, high: float, *names: str) -> None:
+    """Refuse (ValueError) fields that are not between two values, both allowed."""
     for name in names:
         if not low <= getattr(options, name) <= high:
             raise ValueError(f"{name} = {getattr(options, name)}: expected {low} to {high}")
 
 
-def _check_at_least(options: Any, low: float, *names: str) -> None:
+def check_at_least(options: Any, low: float, *names: str) -> None:
+    """Refuse (ValueError) fields below a value."""
     for name in names:
         if not getattr(options, name) >= low:
             raise ValueError(f"{name} = {getattr(options, name)}: expected {low} or more")
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """Refuse (ValueError) fields that are not above 0."""
+    for name in names:
+        if not getattr(options, name) > 0:
+            raise ValueError(f"{name} = {getattr(options, name)}: expected more than 0")

@@ -9,6 +9,7 @@
 * `preflight`: check_needs, check_stage
 * `recipe`: Recipe, load_recipe, recipe_keys, recipe_text, shipped_recipes
 * `recipe_keys`: Near, nearest_key
+* `recipe_reference`: CORE, ENVIRONMENT, reference
 * `saved_recipe`: RunRecipe
 * `section_advice`: advising, in_section
 * `stage_graph`: Builder, Built, Context, Graph, Stage

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from train.options import check_at_least, check_positive
+
 __all__ = ["AblationOptions", "LoadOptions", "ServeOptions"]
 
 
@@ -14,8 +16,7 @@ class AblationOptions:
     seeds: int = 3  # trainings of each of the four
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"seeds = {self.seeds}: expected 1 or more")
+        check_at_least(self, 1, "seeds")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class ServeOptions:
     max_batch: int = 0  # largest batch of one inference; 0 takes what suits the backend
     concurrency: int = 8  # clients of the parity check, so that batches mix
 
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "threads", "decode_threads", "concurrency")
+        check_at_least(self, 0, "max_batch")
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -37,3 +42,7 @@ class LoadOptions:
     users: int = 8  # clients of the closed loop
     rate_share: float = 0.5  # rate of the open loop, as a share of what the closed loop reached
     slo: str = "p99=100ms"  # objective on the latency from the intended send time
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "users")
+        check_positive(self, "duration_s", "rate_share")

@@ -121,8 +121,6 @@ def _check_service(recipe: Recipe) -> None:
         raise RecipeError(
             f"serve.backend = {serve.backend!r}: expected auto or one of {', '.join(BACKENDS)}."
         )
-    if serve.concurrency < 1:
-        raise RecipeError(f"serve.concurrency = {serve.concurrency}: expected 1 or more.")
     Settings(
         artifact=Path(),
         threads=serve.threads,
@@ -141,8 +139,6 @@ def _check_load(recipe: Recipe) -> None:
         for name in ("slo", "users", "duration_s"):
             said = said.replace(f"--{name.replace('_', '-')} ", f"loadtest.{name} ")
         raise RecipeError(f"The load test would refuse it: {said}.") from error
-    if not options.rate_share > 0:
-        raise RecipeError(f"loadtest.rate_share = {options.rate_share}: expected more than 0.")
 
 
 def _dataset(context: Context) -> Dataset:

@@ -29,7 +29,7 @@ class Recipe:
     """Everything a run is told. Every field has a default; a recipe names what differs."""
 
     name: str = ""  # of the served model; empty: the name of the images' folder
-    seed: int = 0
+    seed: int = 0  # of every random draw
     data: DataOptions = field(default_factory=DataOptions)
     teacher: TrainOptions = field(default_factory=TrainOptions)
     student: TrainOptions = field(default_factory=TrainOptions)

@@ -18,6 +18,8 @@ from benchmarks.onnx_families import (
 from export.parity.tolerances import LIMITS
 from serve.contract.errors import StillroomError
 
+pytestmark = pytest.mark.e2e
+
 NOT_EXPORTED: dict[str, str] = {}  # architecture -> what its error says
 
 

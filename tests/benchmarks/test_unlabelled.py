@@ -15,6 +15,8 @@ from tests.train.toy import fast, open_dataset, write_photos
 from train.data.dataset import Dataset
 from train.data.images import LabelledImage
 
+pytestmark = pytest.mark.e2e
+
 SETTING = Setting(labels=4, unlabelled=8, steps=4, teacher_px=(40, 48), student_px=(32, 40))
 
 

@@ -70,6 +70,7 @@ def test_a_linear_head_stays_as_it_is() -> None:
     assert list(without_fft(backbone).modules()) == modules
 
 
+@pytest.mark.ci
 def test_the_graph_answers_as_the_model_without_what_tensorrt_refuses(
     exported: Exported, tmp_path: Path
 ) -> None:

@@ -21,6 +21,8 @@ from tests.export.conftest import Exported
 from tests.train.toy import SIZE_PX, card_of
 from train.models.classifier import build_model
 
+pytestmark = pytest.mark.e2e
+
 PROFILE = Profile.up_to(8)
 QUICK = ("test_vit",)
 OTHERS = [name for name in timm.list_models("test_*") if name not in QUICK]

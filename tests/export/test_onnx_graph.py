@@ -70,6 +70,7 @@ def test_the_graph_says_what_it_is_and_not_where_it_was_made(exported: Exported)
         assert trace.encode() not in data
 
 
+@pytest.mark.ci
 def test_attention_is_exported_unfused_with_equal_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

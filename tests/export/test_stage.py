@@ -27,6 +27,8 @@ from train.evaluation import read_predictions, write_predictions
 from train.models.checkpoint import ModelCard
 from train.models.classifier import ImageClassifier
 
+pytestmark = pytest.mark.e2e
+
 Writer = Callable[..., None]
 OPTIONS = ExportOptions(golden_images=6, max_batch_size=5)
 

@@ -604,8 +604,8 @@ def _lines() -> Iterator[str]:
     yield "# What strangers may send"
     yield ""
     yield "Each line is sent to a real `bentoml serve` process by"
-    yield "`uv run pytest tests/serve/http/test_attack_cases.py`, but for the last two, with tests"
-    yield "of their own."
+    yield '`uv run pytest -m "" tests/serve/http/test_attack_cases.py`, but for the last two, with'
+    yield "tests of their own."
     yield ""
     yield "| | sent | answered |"
     yield "|---|---|---|"

@@ -51,6 +51,14 @@ finally:
 """
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a finished run belongs to the tier of whole paths, but for one test."""
+    for item in items:
+        if "tiny_run" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("smoke"):
+            item.add_marker(pytest.mark.e2e)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command did."""

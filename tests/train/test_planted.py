@@ -16,6 +16,8 @@ from serve.contract.preprocess import decode
 from train.data.audit.dataset_audit import audit_images
 from train.options import DataOptions
 
+pytestmark = pytest.mark.e2e
+
 PHOTOS = Path(os.environ.get("STILLROOM_TEST_PHOTOS", "no-such-folder"))
 LABELS = ("ash", "birch", "cedar")
 COPIES = {  # scale, JPEG quality, brightness

@@ -34,13 +34,14 @@ def evaluate(
 
     Example: stillroom evaluate runs/mine --stage teacher --per-class 20
     """
-    from stillroom.evaluation.advice import advise, headline
     from stillroom.evaluation.source import open_source
-    from stillroom.evaluation.write import write_evaluation
 
     if split not in SPLITS:
         raise UsageError(f"No split {split!r} is evaluated.", f"Splits: {', '.join(SPLITS)}.")
     source = open_source(target, stage, photos)
+    from stillroom.evaluation.advice import advise, headline  # ten seconds of imports
+    from stillroom.evaluation.write import write_evaluation
+
     if note := source.note():
         logger.warning(note)
     folder = out or source.out

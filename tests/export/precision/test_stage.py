@@ -27,6 +27,8 @@ from serve.runners.open import open_runner
 from tests.export.conftest import Exported
 from train.loader.views import pixels_of
 
+pytestmark = pytest.mark.e2e
+
 OPTIONS = ExportOptions(golden_images=6, max_batch_size=5, calibration_images=32)
 
 

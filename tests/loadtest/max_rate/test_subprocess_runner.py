@@ -50,6 +50,7 @@ def stop(command: Sequence[str], number: signal.Signals, behaviour: Behaviour) -
         process.wait()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_search_writes_what_ran(tmp_path: Path, number: signal.Signals) -> None:
     behaviour, out = Behaviour(delay_s=0.005), tmp_path / "out"

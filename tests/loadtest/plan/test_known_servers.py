@@ -13,6 +13,8 @@ from loadtest.result.binomial import clopper_pearson
 from loadtest.result.percentiles import describe_ms, nearest_rank
 from tests.loadtest.virtual import closed_loop, exponential, frozen_one_in_five, open_loop, queue
 
+pytestmark = pytest.mark.e2e
+
 SERVICE_S = 0.01
 
 

@@ -60,7 +60,7 @@ def test_a_second_sigterm_skips_the_grace() -> None:
 def test_without_a_parent_there_is_no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         drain, stops = drain_of(grace_s=60), []
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        monkeypatch.setattr(os, "getppid", lambda: -1)  # 1 may be the parent
         drain.begin(lambda: stops.append(1), asyncio.get_running_loop())
         await until(lambda: stops == [1])
 

@@ -22,6 +22,8 @@ from tests.stillroom.sweeps import copy_run, fake_latency, make_run
 from tests.train.toy import fast
 from train.evaluation import read_predictions
 
+pytestmark = pytest.mark.e2e
+
 STUDENTS = {
     "arch": "test_efficientnet",
     "weights": "none",

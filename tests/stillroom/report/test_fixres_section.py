@@ -14,6 +14,8 @@ from stillroom.report.facts import read_facts
 from stillroom.report.fixres_section import fixres_section
 from stillroom.report.page import write_report
 
+pytestmark = pytest.mark.e2e
+
 
 def _section(page: str) -> str:
     found = re.search(r'<section id="fixres">.*?</section>', page, re.S)

@@ -17,6 +17,8 @@ from train.data.shards.source import ShardSource
 from train.data.source import root_of
 from train.evaluation import read_predictions
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def pattern(few_photos: Path) -> str:

@@ -12,6 +12,8 @@ from stillroom.run.execution import Request, run_stages
 from tests.stillroom.conftest import write_photos
 from tests.stillroom.fake_pipeline import FakePipeline
 
+pytestmark = pytest.mark.e2e
+
 
 def check_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks are of trainings, which do not happen here."""

@@ -21,6 +21,8 @@ from tests.stillroom.sweeps import OPTIONS, copy_run, dataset_of, fake_latency, 
 from tests.train.toy import draw, fast
 from train.data.dataset import Dataset
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:

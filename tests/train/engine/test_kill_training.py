@@ -21,6 +21,8 @@ from train.engine.loop import Validate
 from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
 from train.engine.trainer import METRICS
 
+pytestmark = pytest.mark.e2e
+
 KILLS = 100 if os.environ.get("STILLROOM_SOAK") else 10
 LONG = replace(
     PLAN, epochs=8, save_minutes=0.0, swa_epochs=2, mixup=0.4, sizes_px=(32, 48), balance_limit=1.1

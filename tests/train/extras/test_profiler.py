@@ -35,6 +35,7 @@ def test_the_verdict_names_what_to_change_first(changes: dict[str, float], bound
     assert lines[2].startswith(f"{bound.capitalize()}-bound: ")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("workers", [0, 1])
 def test_steps_are_timed_and_traced(dataset: Dataset, tmp_path: Path, workers: int) -> None:
     trace = tmp_path / "profile" / "trace.json"
@@ -47,6 +48,7 @@ def test_steps_are_timed_and_traced(dataset: Dataset, tmp_path: Path, workers: i
     assert any("conv" in str(name) for name in names)
 
 
+@pytest.mark.ci
 def test_a_loader_that_is_slow_shows_as_waiting(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from train.data.dataset import Dataset
 from train.loader.dataloader import feed
 from train.loader.sampler import BatchSampler, ViewKey
 
+pytestmark = pytest.mark.ci  # processes that are late on a busy machine
+
 EPOCHS = 4
 
 

@@ -115,6 +115,7 @@ def test_the_commands_of_a_run_work_on_it(stillroom, imported: Imported) -> None
     assert "SNR 999 dB" in same.out
 
 
+@pytest.mark.ci
 def test_two_exports_of_one_checkpoint_are_one_file_without_a_path(
     stillroom, imported: Imported, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from stillroom.commands.service.loadtest import loadtest_app
 from stillroom.run.stages.load import run_loadtest
 from tests.loadtest.stub_server import Behaviour, served, write_corpus
 
+pytestmark = pytest.mark.e2e
+
 URL = "http://127.0.0.1:9"
 FORM = ("--route", "/predict", "--field", "file", "--answer", "", "--header", "X-Key: a b")
 

@@ -14,6 +14,8 @@ from stillroom.sweep.search.run import SearchRequest, epochs_before, search
 from tests.stillroom.sweeps import OPTIONS, copy_run, make_run, rows_of
 from tests.train.toy import fast
 
+pytestmark = pytest.mark.e2e
+
 SPACE = ("teacher.lr=1e-3,5e-3", "teacher.drop_rate=0,0.3")
 
 

@@ -37,6 +37,8 @@ from tests.stillroom.sweeps import OPTIONS, fake_latency
 from tests.train.toy import write_photos
 from train.evaluation import read_predictions
 
+pytestmark = pytest.mark.e2e
+
 STUDENT = tuple(entry.replace("teacher.", "student.") for entry in OPTIONS)
 TOLD = ("fixres.epochs=1", "fixres.batch_size=12", "distil.temperature=3.0")
 

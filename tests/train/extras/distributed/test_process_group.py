@@ -26,6 +26,8 @@ from train.extras.distributed.process_group import ProcessGroup
 from train.loader.sampler import BatchSampler, draws_per_class
 from train.stage import Dataset
 
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).parents[4]
 CLOSE = {
     "rtol": 1e-3,

@@ -106,6 +106,7 @@ def test_nan_planted_in_any_layer_is_named(arch: str) -> None:
         assert "NaN" in found.words
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("arch", ARCHS)
 def test_an_infinite_gradient_planted_in_any_layer_is_named(arch: str) -> None:
     step = a_step(arch)
@@ -405,6 +406,7 @@ def test_stochastic_depth_comes_back(tmp_path: Path) -> None:
     assert replay(back, "fp32").loss == replay(step, "fp32").loss
 
 
+@pytest.mark.ci
 def test_the_command_replays_a_bundle_elsewhere(tmp_path: Path) -> None:
     explained(overflowing(a_step()), tmp_path / "bundle")
     command = [sys.executable, "-m", "train.nonfinite", str(tmp_path / "bundle")]
