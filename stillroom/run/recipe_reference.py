@@ -78,7 +78,7 @@ def _lines() -> Iterator[str]:
         "# Every key of a recipe, every environment variable",
         "",
         "Written by `python -m stillroom.run.recipe_reference`; a test holds it to the code.",
-        "Keys are set in a recipe (TOML), or behind a command: `stillroom run PHOTOS student.lr=1e-3`.",
+        "Keys are set in a recipe, or behind a command: `stillroom run PHOTOS student.lr=1e-3`.",
         "`student.*` has the keys of `teacher.*`. **Bold** keys are those that most people set.",
     ]
     own = [one for one in fields(Recipe) if not is_dataclass(_default(one))]
