@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.contract.errors import GateError
-from serve.runners.onnxruntime_runner import installed_onnxruntime
+from serve.runners.onnxruntime_runner import installed_onnxruntime, plain_session
 
 __all__ = ["DownloadSize", "check_ort", "download_size", "write_ort"]
 
@@ -112,10 +112,6 @@ def check_ort(source: Path, path: Path, pixels: NDArray[np.uint8]) -> float:
 
 
 def _logits(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = plain_session(path)
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: image[None]})[0] for image in pixels])

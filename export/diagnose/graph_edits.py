@@ -14,6 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from serve.runners.onnxruntime_runner import plain_session
+
 __all__ = [
     "ChangedInitialiser",
     "RefusedGraph",
@@ -73,15 +75,8 @@ def run(
     Raises:
         RefusedGraph: ONNX Runtime does not load or run the file.
     """
-    import onnxruntime
-
-    levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = plain_session(model, threads=1, optimise=optimise)
         name = session.get_inputs()[0].name
         return [session.run(None, {name: batch}) for batch in batches]
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own

@@ -23,6 +23,7 @@ from export.onnx_file import read_fp32
 from export.precision.excluded_nodes import always_float, with_partners
 from export.precision.node_noise import NodeNoise, snr_of_sums
 from export.precision.quantize import Target, write_int8
+from serve.runners.onnxruntime_runner import plain_session
 
 __all__ = ["sensitivity_of_nodes"]
 
@@ -77,11 +78,7 @@ def sensitivity_of_nodes(
 
 
 def _logits(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = plain_session(path)
     name = session.get_inputs()[0].name
     batches = range(0, len(pixels), BATCH)
     answers = [session.run(None, {name: pixels[i : i + BATCH]})[0] for i in batches]

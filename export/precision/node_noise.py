@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.onnx_file import read_fp32, read_graph, save_graph
+from serve.runners.onnxruntime_runner import plain_session
 
 __all__ = ["NodeNoise", "noise_of_nodes", "snr_of_sums"]
 
@@ -164,17 +165,12 @@ def _joint(before: onnx.ModelProto, after: onnx.ModelProto, pairs: list[_Pair]) 
 
 def _run(joint: onnx.ModelProto, pixels: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
     """(count, 2) sums over all images of the squares of signal and noise."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # The file as it is written: what the runtime makes of it is the parity gate's question.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
     with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
         path = Path(scratch) / "joint.onnx"
         name = joint.graph.input[0].name
         save_graph(joint, path, {})
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # As it is written: what the runtime makes of it is the parity gate's question.
+        session = plain_session(path, optimise=False)
     sums = np.zeros((count, 2))
     for begin in range(0, len(pixels), BATCH):
         values = session.run(None, {name: pixels[begin : begin + BATCH]})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["fsync_folder", "fsync_path"]
+__all__ = ["fsync_folder", "fsync_path", "write_atomic"]
 
 
 def fsync_folder(folder: Path) -> None:
@@ -21,3 +22,26 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
+    """Write a file so that it is the old one or the new one, whole, whatever happens meanwhile.
+
+    Args:
+        path: of the file; its folder is there.
+        data: what it holds.
+        shared: several processes may write it at once; else the caller holds a lock.
+    """
+    own = f".{os.getpid()}" if shared else ""
+    partial = path.with_name(f".{path.name}{own}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    fsync_path(path.parent)

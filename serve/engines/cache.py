@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from serve.contract.digest import canonical_json, digest_of_json, sha256_of_bytes
 from serve.contract.errors import EngineError
-from serve.contract.files import fsync_path
+from serve.contract.files import fsync_path, write_atomic
 from serve.contract.manifest import ENGINES
 from serve.engines.build import BuiltEngine
 from serve.engines.key import EngineKey
@@ -201,8 +199,8 @@ class EngineCache:
         body = {"key": dict(key), "sha256": sha256_of_bytes(data), "bytes": len(data), **facts}
         entry = canonical_json({**body, "digest": digest_of_json(body)})
         path = self._folder / name
-        _replace(path, data)
-        _replace(_entry_of(path), entry)
+        write_atomic(path, data, shared=True)
+        write_atomic(_entry_of(path), entry, shared=True)
         fsync_path(self._folder)
 
     @contextmanager
@@ -225,20 +223,6 @@ class EngineCache:
         for path in self._folder.glob(".*.partial"):
             with suppress(OSError):
                 path.unlink()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{token_hex(4)}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _entry_of(path: Path) -> Path:

@@ -7,6 +7,7 @@ provider is read back from the session, and the session is refused when it is no
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,13 @@ from serve.contract.artifact import Artifact
 from serve.contract.errors import ArtifactError, UsageError
 from serve.runners.base import check_images, largest_batch, model_bytes
 
-__all__ = ["SessionRunner", "installed_onnxruntime", "open_session_runner", "session_options"]
+__all__ = [
+    "SessionRunner",
+    "installed_onnxruntime",
+    "open_session_runner",
+    "plain_session",
+    "session_options",
+]
 
 PROVIDERS = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
@@ -165,6 +172,24 @@ def session_options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
+
+
+def plain_session(model: Path | bytes, *, threads: int = 0, optimise: bool = True) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU, of a file that is looked into, not served.
+
+    Args:
+        model: ONNX or ORT file, or its bytes.
+        threads: CPU threads; 0 takes all.
+        optimise: False runs the graph as it is written.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _available_providers() -> list[str]:

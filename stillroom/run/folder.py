@@ -14,7 +14,7 @@ from typing import Any
 
 from serve.contract.digest import canonical_json
 from serve.contract.errors import ArtifactError, RunError
-from serve.contract.files import fsync_folder, fsync_path
+from serve.contract.files import fsync_folder, fsync_path, write_atomic
 from serve.contract.manifest import RUNTIME, damaged_files, read_manifest
 from serve.contract.manifest import write_manifest as _write_manifest
 
@@ -128,11 +128,11 @@ class RunFolder:
 
     def write_record(self, value: dict[str, Any]) -> None:
         """Replace run.json."""
-        self._replace(self.path / RECORD, canonical_json(value))
+        write_atomic(self.path / RECORD, canonical_json(value))
 
     def write_recipe(self, text: str) -> None:
         """Replace recipe.toml."""
-        self._replace(self.recipe_path, text.encode())
+        write_atomic(self.recipe_path, text.encode())
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a published stage; None where there is none that can be read."""
@@ -224,12 +224,6 @@ class RunFolder:
 
     def _old(self, stage: str) -> Path:
         return self.path / f".{stage}.old"
-
-    @staticmethod
-    def _replace(path: Path, data: bytes) -> None:
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
 
 
 def _is_record(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from serve.contract.digest import canonical_json
 from serve.contract.errors import RunError, UsageError
+from serve.contract.files import write_atomic
 from train.models.checkpoint import CARD, WEIGHTS
 
 __all__ = ["SCHEMA_VERSION", "SweepFolder"]
@@ -79,22 +81,21 @@ class SweepFolder:
             rows: one a trial or cell, all with the same keys.
         """
         value = {"schema_version": SCHEMA_VERSION, **results, "rows": [dict(row) for row in rows]}
-        self._replace(self.path / RESULTS, canonical_json(value))
-        partial = self.path / f".{TABLE}.partial"
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            columns = list(dict.fromkeys(key for row in rows for key in row))
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.path / TABLE)
+        write_atomic(self.path / RESULTS, canonical_json(value))
+        text = io.StringIO()
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path / TABLE, text.getvalue().encode())
 
     def write_page(self, text: str) -> None:
         """Replace index.html."""
-        self._replace(self.page, text.encode())
+        write_atomic(self.page, text.encode())
 
     def write_text(self, name: str, text: str) -> Path:
         """Replace another file of the sweep."""
-        self._replace(self.path / name, text.encode())
+        write_atomic(self.path / name, text.encode())
         return self.path / name
 
     def keep_checkpoints(self, numbers: set[int]) -> None:
@@ -108,7 +109,7 @@ class SweepFolder:
         path = self.path / PLAN
         if not path.exists():
             shutil.rmtree(self.path / "trials", ignore_errors=True)
-            self._replace(path, canonical_json(plan))
+            write_atomic(path, canonical_json(plan))
             return
         try:
             old = json.loads(path.read_bytes())
@@ -121,12 +122,6 @@ class SweepFolder:
                 "Choose another --name, repeat the command it was begun with, or remove the "
                 "folder.",
             )
-
-    @staticmethod
-    def _replace(path: Path, data: bytes) -> None:
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
 
 
 def _differing(old: Any, new: Any, prefix: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from serve.contract.digest import canonical_json, digest_of_json
+from serve.contract.files import write_atomic
 from serve.contract.preprocess import PreprocessSpec
 from stillroom.report.paired import Paired, pair
 from train.data.dataset import Dataset
@@ -173,9 +174,8 @@ def train_trial(
         wall_s=round(watch.wall_s, 2),
     )
     value = {"key": key, "seed": seed, "options": asdict(options), "outcome": asdict(outcome)}
-    partial = folder / f".{OUTCOME}"
-    partial.write_bytes(canonical_json(value))
-    partial.replace(folder / OUTCOME)  # the last file: without it the trial is not done
+    # The last file: without it the trial is not done.
+    write_atomic(folder / OUTCOME, canonical_json(value))
     shutil.rmtree(state)
     return outcome
 

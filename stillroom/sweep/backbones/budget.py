@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.contract.digest import canonical_json
+from serve.contract.files import write_atomic
 from stillroom.sweep.subject import StudyData
 from stillroom.sweep.trial import Stopwatch
 from train.engine.callbacks import OnEpoch
@@ -48,9 +49,7 @@ def epochs_within(
         rounds=1 + options.restarts,
     )
     found = {"epochs": epochs, "epoch_s": epoch_s, "start_up_s": start_up_s}
-    partial = path.with_name(f".{path.name}")
-    partial.write_bytes(canonical_json(found))
-    partial.replace(path)
+    write_atomic(path, canonical_json(found))
     say(f"  {epoch_s:.1f} s an epoch: {epochs} epochs")
     return _with(options, epochs)
 

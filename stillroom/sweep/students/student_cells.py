@@ -18,6 +18,7 @@ from compress.stage import build_task
 from compress.teachers import Teacher
 from serve.contract.artifact import MODEL
 from serve.contract.digest import canonical_json, digest_of_json
+from serve.contract.files import write_atomic
 from stillroom.sweep.folder import SweepFolder
 from stillroom.sweep.subject import StudyData
 from stillroom.sweep.trial import (
@@ -187,6 +188,4 @@ def tune_cell(course: SearchContext, student: Student, fixres: FixResOptions) ->
 
 def write_cell(folder: Path, value: dict[str, Any]) -> None:
     """Write a cell's last file: without it the cell is not done."""
-    partial = folder / f".{CELL}"
-    partial.write_bytes(canonical_json(value))
-    partial.replace(folder / CELL)
+    write_atomic(folder / CELL, canonical_json(value))

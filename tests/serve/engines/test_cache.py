@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_no_half_file(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engine_cache.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     engine = cache.obtain(KEY, Builder())
     assert engine.plan == b"plan"
     assert "the plan is not kept: No space left on device" in engine.note

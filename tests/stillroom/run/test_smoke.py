@@ -8,6 +8,7 @@ import pytest
 
 
 @pytest.mark.smoke
+@pytest.mark.timeout(900)  # beside the other tests
 def test_images_become_a_model_that_is_served_and_loaded(stillroom, tiny_run):
     assert stillroom("verify", tiny_run).code == 0
     http = json.loads((tiny_run / "http" / "http_parity.json").read_text())

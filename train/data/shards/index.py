@@ -8,7 +8,6 @@ as if the shard were unpacked there.
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
-from serve.contract.files import fsync_path
+from serve.contract.files import write_atomic
 
 __all__ = ["INDEX", "ShardIndex", "ShardSample", "index_tar", "read_index", "write_index"]
 
@@ -208,11 +207,7 @@ def write_index(folder: Path, index: ShardIndex) -> None:
         "sha256": index.sha256,
         "samples": [astuple(sample) for sample in index.samples.values()],
     }
-    partial = folder / f".{INDEX}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    fsync_path(partial)
-    partial.replace(folder / INDEX)
-    fsync_path(folder)
+    write_atomic(folder / INDEX, json.dumps(value).encode(), shared=True)
 
 
 def read_index(folder: Path) -> ShardIndex | None:

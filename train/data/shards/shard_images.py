@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serve.contract.digest import sha256_of_bytes
 from serve.contract.errors import DatasetError
+from serve.contract.files import write_atomic
 from serve.contract.labels import refuse_twins
 from train.data.cache_folder import FileKey, cache_folder
 from train.data.image_bytes import CONTAINERS as NAMES
@@ -99,9 +100,7 @@ def _write_names(root: Path, shards: list[Shard]) -> None:
     names = sorted(shard.name for shard in shards)
     if shard_names(root) == set(names):
         return
-    partial = root / f".{NAMES}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(names), encoding="utf-8")
-    partial.replace(root / NAMES)
+    write_atomic(root / NAMES, json.dumps(names).encode(), shared=True)
 
 
 def shard_names(root: Path) -> set[str]:
