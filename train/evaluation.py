@@ -1,4 +1,7 @@
-"""What a model answers and how good that is: predictions.csv first, every figure from it."""
+"""What a model answers and how good that is: predictions.csv first, every figure from it.
+
+scipy.stats and scikit-learn cost as much to import as torch: who computes with them imports them.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.special import log_softmax
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from train.data.images import LabelledImage
@@ -134,6 +134,8 @@ def agreement(teacher: NDArray[np.float32], student: NDArray[np.float32]) -> tup
     Returns:
         Share of images with the teacher's answer, and mean KL(teacher || student) in nats.
     """
+    from scipy.special import log_softmax
+
     log_t, log_s = (log_softmax(logits.astype(np.float64), axis=1) for logits in (teacher, student))
     same = teacher.argmax(1) == student.argmax(1)
     return float(same.mean()), float((np.exp(log_t) * (log_t - log_s)).sum(1).mean())
@@ -141,6 +143,8 @@ def agreement(teacher: NDArray[np.float32], student: NDArray[np.float32]) -> tup
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     """95 % interval of a proportion. Source: Wilson 1927; scipy's implementation."""
+    from scipy.stats import binomtest
+
     interval = binomtest(hits, count).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -152,6 +156,9 @@ def evaluate(predictions: Predictions) -> dict[str, Any]:
         n, top1 with its Wilson interval, top5 (where K > 5), loss, ece, confusion (rows are true
         classes), and precision, recall, f1 and n of each class. Fractions in [0, 1].
     """
+    from scipy.special import log_softmax
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     targets, logits = predictions.targets, predictions.logits
     answers = predictions.predicted
     hits = int((answers == targets).sum())
