@@ -180,4 +180,7 @@ def test_above_200_mb_half_the_sides_are_decoded() -> None:
 def test_no_image_takes_more_memory_than_it_is_charged(kind, tmp_path: Path) -> None:
     cost = measured(encoded(kind, 4, smooth=False), tmp_path)
     assert cost.peak_mb < cost.charge_mb * 1.1 + 6, cost
-    assert cost.peak_mb > cost.charge_mb / 4, cost  # a charge that is far too high refuses the good
+    # Of a PNG of 16 bits a quarter, exactly, is memory: 2 MB for what the measurement misses.
+    assert cost.peak_mb > cost.charge_mb / 4 - 2, (
+        cost
+    )  # a charge that is far too high refuses the good
