@@ -20,4 +20,4 @@ ci:              ## everything that must be green
 	bash .ci/run
 
 soak:            ## full counts of the kill, fuzz and process tests
-	STILLROOM_SOAK=1 uv run pytest -m "ci or slow"
+	STILLROOM_SOAK=1 uv run pytest -n 0 -m "ci or slow"

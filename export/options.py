@@ -23,7 +23,7 @@ class ParityLimits:
     int8: Tolerances = LIMITS["int8"]
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "min_images")
+        check_at_least(self, 0, "min_images")
 
     def of(self, precision: str) -> Tolerances:
         """Those of fp32, fp16 or int8."""
@@ -38,7 +38,7 @@ class ExportOptions:
     source: Literal["fixres", "student", "teacher"] = "fixres"  # the stage that is exported
     opset: int = 20  # of ONNX
     golden_images: int = 16  # stored with the artifact; replayed at every start of the server
-    max_batch_size: int = 16  # largest batch that is checked
+    max_batch_size: int = 16  # largest batch that is checked; 0 takes what suits the backend
     strict: bool = False  # refuse an fp32 file, too, that too few images were there to prove
     # Built beside fp32 by `stillroom run`: fp16, int8 (for CPUs), int8-tensorrt.
     precisions: tuple[str, ...] = ()
@@ -52,7 +52,8 @@ class ExportOptions:
                     f"precisions = {list(self.precisions)}: expected some of {', '.join(REDUCED)}; "
                     "fp32 is always built"
                 )
-        check_at_least(self, 1, "calibration_images", "golden_images", "max_batch_size", "opset")
+        check_at_least(self, 1, "calibration_images", "golden_images", "opset")
+        check_at_least(self, 0, "max_batch_size")
         if len(set(self.precisions)) < len(self.precisions):
             raise ValueError(f"precisions = {list(self.precisions)}: one is named twice")
 

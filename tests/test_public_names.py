@@ -61,6 +61,8 @@ def test_a_package_says_what_it_does_and_what_it_has_not(package):
         ("import stillroom", ("torch", "bentoml", "_bentoml_sdk", "numpy", "locust")),
         ("import serve.contract", ("bentoml", "_bentoml_sdk", "starlette", "torch")),
         ("import train, compress, export, serve, loadtest", ("torch", "bentoml", "locust")),
+        ("import train.evaluation", ("scipy.stats", "sklearn", "pandas")),
+        ("import stillroom.evaluation.source", ("scipy.stats", "sklearn", "matplotlib", "timm")),
         ("from stillroom import load, open_run", ("torch", "bentoml", "timm", "sklearn")),
     ],
 )

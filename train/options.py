@@ -89,7 +89,7 @@ class AugmentOptions:
         check_within(self, 0, 1, "flip", "erase", "blur", "noise", "jpeg")
         check_within(self, 0, 0.5, "box_jitter", "multi_scale")
         check_within(self, 0, 30, "policy_magnitude")
-        check_within(self, 0, 180, "rotate_deg")
+        check_at_least(self, 0, "rotate_deg")
         check_within(self, 1, 95, "jpeg_quality")
         check_at_least(self, 0, "mixup", "cutmix", "mix_off_epochs", "blur_radius_px")
         check_at_least(self, 0, "noise_levels", "brightness", "contrast", "saturation")

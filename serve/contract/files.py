@@ -31,6 +31,9 @@ def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
         path: of the file; its folder is there.
         data: what it holds.
         shared: several processes may write it at once; else the caller holds a lock.
+
+    Raises:
+        OSError: as the file system says; nothing is left beside the old file.
     """
     own = f".{os.getpid()}" if shared else ""
     partial = path.with_name(f".{path.name}{own}.partial")

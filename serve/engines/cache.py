@@ -24,7 +24,7 @@ from typing import Any
 
 from serve.contract.digest import canonical_json, digest_of_json, sha256_of_bytes
 from serve.contract.errors import EngineError
-from serve.contract.files import fsync_path, write_atomic
+from serve.contract.files import write_atomic
 from serve.contract.manifest import ENGINES
 from serve.engines.build import BuiltEngine
 from serve.engines.key import EngineKey
@@ -201,7 +201,6 @@ class EngineCache:
         path = self._folder / name
         write_atomic(path, data, shared=True)
         write_atomic(_entry_of(path), entry, shared=True)
-        fsync_path(self._folder)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

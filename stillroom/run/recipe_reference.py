@@ -60,9 +60,18 @@ CORE = [
     "loadtest.duration_s",
     "loadtest.slo",
 ]
-ENVIRONMENT = {
-    "STILLROOM_CACHE": "folder of decoded images, engines and downloads [~/.cache/stillroom]",
-    "STILLROOM_SHARD_CACHE_MIB": "shards kept on disk, at most; 0 keeps none [20480]",
+ENVIRONMENT = {  # those that are not settings of the service: default, range, meaning
+    "STILLROOM_CACHE": (
+        "`$XDG_CACHE_HOME/stillroom`, else `~/.cache/stillroom`",
+        "",
+        "folder of decoded images, engines and downloaded shards",
+    ),
+    "STILLROOM_SHARD_CACHE_MIB": ("`32768`", "1 or more", "MiB of downloaded shards that are kept"),
+    "STILLROOM_CORPUS": (
+        "",
+        "",
+        "folder of images that `locust -f loadtest/locustfile.py` sends",
+    ),
 }
 UNITS = {"px": "px", "s": "s", "ms": "ms", "mib": "MiB", "deg": "degrees", "megapixels": "10^6 px"}
 PROBES: tuple[Any, ...] = (-1, -1.0, 0, 0.0, 10**9, 1e9, "?")
@@ -97,8 +106,8 @@ def _lines() -> Iterator[str]:
             range_ = f"{LEAST.get(one.name, 1)} to {LARGEST.get(one.name, 4096)}"
         name = f"STILLROOM_{one.name.upper()}"
         yield f"| `{name}` | {_shown(default)} | {range_} | {meanings[one.name]} |"
-    for name, meaning in ENVIRONMENT.items():
-        yield f"| `{name}` | | | {meaning} |"
+    for name, cells in ENVIRONMENT.items():
+        yield f"| `{name}` | {' | '.join(cells)} |"
 
 
 def _section(section: Any, path: str) -> Iterator[str]:

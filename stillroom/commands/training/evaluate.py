@@ -38,8 +38,8 @@ def evaluate(
 
     if split not in SPLITS:
         raise UsageError(f"No split {split!r} is evaluated.", f"Splits: {', '.join(SPLITS)}.")
-    source = open_source(target, stage, photos)
-    from stillroom.evaluation.advice import advise, headline  # ten seconds of imports
+    source = open_source(target, stage, photos)  # refuses before what draws is loaded
+    from stillroom.evaluation.advice import advise, headline
     from stillroom.evaluation.write import write_evaluation
 
     if note := source.note():

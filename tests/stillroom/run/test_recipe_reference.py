@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 
 from stillroom.run.recipe import recipe_keys
-from stillroom.run.recipe_reference import CORE, reference
+from stillroom.run.recipe_reference import CORE, ENVIRONMENT, reference
+from train.data.shards.cache import DEFAULT_MIB, ENV_LIMIT
 
 ROOT = Path(__file__).parents[3]
-# Between our own processes; nobody sets them.
-INTERNAL = {"STILLROOM_CORPUS", "STILLROOM_LENT", "STILLROOM_POINTER", "STILLROOM_ROUTE"}
 
 
 def test_the_page_is_what_the_code_says():
@@ -30,11 +29,20 @@ def test_every_variable_is_named():
         p for d in ("serve", "stillroom", "train", "loadtest") for p in (ROOT / d).rglob("*.py")
     ]
     read = {
-        name for p in sources for name in re.findall(r"\bSTILLROOM_[A-Z_]*[A-Z]", p.read_text())
+        name for p in sources for name in re.findall(r"\"(STILLROOM_[A-Z_]*[A-Z])\"", p.read_text())
     }
-    assert read - INTERNAL <= named
+    assert {"STILLROOM_CACHE", "STILLROOM_CORPUS", "STILLROOM_TOKEN"} <= read <= named
+
+
+def test_the_limit_of_shards_is_that_of_their_cache():
+    assert ENVIRONMENT[ENV_LIMIT][0] == f"`{DEFAULT_MIB}`"
 
 
 def test_the_core_is_small_and_exists():
     assert len(CORE) <= 40
     assert set(CORE) <= set(recipe_keys())
+
+
+def test_every_number_but_the_seed_has_a_range():
+    rows = re.findall(r"^\| \**`([a-z0-9_.]+)`\** \| (?:int|float) \| (.*?) \|", reference(), re.M)
+    assert {key for key, range_ in rows if not range_.strip()} == {"seed"}
