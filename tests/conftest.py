@@ -27,6 +27,16 @@ hypothesis.settings.load_profile("default" if os.environ.get("STILLROOM_SOAK") e
 
 log_to_console()  # as a command does: tests read progress on standard error
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that train in a forked child come first.
+
+    PyTorch refuses that once the parent has run a backward pass with a device beside the CPU
+    registered, as an export to ONNX registers one.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
+
+
 SIDE = 32
 LABELS = ("daisy", "rose", "tulip", "weed")
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)

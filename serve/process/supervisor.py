@@ -95,6 +95,7 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         self._refusal = refusal
         self._first_exit: int | None = None
         self._exits: dict[int, int] = {}
+        self._known: dict[int, str] = {}  # folder of its metrics, by worker
         self._oom_kills = oom_kills()
         self._exit_code = 0
 
@@ -114,8 +115,16 @@ class _Supervisor(bentoml_circus.Arbiter):  # type: ignore[misc]  # BentoML is n
         before = self._worker_folders()
         super().reap_processes()
         after = self._worker_folders()
-        dead = {pid: folder for pid, folder in before.items() if pid not in after}
+        self._known |= before
+        gone = {pid: self._known.pop(pid) for pid in self._known.keys() - after.keys()}
+        # Circus forgets, unreported, a worker that died between its two looks; a worker that it
+        # stopped itself is reported.
+        dead = {
+            pid: folder for pid, folder in gone.items() if pid in before or pid not in self._exits
+        }
         for pid, folder in dead.items():
+            if pid not in self._exits:
+                self._note_exit(exit_code=0, process_pid=pid)
             with suppress(OSError):  # gauges of the living only
                 multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
         if not dead or self._exit_code:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,9 @@ def in_a_child(work: Callable[[], object], *, kill_after_s: float | None = None)
         try:
             work()
             code = SURVIVED
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(code)
     if kill_after_s is not None:

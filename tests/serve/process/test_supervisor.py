@@ -82,3 +82,61 @@ def test_who_serves_strangers_without_a_token_is_warned(address: str) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
 def test_a_service_of_this_machine_alone_is_none_of_that(address: str) -> None:
     assert exposure(address, guarded=False) == ""
+
+
+FORGOTTEN = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from bentoml._internal.utils import circus
+from circus.arbiter import Arbiter
+from circus.watcher import Watcher
+from serve.settings import Settings
+from serve.process.stderr_log import log_to_stderr
+from serve.process.supervisor import supervise_workers
+
+log_to_stderr()
+supervise_workers(Settings(artifact=Path("x"), max_deaths=1), refusal=100)
+watcher = Watcher("service", "true", respawn=False)
+arbiter = circus.create_standalone_arbiter([watcher])
+arbiter.loop = SimpleNamespace(add_callback=lambda stop: print("ends"))
+last = None
+for pid in range(1001, 1001 + int(sys.argv[1])):  # each is forgotten outside the look
+    if last:
+        del watcher.processes[last]
+    watcher.processes[pid] = SimpleNamespace(pid=pid)
+    arbiter.reap_processes()
+    last = pid
+if sys.argv[2] == "refuses":
+    arbiter._note_exit(exit_code=102, process_pid=last)
+    del watcher.processes[last]
+    arbiter.reap_processes()
+print(arbiter._exit_code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "last", "says"),
+    [(1, "lives", "0"), (2, "lives", "0"), (3, "lives", "ends\n1")],
+)
+def test_a_worker_that_circus_forgot_counts_as_dead(workers: int, last: str, says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORGOTTEN, str(workers), last],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == says
+
+
+def test_a_refusal_after_a_forgotten_death_is_not_one_of_the_start() -> None:
+    """The first worker to end was killed: the service that ran tries again."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORGOTTEN, "2", "refuses"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines() == ["0"]

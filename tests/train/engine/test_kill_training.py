@@ -21,7 +21,7 @@ from train.engine.loop import Validate
 from train.engine.resume_state import ResumeState, load_state, save_state, saved_steps
 from train.engine.trainer import METRICS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.forks]
 
 KILLS = 100 if os.environ.get("STILLROOM_SOAK") else 10
 LONG = replace(

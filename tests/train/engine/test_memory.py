@@ -23,6 +23,7 @@ def _rss_mib() -> float:
 
 
 @pytest.mark.ci
+@pytest.mark.forks
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_memory_stays_flat_over_twenty_epochs(
