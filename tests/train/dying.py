@@ -69,7 +69,7 @@ def in_a_child(work: Callable[[], object], *, kill_after_s: float | None = None)
         try:
             work()
             code = SURVIVED
-        except BaseException:
+        except BaseException:  # noqa: BLE001  (the parent tells of any end)
             traceback.print_exc()
             sys.stderr.flush()
         finally:

@@ -115,28 +115,18 @@ print(arbiter._exit_code)
 """
 
 
-@pytest.mark.parametrize(
-    ("workers", "last", "says"),
-    [(1, "lives", "0"), (2, "lives", "0"), (3, "lives", "ends\n1")],
-)
-def test_a_worker_that_circus_forgot_counts_as_dead(workers: int, last: str, says: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORGOTTEN, str(workers), last],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def _forgotten(workers: int, last: str) -> str:
+    command = [sys.executable, "-c", FORGOTTEN, str(workers), last]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == says
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(("workers", "says"), [(1, "0"), (2, "0"), (3, "ends\n1")])
+def test_a_worker_that_circus_forgot_counts_as_dead(workers: int, says: str) -> None:
+    assert _forgotten(workers, "lives") == says
 
 
 def test_a_refusal_after_a_forgotten_death_is_not_one_of_the_start() -> None:
     """The first worker to end was killed: the service that ran tries again."""
-    done = subprocess.run(
-        [sys.executable, "-c", FORGOTTEN, "2", "refuses"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines() == ["0"]
+    assert _forgotten(2, "refuses") == "0"
